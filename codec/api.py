@@ -1,0 +1,396 @@
+"""The calls of the library: save, load, open, encode, decode, and the file-to-file calls the command line uses."""
+
+from __future__ import annotations
+
+import io
+import mmap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from .atomic import atomic_output
+from .decode import StoredTensor as _Stored
+from .decode import Stream, UnitRecord
+from .encode import EncodedTensor, check_exact, encode_model
+from .errors import NnbitsError, ReasonCode
+from .limits import DEFAULT_LIMITS, Limits
+from .parallel import default_threads, largest_first_map
+from .plan import Coding, EncodePlan, TensorPlan
+from .quant.step import default_nonweight_qp, step_size
+from .types import Array, LazyTensor, Model, TensorInfo, from_numpy, to_numpy
+
+__all__ = [
+    "NncFile",
+    "PackReport",
+    "PackedTensor",
+    "StoredTensor",
+    "decode",
+    "encode",
+    "load",
+    "open_file",
+    "pack_model",
+    "plan_exact",
+    "plan_quantized",
+    "save",
+]
+
+StrPath = str | PathLike[str]
+Tensors = Mapping[str, Array] | Model
+
+
+def plan_exact(model: Model) -> EncodePlan:
+    """The plan that keeps every bit: floats raw, integers as they are."""
+    return EncodePlan({t.info.name: _exact(t.info) for t in model})
+
+
+def _exact(info: TensorInfo) -> TensorPlan:
+    return TensorPlan("raw" if info.dtype.kind == "float" else "integer")
+
+
+def plan_quantized(
+    model: Model, *, qp: int, nonweight_qp: int | None = None, dependent: bool = True, qp_density: int = 2
+) -> EncodePlan:
+    """Quantize float tensors; integers stay exact, and so do empty and non-finite tensors.
+
+    Args:
+        model: read once, to find values that cannot be quantized.
+        qp: quantization parameter of weights (two or more dimensions): step size about 2^(qp / 2^qp_density).
+        nonweight_qp: of all others; by default a quarter of the weights' step.
+        dependent: trellis-coded quantization, else uniform.
+        qp_density: QP steps per doubling of the step size, as a power of two, 0..7.
+
+    Raises:
+        NnbitsError: BAD_OPTION for values out of range.
+    """
+    if nonweight_qp is None:
+        nonweight_qp = default_nonweight_qp(qp, qp_density)
+
+    def plan(tensor: LazyTensor) -> TensorPlan:
+        info = tensor.info
+        if info.dtype.kind != "float" or info.size == 0 or not _finite(tensor):
+            return _exact(info)
+        return TensorPlan("dependent" if dependent else "uniform", qp if len(info.shape) > 1 else nonweight_qp)
+
+    return EncodePlan({t.info.name: plan(t) for t in model}, qp_density=qp_density)
+
+
+def _finite(tensor: LazyTensor) -> bool:
+    from .convert import to_float32
+
+    return bool(np.isfinite(to_float32(tensor.info.dtype, tensor.read())).all())
+
+
+@dataclass(frozen=True)
+class PackedTensor:
+    """What packing made of one tensor. ``note`` says what the user should know, or is None."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    coding: Coding
+    qp: int | None
+    source_bytes: int
+    unit_bytes: int
+    note: str | None
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """Outcome of packing a model: tensors in stream order, sizes in bytes."""
+
+    tensors: tuple[PackedTensor, ...]
+    source_bytes: int
+    stream_bytes: int
+
+
+def pack_model(
+    model: Model,
+    path: StrPath,
+    *,
+    plan: EncodePlan,
+    threads: int | None = None,
+    force: bool = False,
+    on_tensor: Callable[[PackedTensor], None] | None = None,
+) -> PackReport:
+    """Write a model to an ``.nnc`` file; the file appears under its name only when it is complete.
+
+    Args:
+        model: from an adapter.
+        path: output file.
+        plan: how each tensor is coded.
+        threads: tensors coded at the same time; default: processors. The bytes do not depend on it.
+        force: replace an existing file.
+        on_tensor: called after each tensor.
+
+    Raises:
+        NnbitsError: FILE_EXISTS, FILE_IO, NOT_EXACT, BAD_OPTION, BAD_TENSOR.
+    """
+    check_exact(model, plan)
+    with atomic_output(Path(path), force=force) as file:
+        return _encode_to(model, plan, file, threads, on_tensor)
+
+
+def _encode_to(
+    model: Model,
+    plan: EncodePlan,
+    file: BinaryIO,
+    threads: int | None,
+    on_tensor: Callable[[PackedTensor], None] | None = None,
+) -> PackReport:
+    packed: list[PackedTensor] = []
+    written = 0
+
+    def write(data: bytes | memoryview) -> None:
+        nonlocal written
+        file.write(data)
+        written += len(data)
+
+    def done(unit: EncodedTensor) -> None:
+        info, how = unit.info, unit.plan
+        packed.append(
+            PackedTensor(
+                info.name, info.dtype.name, info.shape, how.coding, how.qp, info.nbytes, unit.unit_bytes, unit.note
+            )
+        )
+        if on_tensor:
+            on_tensor(packed[-1])
+
+    encode_model(model, plan, write, threads=threads or default_threads(), on_tensor=done)
+    return PackReport(tuple(packed), sum(t.source_bytes for t in packed), written)
+
+
+def _model_of(tensors: Tensors, metadata: Mapping[str, str] | None) -> Model:
+    if isinstance(tensors, Model):
+        return tensors
+    return Model([from_numpy(name, array) for name, array in tensors.items()], metadata or {})
+
+
+def _plan_for(model: Model, plan: EncodePlan | None, qp: int | None, options: dict[str, Any]) -> EncodePlan:
+    if plan is not None:
+        if qp is not None:
+            raise NnbitsError(ReasonCode.BAD_OPTION, "give either a plan or a qp", path="plan")
+        return plan
+    return plan_exact(model) if qp is None else plan_quantized(model, qp=qp, **options)
+
+
+def encode(
+    tensors: Tensors,
+    *,
+    plan: EncodePlan | None = None,
+    qp: int | None = None,
+    nonweight_qp: int | None = None,
+    dependent: bool = True,
+    qp_density: int = 2,
+    threads: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """Encode tensors to a stream in memory; without ``plan`` and ``qp`` the result is exact.
+
+    Args:
+        tensors: arrays by name (any dtype of :data:`~nnbits.codec.types.DTYPES`), or a model.
+        plan: how each tensor is coded; instead of the other quality options.
+        qp: see :func:`plan_quantized`, as are ``nonweight_qp``, ``dependent`` and ``qp_density``.
+        threads: tensors coded at the same time; the bytes do not depend on it.
+        metadata: string metadata to carry along.
+
+    Raises:
+        NnbitsError: NOT_EXACT, BAD_OPTION, BAD_TENSOR.
+    """
+    model = _model_of(tensors, metadata)
+    options = {"nonweight_qp": nonweight_qp, "dependent": dependent, "qp_density": qp_density}
+    chosen = _plan_for(model, plan, qp, options)
+    check_exact(model, chosen)
+    buffer = io.BytesIO()
+    _encode_to(model, chosen, buffer, threads)
+    return buffer.getvalue()
+
+
+def save(
+    tensors: Tensors,
+    path: StrPath,
+    *,
+    plan: EncodePlan | None = None,
+    qp: int | None = None,
+    nonweight_qp: int | None = None,
+    dependent: bool = True,
+    qp_density: int = 2,
+    threads: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+    force: bool = True,
+) -> PackReport:
+    """Like :func:`encode`, to a file that appears only when it is complete.
+
+    Raises:
+        NnbitsError: as :func:`encode`, and FILE_EXISTS (with ``force=False``), FILE_IO.
+    """
+    model = _model_of(tensors, metadata)
+    options = {"nonweight_qp": nonweight_qp, "dependent": dependent, "qp_density": qp_density}
+    return pack_model(model, path, plan=_plan_for(model, plan, qp, options), threads=threads, force=force)
+
+
+def decode(data: bytes | bytearray | memoryview, *, threads: int | None = None) -> dict[str, Array]:
+    """Decode a whole stream.
+
+    Returns:
+        Arrays by name, in stream order, in their original dtype and shape.
+
+    Raises:
+        NnbitsError: codes 1xx..4xx with the unit and its byte offset.
+    """
+    return _decode_all(Stream(memoryview(data).cast("B")), threads)
+
+
+def load(path: StrPath, *, threads: int | None = None) -> dict[str, Array]:
+    """Like :func:`decode`, from a file.
+
+    Raises:
+        NnbitsError: as :func:`decode`, and FILE_NOT_FOUND, FILE_IO.
+    """
+    with open_file(path) as file:
+        return _decode_all(file.stream, threads)
+
+
+def _decode_all(stream: Stream, threads: int | None) -> dict[str, Array]:
+    stored = list(stream.tensors.values())
+    arrays = largest_first_map(
+        lambda t: to_numpy(t.info, stream.read(t.info.name)),
+        stored,
+        threads=threads or default_threads(),
+        size=lambda t: t.info.size,
+    )
+    return {t.info.name: array for t, array in zip(stored, arrays, strict=True)}
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of an open file, see :class:`nnbits.codec.decode.StoredTensor`; with its quantizer's step."""
+
+    info: TensorInfo
+    unit: int
+    coding: str
+    qp: int | None
+    step: float | None
+    unit_bytes: int
+    payload_bytes: int
+
+
+class NncFile(Mapping[str, Array]):
+    """An open ``.nnc`` file: a mapping of tensor names to arrays that are decoded when asked for.
+
+    Reading is thread-safe; close it, or use it in a ``with`` statement.
+    """
+
+    def __init__(self, path: StrPath, *, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.path = Path(fspath(path))
+        self._map, self._view = _map_file(self.path)
+        try:
+            self.stream = Stream(self._view, limits=limits)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> NncFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file; arrays already decoded stay valid."""
+        self._view.release()
+        if self._map is not None:
+            self._map.close()
+
+    def __getitem__(self, name: str) -> Array:
+        info = self._stored(name).info
+        return to_numpy(info, self.stream.read(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stream.tensors)
+
+    def __len__(self) -> int:
+        return len(self.stream.tensors)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.stream.tensors
+
+    def _stored(self, name: str) -> _Stored:
+        if name not in self.stream.tensors:
+            raise NnbitsError(ReasonCode.NO_SUCH_TENSOR, f"the stream has no tensor {name!r}", path=name)
+        return self.stream.tensors[name]
+
+    def info(self, name: str) -> TensorInfo:
+        """Name, dtype and shape without decoding.
+
+        Raises:
+            NnbitsError: NO_SUCH_TENSOR.
+        """
+        return self._stored(name).info
+
+    @property
+    def general_profile_idc(self) -> int:
+        """Of the start unit: 0 for edition 1, 1 for edition 2."""
+        return self.stream.general_profile_idc
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The source file's string metadata."""
+        return self.stream.source.metadata
+
+    @property
+    def source_format(self) -> str | None:
+        """Name of the adapter that read the source file, or None."""
+        return self.stream.source.format
+
+    @property
+    def size(self) -> int:
+        """Bytes of the stream."""
+        return self.stream.size
+
+    @property
+    def units(self) -> tuple[UnitRecord, ...]:
+        """All units in stream order."""
+        return tuple(self.stream.units)
+
+    @property
+    def tensors(self) -> Mapping[str, StoredTensor]:
+        """How each tensor is stored, in stream order."""
+        return {name: self._describe(t) for name, t in self.stream.tensors.items()}
+
+    def _describe(self, stored: _Stored) -> StoredTensor:
+        qp = self.stream.qp(stored.info.name)
+        step = None if qp is None else step_size(qp, self.stream.qp_density)
+        return StoredTensor(stored.info, stored.unit, stored.coding, qp, step, stored.unit_bytes, stored.payload_bytes)
+
+    def model(self) -> Model:
+        """The file as a model of lazy tensors, for an adapter's ``write``."""
+        return self.stream.model()
+
+
+def _map_file(path: Path) -> tuple[mmap.mmap | None, memoryview]:
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, io.SEEK_END) == 0:
+                return None, memoryview(b"")
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise NnbitsError(ReasonCode.FILE_NOT_FOUND, f"no such file: {path}", path=str(path)) from None
+    except (OSError, ValueError) as error:
+        raise NnbitsError(ReasonCode.FILE_IO, f"cannot read {path}: {error}", path=str(path)) from error
+    return mapped, memoryview(mapped)
+
+
+def open_file(path: StrPath, *, limits: Limits = DEFAULT_LIMITS) -> NncFile:
+    """Open a stream; only headers are read. Exported as ``nnbits.open``.
+
+    Raises:
+        NnbitsError: FILE_NOT_FOUND, FILE_IO, and codes 1xx..4xx with the unit and its byte offset.
+    """
+    return NncFile(path, limits=limits)

@@ -1,0 +1,96 @@
+"""Writes the C source of nnbits.codec._core; run by CMake, never imported.
+
+The declarations repeat the headers. A difference in a name, type or number of arguments is a compile error or a warning
+made an error, since cffi's API mode compiles calls of the real functions.
+"""
+
+import sys
+from pathlib import Path
+
+import cffi
+
+CDEF = """
+typedef int... nnb_status;
+
+typedef struct {
+  uint64_t height;
+  uint64_t width;
+  uint32_t codebook_size;
+  uint32_t codebook_zero_offset;
+  uint16_t unary_length;
+  uint8_t profile;
+  uint8_t dq;
+  uint8_t scan_order;
+  uint8_t qp_bits;
+  uint8_t parent;
+  uint8_t temporal;
+} nnb_level_coding;
+
+typedef struct {
+  int16_t a;
+  int16_t b;
+  uint16_t rate;
+  uint8_t set;
+  uint8_t reserved;
+} nnb_context;
+
+typedef struct {
+  uint64_t bit_offset;
+  uint16_t cabac_offset;
+  uint8_t dq_state;
+} nnb_entry_point;
+
+typedef struct {
+  int32_t *levels;
+  nnb_context *contexts;
+  uint8_t *row_skip_list;
+  const int32_t *base;
+  const uint8_t *history;
+  nnb_entry_point *entry_points;
+} nnb_tensor;
+
+typedef struct {
+  int32_t qp_value;
+  uint8_t hist_dep_sig_prob_enabled_flag;
+  uint8_t row_skip_enabled_flag;
+} nnb_tensor_info;
+
+typedef struct { ...; } nnb_cabac;
+
+size_t nnb_context_count(uint32_t unary_length);
+nnb_status nnb_check_coding(const nnb_level_coding *coding);
+int nnb_has_row_flags(const nnb_level_coding *coding);
+uint64_t nnb_block_row_count(const nnb_level_coding *coding);
+nnb_status nnb_cabac_open(nnb_cabac *cabac, const uint8_t *payload, size_t size);
+nnb_status nnb_cabac_enter(nnb_cabac *cabac, const uint8_t *payload, size_t size, uint64_t bit_position,
+                           uint32_t cabac_offset);
+uint64_t nnb_cabac_position(const nnb_cabac *cabac);
+nnb_status nnb_cabac_finish(nnb_cabac *cabac);
+nnb_status nnb_decode_tensor(nnb_cabac *cabac, const nnb_level_coding *coding, const nnb_tensor *tensor,
+                             nnb_tensor_info *info);
+nnb_status nnb_decode_head(nnb_cabac *cabac, const nnb_level_coding *coding, const nnb_tensor *tensor,
+                           nnb_tensor_info *info);
+nnb_status nnb_decode_block_rows(nnb_cabac *cabac, const nnb_level_coding *coding, const nnb_tensor *tensor,
+                                 const nnb_tensor_info *info, uint64_t first, uint64_t last, uint8_t *dq_state);
+nnb_status nnb_step_size(int32_t qp, uint32_t qp_density, float *step);
+void nnb_dequantize(const int32_t *levels, float *values, size_t count, float step);
+void nnb_dequantize_in_place(void *buffer, size_t count, float step);
+nnb_status nnb_dequantize_codebook(const int32_t *levels, float *values, size_t count, float step,
+                                   const int32_t *codebook, size_t codebook_size, size_t zero_offset);
+nnb_status nnb_dequantize_codebook_in_place(void *buffer, size_t count, float step, const int32_t *codebook,
+                                            size_t codebook_size, size_t zero_offset);
+"""
+
+SOURCE = """
+#include "nnb/nnb.h"
+"""
+
+
+def main(target: str) -> None:
+    ffi = cffi.FFI()
+    ffi.cdef(CDEF)
+    ffi.set_source("nnbits.codec._core", SOURCE)
+    ffi.emit_c_code(str(Path(target)))
+
+
+main(sys.argv[1])

@@ -1,0 +1,129 @@
+/* Probability model and context layout (nnc-entropy sections 3 and 4), shared by decoder and encoder. */
+#ifndef NNB_MODEL_H
+#define NNB_MODEL_H
+
+#include "common/deps.h"
+#include "common/tables_gen.h"
+#include "nnb/nnb.h"
+
+/* First index of each group of context variables; the later ones depend on U. */
+enum {
+  NNB_CTX_SIG = 0,
+  NNB_CTX_SIG_T = 24,
+  NNB_CTX_SIG_H = 40,
+  NNB_CTX_SGN = 48,
+  NNB_CTX_SGN_T = 51,
+  NNB_CTX_GTX = 53,
+  NNB_CTX_FIXED = 53
+};
+
+NNB_INLINE size_t nnb_ctx_gtx_t(uint32_t u) { return NNB_CTX_FIXED + 2 * (size_t)u; }
+NNB_INLINE size_t nnb_ctx_rem(uint32_t u) { return NNB_CTX_FIXED + 4 * (size_t)u; }
+NNB_INLINE size_t nnb_ctx_par(uint32_t u) { return 87 + 4 * (size_t)u; }
+NNB_INLINE size_t nnb_ctx_row(uint32_t u) { return 89 + 4 * (size_t)u; }
+NNB_INLINE size_t nnb_ctx_count(uint32_t u) { return 90 + 4 * (size_t)u; }
+
+/* (Re)starts a context with an initial set. `rate` is kept as the index of D[16] in the tables of increments. */
+NNB_INLINE void nnb_context_init(nnb_context *c, unsigned set) {
+  c->a = nnb_set_a[set];
+  c->b = nnb_set_b[set];
+  c->rate = (uint16_t)(32u * nnb_set_rate[set] + 16u);
+  c->set = (uint8_t)set;
+  c->reserved = 0;
+}
+
+/* "Reset" of nnc-entropy 3.4. */
+NNB_INLINE void nnb_contexts_reset(nnb_context *contexts, size_t count) {
+  for (size_t i = 0; i < count; i++) nnb_context_init(&contexts[i], contexts[i].set);
+}
+
+NNB_INLINE void nnb_contexts_start(nnb_context *contexts, size_t count) {
+  for (size_t i = 0; i < count; i++) nnb_context_init(&contexts[i], 0);
+}
+
+NNB_INLINE int32_t nnb_context_p(const nnb_context *c) { return 16 * c->a + c->b; }
+
+/* flip is 0 for bin 1 and -1 for bin 0: (x ^ flip) - flip is s*x. */
+NNB_INLINE void nnb_context_update(nnb_context *c, int32_t flip) {
+  const int32_t a = c->a;
+  const int32_t b = c->b;
+  const int32_t ia = ((a ^ flip) - flip) >> 3;
+  const int32_t ib = ((b ^ flip) - flip) >> 7;
+  const int32_t da = nnb_delta_a[c->rate + ia];
+  const int32_t db = nnb_delta_b[c->rate + ib];
+  c->a = (int16_t)(a + ((da ^ flip) - flip));
+  c->b = (int16_t)(b + ((db ^ flip) - flip));
+}
+
+/* Geometry of level_data(). */
+typedef struct nnb_scan {
+  size_t height;
+  size_t width;
+  size_t block;      /* B, 0 for a plain scan */
+  size_t block_rows; /* 1 for a plain scan */
+} nnb_scan;
+
+NNB_INLINE nnb_scan nnb_scan_of(const nnb_level_coding *coding) {
+  nnb_scan scan = {(size_t)coding->height, (size_t)coding->width, 0, 1};
+  if (coding->scan_order > 0 && coding->height > 1 && coding->width > 1) {
+    scan.block = (size_t)4 << coding->scan_order;
+    scan.block_rows = (scan.height - 1) / scan.block + 1;
+  }
+  return scan;
+}
+
+/* State after `width` even level indices (nnc-entropy 8.3); the cycles of the even column have length 1, 2 or 4. */
+NNB_INLINE unsigned nnb_skip_state(unsigned state, size_t width) {
+  for (unsigned i = 0; i < (unsigned)(width & 3); i++) state = nnb_next_state[2 * state];
+  return state;
+}
+
+/* NEXT in one register: nibble 2 * state + (K & 1). */
+#define NNB_NEXT_STATES UINT64_C(0x6413750246315720)
+
+/* What estimation_parameters() assigns, in its order: each item is a run of contexts, present or not. */
+typedef struct nnb_set_run {
+  size_t first;
+  size_t count;
+  size_t present; /* how many of them, from the first, are present */
+} nnb_set_run;
+
+enum { NNB_SET_RUNS = 7 };
+
+NNB_INLINE void nnb_set_runs(const nnb_level_coding *coding, int hist, nnb_set_run runs[NNB_SET_RUNS]) {
+  const uint32_t cs = coding->codebook_size;
+  const uint32_t cz = coding->codebook_zero_offset;
+  const size_t u = coding->unary_length;
+  const int sig = cs != 1;
+  const int sgn = cs == 0 || (cs != 1 && cz != 0 && cz != cs - 1);
+  uint64_t m = 0;
+  if (cs != 0) m = cz > cs - 1 - cz ? cz : cs - 1 - cz;
+
+  runs[0].first = NNB_CTX_SIG;
+  runs[0].count = coding->dq ? 24 : 3;
+  runs[1].first = NNB_CTX_SIG_T;
+  runs[1].count = coding->temporal ? (coding->dq ? 16 : 2) : 0;
+  runs[2].first = NNB_CTX_SIG_H;
+  runs[2].count = hist ? (coding->dq ? 8 : 1) : 0;
+  for (int i = 0; i < 3; i++) runs[i].present = sig ? runs[i].count : 0;
+  runs[3].first = NNB_CTX_SGN;
+  runs[3].count = coding->temporal ? 5 : 3;
+  runs[3].present = sgn ? runs[3].count : 0;
+  runs[4].first = NNB_CTX_GTX;
+  runs[4].count = 2 * u;
+  runs[4].present = cs == 0 || 2 * m > runs[4].count ? runs[4].count : (size_t)(2 * m);
+  runs[5].first = nnb_ctx_gtx_t(coding->unary_length);
+  runs[5].count = coding->temporal ? 2 * u : 0;
+  /* M = 0 only with cs = 1, where nothing is present. */
+  runs[5].present = cs == 0 || (m > 0 && 2 * (m - 1) > runs[5].count) ? runs[5].count : (size_t)(m > 0 ? 2 * (m - 1) : 0);
+  runs[6].first = nnb_ctx_rem(coding->unary_length);
+  runs[6].count = 31;
+  runs[6].present = 31;
+  if (cs != 0) {
+    size_t present = 0;
+    while (present < 31 && (uint64_t)u + ((uint64_t)2 << present) < m + 2) present++;
+    runs[6].present = present;
+  }
+}
+
+#endif

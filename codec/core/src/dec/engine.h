@@ -1,0 +1,99 @@
+/*
+ * Arithmetic decoding engine (nnc-entropy section 2.1).
+ *
+ * The offset V sits in the top nine bits of `window`, the bits that follow it in the payload below: V < R is then
+ * window < R << (width - 9), and reading bits is a shift. `spare` counts the valid bits below V. Past the end the
+ * window fills with zeros while `next` goes on counting, so that nothing fails here; nnb_cabac_overrun() tells.
+ */
+#ifndef NNB_ENGINE_H
+#define NNB_ENGINE_H
+
+#include "common/model.h"
+
+enum { NNB_V_SHIFT = NNB_WINDOW_BITS - 9 };
+
+/* The bytes from data + next as one big-endian window, zeros past the end. */
+static NNB_NOINLINE nnb_window nnb_window_tail(const uint8_t *data, size_t size, size_t next) {
+  nnb_window word = 0;
+  for (size_t i = 0; i < NNB_WINDOW_BITS / 8; i++) {
+    const uint8_t byte = next < size && i < size - next ? data[next + i] : 0;
+    word = (nnb_window)(word << 8) | byte;
+  }
+  return word;
+}
+
+/* Fills the window; needs -9 <= spare <= NNB_V_SHIFT. Bits below the last whole byte are filled in again next time. */
+NNB_INLINE void nnb_refill(nnb_cabac *e) {
+  nnb_window word;
+  if (NNB_LIKELY(e->next < e->size && e->size - e->next >= NNB_WINDOW_BITS / 8)) {
+#if NNB_WINDOW_BITS == 64
+    word = nnb_load_be64(e->data + e->next);
+#else
+    word = nnb_load_be32(e->data + e->next);
+#endif
+  } else {
+    word = nnb_window_tail(e->data, e->size, e->next);
+  }
+  e->window |= word >> (9 + e->spare);
+  const int32_t bytes = (NNB_V_SHIFT - e->spare) >> 3;
+  e->next += (size_t)bytes;
+  e->spare += 8 * bytes;
+}
+
+NNB_INLINE uint64_t nnb_bits_read(const nnb_cabac *e) { return 8 * (uint64_t)e->next - (uint64_t)(int64_t)e->spare; }
+
+/* Whether more bits were used than the payload has. */
+NNB_INLINE int nnb_cabac_overrun(const nnb_cabac *e) { return nnb_bits_read(e) > 8 * (uint64_t)e->size; }
+
+/* Number of doublings that bring r, 1..511, to 256 or more. */
+NNB_INLINE uint32_t nnb_renorm_shift(uint32_t r) {
+#if defined(__GNUC__) || defined(__clang__)
+  return (uint32_t)__builtin_clz(r) - 23u;
+#else
+  uint32_t n = 0;
+  while (r << n < 256) n++;
+  return n;
+#endif
+}
+
+/* Branchless up to the refill: only what the caller does with the bin can be mispredicted. */
+NNB_INLINE uint32_t nnb_decode_bin(nnb_cabac *e, nnb_context *c) {
+  const int32_t p7 = nnb_context_p(c) >> 7;
+  const int32_t sign = p7 >> 31;
+  const uint32_t q = (uint32_t)((p7 ^ sign) - sign);
+  const uint32_t rl = nnb_rlps[(e->range & 0xE0u) + q];
+  const uint32_t rm = e->range - rl;
+  const nnb_window scaled = (nnb_window)rm << NNB_V_SHIFT;
+  const uint32_t lps = e->window >= scaled;
+  e->window -= scaled & (nnb_window)(0 - (nnb_window)lps);
+  const uint32_t range = lps ? rl : rm;
+  const uint32_t n = nnb_renorm_shift(range);
+  e->range = range << n;
+  e->window <<= n;
+  e->spare -= (int32_t)n;
+  if (NNB_UNLIKELY(e->spare < 0)) nnb_refill(e);
+  const uint32_t bin = ((uint32_t)sign + 1u) ^ lps;
+  nnb_context_update(c, (int32_t)bin - 1);
+  return bin;
+}
+
+/* bp(count), count <= 31. */
+NNB_INLINE uint32_t nnb_decode_bypass(nnb_cabac *e, uint32_t count) {
+  uint32_t value = 0;
+  while (count > 0) {
+    const uint32_t n = count < 16 ? count : 16;
+    if (e->spare < (int32_t)n) nnb_refill(e);
+    for (uint32_t i = 1; i <= n; i++) {
+      const nnb_window scaled = (nnb_window)e->range << ((uint32_t)NNB_V_SHIFT - i);
+      const uint32_t bin = e->window >= scaled;
+      e->window -= scaled & (nnb_window)(0 - (nnb_window)bin);
+      value = value << 1 | bin;
+    }
+    e->window <<= n;
+    e->spare -= (int32_t)n;
+    count -= n;
+  }
+  return value;
+}
+
+#endif

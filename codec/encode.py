@@ -1,0 +1,324 @@
+"""Plan and tensors to units. The encoder decides nothing about quality: the plan does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .convert import float32_is_exact, int32_is_exact, to_float32, to_int32
+from .entropy.coding import LevelCoding, LevelsToCode
+from .entropy.native import encode_payload
+from .errors import NnbitsError, ReasonCode
+from .limits import MAX_NAME_BYTES
+from .parallel import ordered_map
+from .plan import Coding, EncodePlan, TensorPlan
+from .quant.native import quantize_dependent, quantize_uniform
+from .quant.step import qp_range
+from .source import SourceDescription
+from .syntax import (
+    CompressedDataUnit,
+    ModelParameterSet,
+    ParameterSets,
+    StartUnit,
+    Topology,
+    build_unit,
+    build_unit_prefix,
+)
+from .types import Array, DType, LazyTensor, Model, TensorInfo
+
+__all__ = ["EncodedTensor", "check_exact", "encode_model", "quantize"]
+
+#: Source bytes of the tensors that are worked on or wait to be written.
+_WINDOW_BYTES: Final = 1 << 28
+
+_PAYLOAD_TYPES: Final[dict[Coding, int]] = {"integer": 0, "uniform": 1, "dependent": 1, "raw": 2}
+
+#: nnr_decompressed_data_format that says an element type; the others need the source description.
+_FORMATS: Final = {"int32": 0, "float32": 1, "int8": 5, "int16": 6, "int64": 7, "float16": 8, "float64": 9}
+
+
+@dataclass(frozen=True)
+class EncodedTensor:
+    """A finished data unit.
+
+    Attributes:
+        info: the source tensor.
+        plan: what was done; ``qp`` is the one used, which the overflow guard may have raised.
+        prefix: unit size and header.
+        payload: unit payload, bytes.
+        note: what the user should know, or None.
+    """
+
+    info: TensorInfo
+    plan: TensorPlan
+    prefix: bytes
+    payload: memoryview
+    note: str | None = None
+
+    @property
+    def unit_bytes(self) -> int:
+        """Size of the unit."""
+        return len(self.prefix) + len(self.payload)
+
+
+def check_exact(model: Model, plan: EncodePlan) -> None:
+    """Make sure that the standard profile can carry what the plan wants carried exactly, before anything is written.
+
+    float64 values must be float32 values, and 64-bit and unsigned integers must fit in int32.
+
+    Raises:
+        NnbitsError: NOT_EXACT with the tensor and its dtype; BAD_OPTION if the plan does not fit the model;
+            BAD_TENSOR for a name or shape that cannot be written.
+    """
+    names = set()
+    for tensor in model:
+        info = tensor.info
+        names.add(info.name)
+        _check_name(info.name)
+        how = _plan_of(plan, info)
+        if how.coding == "raw" and info.dtype.name == "float64" and not float32_is_exact(info.dtype, tensor.read()):
+            raise _not_exact(info, "its values are not all float32 values")
+        if how.coding == "integer" and not _surely_int32(info.dtype) and not int32_is_exact(info.dtype, tensor.read()):
+            raise _not_exact(info, "its values do not all fit in int32")
+    if len(names) != len(model.tensors):
+        raise NnbitsError(ReasonCode.BAD_TENSOR, "two tensors have the same name")
+    if unknown := set(plan.tensors) - names:
+        raise NnbitsError(ReasonCode.BAD_OPTION, f"the plan names tensors that do not exist: {sorted(unknown)[:5]}")
+
+
+def _surely_int32(dtype: DType) -> bool:
+    return dtype.bits < 32 or dtype.name == "int32"
+
+
+def _not_exact(info: TensorInfo, why: str) -> NnbitsError:
+    return NnbitsError(
+        ReasonCode.NOT_EXACT,
+        f"the standard profile cannot carry tensor {info.name!r} of dtype {info.dtype.name} exactly: {why}",
+        path=info.name,
+        hint="Convert the tensor, or choose a quality (--qp) if it is a float tensor",
+    )
+
+
+def _check_name(name: str) -> None:
+    problem = None
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        problem = "is not valid Unicode"
+    else:
+        if "\0" in name:
+            problem = "contains a zero byte"
+        elif size > MAX_NAME_BYTES:
+            problem = f"is longer than {MAX_NAME_BYTES} bytes"
+    if problem:
+        raise NnbitsError(ReasonCode.BAD_TENSOR, f"tensor name {name[:80]!r} {problem}", path="topology_elem_id")
+
+
+def _plan_of(plan: EncodePlan, info: TensorInfo) -> TensorPlan:
+    how = plan.tensors.get(info.name)
+    if how is None:
+        raise NnbitsError(ReasonCode.BAD_OPTION, f"the plan has no entry for tensor {info.name!r}", path="plan.tensors")
+    if (how.coding == "integer") != (info.dtype.kind != "float"):
+        raise NnbitsError(
+            ReasonCode.BAD_OPTION,
+            f"the plan codes tensor {info.name!r} of dtype {info.dtype.name} as {how.coding}",
+            path=f"plan.tensors[{info.name!r}].coding",
+        )
+    if how.qp is not None:
+        low, high = qp_range(plan.qp_density)
+        if not low <= how.qp <= high:
+            raise NnbitsError(
+                ReasonCode.BAD_OPTION,
+                f"QP {how.qp} of tensor {info.name!r} lies outside {low}..{high}",
+                path=f"plan.tensors[{info.name!r}].qp",
+            )
+    return how
+
+
+def encode_model(
+    model: Model,
+    plan: EncodePlan,
+    write: Callable[[bytes | memoryview], object],
+    *,
+    threads: int,
+    on_tensor: Callable[[EncodedTensor], None] | None = None,
+) -> None:
+    """Write a standard stream unit by unit, never seeking back; the bytes do not depend on ``threads``.
+
+    Args:
+        model: tensors are read one by one, with a bounded number in memory.
+        plan: one entry for every tensor.
+        write: takes the next bytes of the stream.
+        threads: tensors coded at the same time.
+        on_tensor: called in the calling thread after each tensor was written.
+
+    Raises:
+        NnbitsError: BAD_OPTION, BAD_TENSOR, NOT_EXACT.
+    """
+    mps = ModelParameterSet(
+        topology_carriage_flag=1,
+        mps_quantization_method_flags=1,
+        mps_qp_density=plan.qp_density,
+        mps_quantization_parameter=0,
+    )
+    before = ParameterSets(plan.general_profile_idc, None, {})
+    parameters = ParameterSets(plan.general_profile_idc, mps, {})
+    write(build_unit(StartUnit(general_profile_idc=plan.general_profile_idc), parameters=before))
+    write(build_unit(mps, parameters=before))
+    write(build_unit(Topology(topology_data=_source_of(model).to_text()), parameters=parameters))
+    units = ordered_map(
+        lambda tensor: _encode_tensor(tensor, plan, parameters),
+        model,
+        threads=threads,
+        window=_WINDOW_BYTES,
+        weight=lambda tensor: max(1, tensor.info.nbytes),
+    )
+    for unit in units:
+        write(unit.prefix)
+        write(unit.payload)
+        if on_tensor:
+            on_tensor(unit)
+
+
+def _source_of(model: Model) -> SourceDescription:
+    infos = [tensor.info for tensor in model]
+    return SourceDescription(
+        len(infos),
+        model.source_format,
+        model.metadata,
+        {i.name: i.dtype.name for i in infos if i.dtype.name not in _FORMATS},
+        {i.name: i.shape for i in infos if not i.shape},
+    )
+
+
+def quantize(values: NDArray[np.float32], plan: TensorPlan, qp_density: int) -> tuple[NDArray[np.int32], int]:
+    """Levels of a float32 tensor under a uniform or dependent plan.
+
+    Returns:
+        int32 array L (flat, row-major) and the QP used.
+
+    Raises:
+        NnbitsError: BAD_TENSOR if a value is not finite or too large for every QP.
+    """
+    assert plan.qp is not None  # noqa: S101 - TensorPlan checks it
+    if not np.isfinite(values).all():
+        raise NnbitsError(
+            ReasonCode.BAD_TENSOR, "infinite or NaN values cannot be quantized", hint="Keep this tensor exact"
+        )
+    if plan.coding == "dependent":
+        height, width = _matrix(values.shape)
+        levels, qp = quantize_dependent(
+            values, plan.qp, qp_density, height=height, width=width, scan_order=plan.scan_order
+        )
+    else:
+        levels, qp = quantize_uniform(values, plan.qp, qp_density)
+    if qp > qp_range(qp_density)[1]:
+        raise NnbitsError(ReasonCode.BAD_TENSOR, "values are too large to be quantized", hint="Keep this tensor exact")
+    if plan.bitdepth is not None:
+        signed = levels.size > 0 and int(levels.min()) < 0
+        high = (1 << (plan.bitdepth - signed)) - 1
+        np.clip(levels, -high - 1 if signed else 0, min(high, 2**31 - 1), out=levels)
+    return levels, qp
+
+
+def _matrix(shape: Sequence[int]) -> tuple[int, int]:
+    """Height and width of nnc-entropy section 1."""
+    return shape[0] if shape else 1, prod(shape[1:])
+
+
+def _encode_tensor(tensor: LazyTensor, plan: EncodePlan, parameters: ParameterSets) -> EncodedTensor:
+    info = tensor.info
+    how = _plan_of(plan, info)
+    shape = info.shape or (1,)
+    try:
+        stored = np.ascontiguousarray(tensor.read()).reshape(shape)
+        note = None
+        if how.coding == "raw":
+            payload = _raw_payload(info.dtype, stored)
+            entry_points = ()
+        else:
+            payload, entry_points, how, note = _coded_payload(info, stored, how, plan)
+    except NnbitsError as error:
+        if error.path is None:
+            error.path = info.name
+        raise
+    body = CompressedDataUnit(
+        nnr_compressed_data_unit_payload_type=_PAYLOAD_TYPES[how.coding],
+        topology_elem_id=info.name,
+        dq_flag=int(how.coding == "dependent"),
+        nnr_decompressed_data_format=_data_format(info.dtype, how.coding),
+        tensor_dimensions=shape,
+        cabac_unary_length_minus1=None if how.coding == "raw" else how.cabac_unary_length_minus1,
+        scan_order=how.scan_order,
+        cabac_entry_points=entry_points,
+    )
+    prefix = build_unit_prefix(body, parameters=parameters, payload_size=len(payload))
+    return EncodedTensor(info, how, prefix, payload, note)
+
+
+def _data_format(dtype: DType, coding: Coding) -> int | None:
+    """nnr_decompressed_data_format, left out where the default of the payload type says the same."""
+    if dtype.name == ("int32" if coding == "integer" else "float32"):
+        return None
+    return _FORMATS.get(dtype.name)
+
+
+def _raw_payload(dtype: DType, stored: Array) -> memoryview:
+    if not float32_is_exact(dtype, stored):
+        raise NnbitsError(ReasonCode.NOT_EXACT, "values are not float32 values")
+    return memoryview(np.ascontiguousarray(to_float32(dtype, stored), "<f4").reshape(-1).view(np.uint8))
+
+
+def _coded_payload(
+    info: TensorInfo, stored: Array, how: TensorPlan, plan: EncodePlan
+) -> tuple[memoryview, Sequence[object], TensorPlan, str | None]:
+    note = None
+    qp_value = 0
+    if how.coding == "integer":
+        if not int32_is_exact(info.dtype, stored):
+            raise NnbitsError(ReasonCode.NOT_EXACT, "values do not fit in int32")
+        levels = to_int32(stored).reshape(-1)
+    else:
+        levels, qp_value = quantize(to_float32(info.dtype, stored), how, plan.qp_density)
+        if qp_value != how.qp:
+            note = f"QP raised from {how.qp} to {qp_value}: the levels would not fit in 32 bits"
+            how = replace(how, qp=qp_value)
+    height, width = _matrix(stored.shape)
+    if height == 1 or width == 1:
+        how = replace(how, scan_order=0)
+    coding = LevelCoding(
+        height=height,
+        width=width,
+        profile=plan.general_profile_idc,
+        dq=how.coding == "dependent",
+        unary_length=how.cabac_unary_length_minus1 + 1,
+        scan_order=how.scan_order,
+        qp_bits=0 if how.coding == "integer" else 6 + plan.qp_density,
+    )
+    sets = None if plan.set_choice == "zero" else plan.set_choice
+    encoded = [
+        encode_payload([LevelsToCode(coding, levels, qp_value, skip, initial_sets=sets)])
+        for skip in _row_skipping_choices(coding, levels, how.row_skipping)
+    ]
+    best = min(encoded, key=lambda e: len(e.data))
+    return memoryview(best.data), best.entry_points[0], how, note
+
+
+def _row_skipping_choices(coding: LevelCoding, levels: NDArray[np.int32], wanted: bool | None) -> Iterable[bool]:
+    """What to try: both ways only where a zero row makes the outcome open."""
+    if not coding.row_flags or wanted is False or not _row_skipping_is_safe(coding):
+        return (False,)
+    if wanted:
+        return (True,)
+    rows = levels.reshape(coding.height, coding.width)
+    return (False,) if rows.any(axis=1).all() else (False, True)
+
+
+def _row_skipping_is_safe(coding: LevelCoding) -> bool:
+    """Whether a skipped segment leaves the trellis in the state that the quantizer assumed (nnc-entropy 8.3)."""
+    return not (coding.dq and coding.block and coding.width > coding.block and coding.width % 4)

@@ -1,0 +1,306 @@
+"""The C core's entropy coder behind typed functions; the same signatures as the Python reference.
+
+Every call releases the GIL and shares nothing, so that threads may decode and encode at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._core import ffi, lib
+from ..errors import NnbitsError, ReasonCode
+from .coding import (
+    DecodedLevels,
+    EntryPoint,
+    LevelCoding,
+    Levels,
+)
+
+__all__ = ["decode_block_rows", "decode_payload"]
+
+T = TypeVar("T")
+
+Payload = bytes | bytearray | memoryview | NDArray[np.uint8]
+
+
+def check(status: int, what: str) -> None:
+    """Raises the error that a status of the C core stands for."""
+    if status != 0:
+        code = ReasonCode(status)
+        raise NnbitsError(code, f"{what}: {code.name.lower().replace('_', ' ')}")
+
+
+def pointer(kind: str, array: NDArray[Any] | None) -> Any:
+    """The address of a C-contiguous array; keep the array alive while it is used."""
+    return ffi.NULL if array is None else ffi.cast(kind, array.ctypes.data)
+
+
+def c_coding(coding: LevelCoding) -> Any:
+    """The nnb_level_coding of a LevelCoding."""
+    try:
+        result = ffi.new(
+            "nnb_level_coding *",
+            {
+                "height": coding.height,
+                "width": coding.width,
+                "codebook_size": coding.codebook_size,
+                "codebook_zero_offset": coding.codebook_zero_offset,
+                "unary_length": coding.unary_length,
+                "profile": coding.profile,
+                "dq": int(coding.dq),
+                "scan_order": coding.scan_order,
+                "qp_bits": coding.qp_bits,
+                "parent": int(coding.parent),
+                "temporal": int(coding.temporal),
+            },
+        )
+    except OverflowError as error:
+        raise NnbitsError(ReasonCode.BAD_OPTION, f"coding parameters out of range: {coding}") from error
+    check(lib.nnb_check_coding(result), f"coding parameters {coding}")
+    return result
+
+
+def typed(array: NDArray[Any] | None, dtype: type[np.generic], count: int, what: str) -> NDArray[Any] | None:
+    """The array, contiguous and of the dtype, or None; refuses a wrong dtype or size."""
+    if array is None:
+        return None
+    if array.dtype != dtype:
+        raise NnbitsError(ReasonCode.BAD_TENSOR, f"{what}: dtype {array.dtype}, not {np.dtype(dtype)}")
+    if array.size != count:
+        raise NnbitsError(ReasonCode.SHAPE_MISMATCH, f"{what}: {array.size} elements, not {count}")
+    return np.ascontiguousarray(array).reshape(-1)
+
+
+def _output(array: Levels | None, count: int) -> Levels:
+    if array is None:
+        return np.empty(count, np.int32)
+    if array.dtype != np.int32 or array.size != count or not array.flags.c_contiguous or not array.flags.writeable:
+        raise NnbitsError(ReasonCode.BUFFER_SIZE, f"out: not a writable contiguous int32 array of {count} elements")
+    return array.reshape(-1)
+
+
+class _Tensor:
+    """An nnb_tensor with the arrays it points to."""
+
+    def __init__(
+        self,
+        coding: LevelCoding,
+        levels: Levels | None,
+        base: Levels | None,
+        history: NDArray[np.bool_] | None,
+    ) -> None:
+        count = coding.height * coding.width
+        self.levels = levels
+        self.base = typed(base, np.int32, count, "base") if coding.temporal else None
+        self.history = typed(history, np.bool_, count, "history")
+        self.contexts = ffi.new("nnb_context[]", coding.context_count)
+        self.row_skip_list = np.empty(coding.height, np.uint8) if coding.row_flags else None
+        self.info = ffi.new("nnb_tensor_info *")
+        self.c = ffi.new(
+            "nnb_tensor *",
+            {
+                "levels": pointer("int32_t *", levels),
+                "contexts": self.contexts,
+                "row_skip_list": pointer("uint8_t *", self.row_skip_list),
+                "base": pointer("int32_t *", self.base),
+                "history": pointer("uint8_t *", self.history),
+            },
+        )
+
+    def skipped_rows(self) -> NDArray[np.bool_] | None:
+        if not self.info.row_skip_enabled_flag or self.row_skip_list is None:
+            return None
+        return self.row_skip_list.view(np.bool_)
+
+    def initial_sets(self) -> NDArray[np.uint8]:
+        size = ffi.sizeof("nnb_context")
+        raw = np.frombuffer(ffi.buffer(self.contexts), np.uint8).reshape(-1, size)
+        return raw[:, ffi.offsetof("nnb_context", "set")].copy()
+
+
+def _item(items: Sequence[T | None] | None, index: int) -> T | None:
+    return None if items is None else items[index]
+
+
+def _open(data: NDArray[np.uint8]) -> Any:
+    cabac = ffi.new("nnb_cabac *")
+    check(lib.nnb_cabac_open(cabac, pointer("uint8_t *", data), data.size), "start of the arithmetic code string")
+    return cabac
+
+
+def decode_payload(
+    payload: Payload,
+    codings: Sequence[LevelCoding],
+    *,
+    bases: Sequence[Levels | None] | None = None,
+    histories: Sequence[NDArray[np.bool_] | None] | None = None,
+    out: Sequence[Levels | None] | None = None,
+    entry_points: Sequence[Sequence[EntryPoint] | None] | None = None,
+    threads: int = 1,
+) -> list[DecodedLevels]:
+    """Decodes cabac_data(): all tensors of a unit and the end of the code string.
+
+    Args:
+        payload: the whole payload of the unit.
+        codings: the tensors in coding order.
+        bases: temporal references, flat or shaped, for codings with ``temporal``.
+        histories: history masks; None is all False.
+        out: writable contiguous int32 arrays that receive the levels.
+        entry_points: a tensor's entry points, checked against the data; None is not to check.
+        threads: block rows of a tensor with entry points are decoded by that many threads.
+
+    Raises:
+        NnbitsError: TRUNCATED, CABAC_END, LEVEL_RANGE, BASE_MISSING, ENTRY_POINT and wrong arguments.
+    """
+    data = np.frombuffer(payload, np.uint8)
+    cabac = _open(data)
+    results = []
+    for index, coding in enumerate(codings):
+        parameters = c_coding(coding)
+        levels = _output(_item(out, index), coding.height * coding.width)
+        tensor = _Tensor(coding, levels, _item(bases, index), _item(histories, index))
+        entries = _item(entry_points, index)
+        check(lib.nnb_decode_head(cabac, parameters, tensor.c, tensor.info), f"head of tensor {index} of the unit")
+        rows = lib.nnb_block_row_count(parameters)
+        if entries is not None and len(entries) != rows - 1:
+            raise NnbitsError(ReasonCode.ENTRY_POINT, f"{len(entries)} entry points for {rows} block rows")
+        run = _Run(data, coding, parameters, tensor, entries, lib.nnb_cabac_position(cabac), rows)
+        parts = min(threads, rows) if entries is not None else 1
+        if parts <= 1:
+            run.decode(cabac, 0, rows)
+        else:
+            bounds = [rows * part // parts for part in range(parts + 1)]
+            with ThreadPoolExecutor(parts) as pool:
+                first = pool.submit(run.decode, cabac, 0, bounds[1])
+                others = [pool.submit(run.enter, *pair) for pair in pairwise(bounds[1:])]
+                first.result()
+                cabac = [other.result() for other in others][-1]
+        results.append(
+            DecodedLevels(
+                levels=levels,
+                qp_value=tensor.info.qp_value,
+                hist_dep_sig_prob_enabled_flag=bool(tensor.info.hist_dep_sig_prob_enabled_flag),
+                row_skip_list=tensor.skipped_rows(),
+                initial_sets=tensor.initial_sets(),
+            )
+        )
+    check(lib.nnb_cabac_finish(cabac), "end of the arithmetic code string")
+    return results
+
+
+class _Run:
+    """Block rows of one tensor whose head is decoded."""
+
+    def __init__(
+        self,
+        data: NDArray[np.uint8],
+        coding: LevelCoding,
+        parameters: Any,
+        tensor: _Tensor,
+        entries: Sequence[EntryPoint] | None,
+        bit_position: int,
+        rows: int,
+    ) -> None:
+        self.data = data
+        self.coding = coding
+        self.parameters = parameters
+        self.tensor = tensor
+        self.entries = entries
+        self.rows = rows
+        self.positions = [bit_position]
+        for entry in entries or ():
+            self.positions.append(self.positions[-1] + entry.bit_offset)
+
+    def enter(self, first: int, last: int) -> Any:
+        """Decodes block rows from the entry point of ``first``; returns the engine behind them."""
+        entry = (self.entries or ())[first - 1]
+        cabac = ffi.new("nnb_cabac *")
+        address = pointer("uint8_t *", self.data)
+        position = self.positions[first]
+        if not (0 <= position < 2**63 and 0 <= entry.cabac_offset < 256 and 0 <= entry.dq_state < 8):
+            raise NnbitsError(ReasonCode.ENTRY_POINT, f"entry point of block row {first}: {entry}")
+        check(
+            lib.nnb_cabac_enter(cabac, address, self.data.size, position, entry.cabac_offset),
+            f"entry point of block row {first}",
+        )
+        self.decode(cabac, first, last, entry.dq_state)
+        return cabac
+
+    def decode(self, cabac: Any, first: int, last: int, state: int = 0) -> None:
+        """Decodes block rows with an engine that stands at ``first``, and checks the entry points passed."""
+        contexts = ffi.new("nnb_context[]", len(self.tensor.contexts))
+        ffi.memmove(contexts, self.tensor.contexts, ffi.sizeof(contexts))
+        collected = ffi.new("nnb_entry_point[]", self.rows - 1) if self.entries else ffi.NULL
+        tensor = ffi.new("nnb_tensor *", self.tensor.c[0])
+        tensor.contexts = contexts
+        tensor.entry_points = collected
+        end = ffi.new("uint8_t *", state)
+        status = lib.nnb_decode_block_rows(cabac, self.parameters, tensor, self.tensor.info, first, last, end)
+        check(status, f"block rows {first}..{last - 1}" if self.rows > 1 else "level_data()")
+        if not self.entries:
+            return
+        for row in range(max(first, 1), last):
+            entry, found = self.entries[row - 1], collected[row - 1]
+            if (
+                (row > first and found.bit_offset != entry.bit_offset)
+                or found.cabac_offset != entry.cabac_offset
+                or (self.coding.dq and found.dq_state != entry.dq_state)
+            ):
+                raise NnbitsError(ReasonCode.ENTRY_POINT, f"block row {row} does not start where its entry point says")
+        if last < self.rows and (
+            lib.nnb_cabac_position(cabac) != self.positions[last]
+            or (self.coding.dq and end[0] != self.entries[last - 1].dq_state)
+        ):
+            raise NnbitsError(ReasonCode.ENTRY_POINT, f"block row {last} does not start where its entry point says")
+
+
+def decode_block_rows(
+    payload: Payload,
+    coding: LevelCoding,
+    entry_points: Sequence[EntryPoint],
+    first: int,
+    last: int,
+    levels: Levels,
+    *,
+    base: Levels | None = None,
+    history: NDArray[np.bool_] | None = None,
+) -> None:
+    """Decodes block rows ``first`` to ``last - 1`` of the first tensor of a payload into ``levels``.
+
+    Calls for different block rows may run in different threads. The rows of ``levels`` outside stay as they are.
+
+    Args:
+        payload: the payload of the unit; the end may be missing from where block row ``last`` starts.
+        coding: of the first tensor.
+        entry_points: one for each block row but the first.
+        first: first block row.
+        last: one after the last block row.
+        levels: writable contiguous int32 array of the whole tensor.
+        base: temporal reference of the whole tensor.
+        history: history mask of the whole tensor.
+
+    Raises:
+        NnbitsError: as :func:`decode_payload`; ENTRY_POINT also if the engine passes an entry point elsewhere or does
+            not arrive at that of block row ``last``.
+    """
+    parameters = c_coding(coding)
+    rows = lib.nnb_block_row_count(parameters)
+    if not 0 <= first < last <= rows:
+        raise NnbitsError(ReasonCode.BAD_OPTION, f"block rows {first}..{last} of {rows}")
+    if len(entry_points) != rows - 1:
+        raise NnbitsError(ReasonCode.ENTRY_POINT, f"{len(entry_points)} entry points for {rows} block rows")
+    data = np.frombuffer(payload, np.uint8)
+    tensor = _Tensor(coding, _output(levels, coding.height * coding.width), base, history)
+    cabac = _open(data)
+    check(lib.nnb_decode_head(cabac, parameters, tensor.c, tensor.info), "head of the tensor")
+    run = _Run(data, coding, parameters, tensor, entry_points, lib.nnb_cabac_position(cabac), rows)
+    if first == 0:
+        run.decode(cabac, 0, last)
+    else:
+        run.enter(first, last)

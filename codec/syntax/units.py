@@ -1,0 +1,129 @@
+"""The NNR unit: size, header and payload (nnc-bitstream sections 3, 4 and 10.1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from construct import Switch, this
+
+from ..limits import MAX_UNIT_BYTES
+from .codes import reserved, u
+from .compressed_data import compressed_data_unit_header
+from .enums import UnitType
+from .payload import (
+    layer_parameter_set_payload,
+    model_parameter_set_payload,
+    quantization_payload,
+    topology_payload,
+)
+from .tables import Choose, If, Loop, Table
+
+__all__ = ["SIZE_FIELD", "UNIT", "UNIT_HEADERS", "UNIT_PAYLOADS", "UNIT_TYPE_BITS"]
+
+UNIT_TYPE_BITS: Final = 6
+
+start_unit_header = Table("nnr_start_unit_header()", "4", "general_profile_idc" / u(8))
+
+model_parameter_set_unit_header = Table("nnr_model_parameter_set_unit_header()", "4")
+
+# From the standard, no peer.
+layer_parameter_set_unit_header = Table(
+    "nnr_layer_parameter_set_unit_header()",
+    "4",
+    "lps_self_contained_flag" / u(1),
+    "nnr_reserved_zero_7bits" / reserved(7),
+)
+
+topology_unit_header = Table(
+    "nnr_topology_unit_header()",
+    "4",
+    "topology_storage_format" / u(8),
+    "topology_compression_format" / u(8),
+)
+
+# From the standard, no peer.
+quantization_unit_header = Table(
+    "nnr_quantization_unit_header()",
+    "4",
+    "quantization_storage_format" / u(8),
+    "quantization_compression_format" / u(8),
+)
+
+# From the standard, no peer.
+aggregate_unit_header = Table(
+    "nnr_aggregate_unit_header()",
+    "10.1",
+    "nnr_aggregate_unit_type" / u(8),
+    "entry_points_present_flag" / u(1),
+    "nnr_reserved_zero_7bits" / reserved(7),
+    "num_of_nnr_units_minus2" / u(16),
+    If(
+        this.entry_points_present_flag,
+        Loop(
+            this.num_of_nnr_units_minus2 + 2,
+            "nnr_unit_type_list" / u(UNIT_TYPE_BITS),
+            "nnr_unit_entry_point" / u(34),
+            limit=2**16 + 1,
+            min_bits=40,
+        ),
+    ),
+    Loop(
+        this.num_of_nnr_units_minus2 + 2,
+        "quant_bitdepth" / u(5),
+        If(
+            this._params.unification_flag,
+            "ctu_scan_order" / u(1),
+            "nnr_reserved_zero_2bits" / reserved(2),
+            otherwise=("nnr_reserved_zero_3bits" / reserved(3),),
+        ),
+        limit=2**16 + 1,
+        min_bits=8,
+    ),
+)
+
+UNIT_HEADERS: Final = {
+    UnitType.NNR_STR: start_unit_header,
+    UnitType.NNR_MPS: model_parameter_set_unit_header,
+    UnitType.NNR_LPS: layer_parameter_set_unit_header,
+    UnitType.NNR_TPL: topology_unit_header,
+    UnitType.NNR_QNT: quantization_unit_header,
+    UnitType.NNR_NDU: compressed_data_unit_header,
+    UnitType.NNR_AGG: aggregate_unit_header,
+}
+
+UNIT_PAYLOADS: Final = {
+    UnitType.NNR_MPS: model_parameter_set_payload,
+    UnitType.NNR_LPS: layer_parameter_set_payload,
+    UnitType.NNR_TPL: topology_payload,
+    UnitType.NNR_QNT: quantization_payload,
+}
+
+unit_header = Table(
+    "nnr_unit_header()",
+    "3",
+    "nnr_unit_type" / u(UNIT_TYPE_BITS),
+    "independently_decodable_flag" / u(1),
+    "partial_data_counter_present_flag" / u(1),
+    If(this.partial_data_counter_present_flag, "partial_data_counter" / u(8)),
+    Choose(this.nnr_unit_type, UNIT_HEADERS),
+)
+
+SIZE_FIELD: Final = Table(
+    "nnr_unit_size()",
+    "3",
+    "nnr_unit_size_flag" / u(1),
+    "nnr_unit_size" / u(15 + 16 * this.nnr_unit_size_flag, limit=MAX_UNIT_BYTES),
+)
+
+UNIT: Final = Table(
+    "nnr_unit()",
+    "3",
+    SIZE_FIELD,
+    "nnr_unit_header" / unit_header,
+    "nnr_unit_payload"
+    / Switch(
+        this.nnr_unit_header.nnr_unit_type,
+        UNIT_PAYLOADS,
+        default=Table("no elements", "6.4"),
+    ),
+)

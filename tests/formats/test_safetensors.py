@@ -1,0 +1,613 @@
+"""formats.safetensors: reading and writing, against the safetensors library where it is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from nnbits.codec.errors import NnbitsError, ReasonCode
+from nnbits.codec.types import DTYPES, LazyTensor, Model, TensorInfo, from_numpy, to_numpy
+from nnbits.formats import safetensors
+
+PEER_NAMES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint16": "U16",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+names = texts.filter(lambda name: name != "__metadata__")
+infos = st.builds(
+    TensorInfo,
+    names,
+    st.sampled_from(list(DTYPES.values())),
+    st.lists(st.integers(0, 4), max_size=4).map(tuple),
+)
+models = st.lists(infos, max_size=6, unique_by=lambda info: info.name)
+relaxed = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def tensor_bytes(info: TensorInfo, seed: int = 0) -> bytes:
+    generator = np.random.default_rng([seed, info.nbytes])
+    if info.dtype.kind == "bool":
+        return generator.integers(0, 2, info.size, np.uint8).tobytes()
+    return generator.bytes(info.nbytes)
+
+
+def lazy(info: TensorInfo) -> LazyTensor:
+    stored = np.frombuffer(tensor_bytes(info), info.dtype.storage).reshape(info.shape)
+    return LazyTensor(info, lambda: stored)
+
+
+def model_of(infos: list[TensorInfo], metadata: dict[str, str] | None = None) -> Model:
+    return Model([lazy(info) for info in infos], metadata or {})
+
+
+def file_bytes(header: object, data: bytes = b"") -> bytes:
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(raw)) + raw + data
+
+
+def same(left: Model, right: Model) -> None:
+    assert [tensor.info for tensor in left] == [tensor.info for tensor in right]
+    for a, b in zip(left, right, strict=True):
+        assert a.read().tobytes() == b.read().tobytes()
+    assert list(left.metadata.items()) == list(right.metadata.items())
+
+
+# --- against the library ---------------------------------------------------------------------------------------------
+
+
+@relaxed
+@given(models, st.dictionaries(texts, texts, max_size=3))
+def test_the_library_reads_what_is_written(tmp_path: Path, infos: list[TensorInfo], metadata: dict[str, str]) -> None:
+    peer = pytest.importorskip("safetensors")
+    path = tmp_path / "a.safetensors"
+    safetensors.write(path, model_of(infos, metadata), force=True)
+    found = dict(peer.deserialize(path.read_bytes()))
+    assert found.keys() == {info.name for info in infos}
+    for info in infos:
+        assert found[info.name]["dtype"] == PEER_NAMES[info.dtype.name]
+        assert tuple(found[info.name]["shape"]) == info.shape
+        assert bytes(found[info.name]["data"]) == tensor_bytes(info)
+    with peer.safe_open(path, "numpy") as opened:
+        assert (opened.metadata() or {}) == metadata
+
+
+@relaxed
+@given(models, st.dictionaries(texts, texts, min_size=1, max_size=3) | st.none(), st.integers(1, 3))
+def test_a_file_of_the_library_is_copied_byte_by_byte(
+    tmp_path: Path, infos: list[TensorInfo], metadata: dict[str, str] | None, threads: int
+) -> None:
+    peer = pytest.importorskip("safetensors.numpy")
+    pytest.importorskip("ml_dtypes")
+    assume(infos or not metadata)  # library 0.4.3 writes broken JSON then
+    arrays = {info.name: to_numpy(info, lazy(info).read()) for info in infos}
+    source, target = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    peer.save_file(arrays, source, metadata=metadata)
+    model = safetensors.read(source)
+    assert model.source_format == "safetensors"
+    assert model.metadata == (metadata or {})
+    assert {tensor.info for tensor in model} == set(infos)
+    for tensor in model:
+        array = tensor.read()
+        assert array.dtype == tensor.info.dtype.storage
+        assert array.shape == tensor.info.shape
+        assert array.flags.c_contiguous
+        assert array.tobytes() == tensor_bytes(tensor.info)
+    safetensors.write(target, model, force=True, threads=threads)
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_numpy_files_both_ways(tmp_path: Path) -> None:
+    peer = pytest.importorskip("safetensors.numpy")
+    arrays = {name: np.arange(6).astype(name).reshape(2, 3) for name in DTYPES if name not in ("bfloat16",)}
+    peer.save_file(arrays, tmp_path / "a.safetensors")
+    model = safetensors.read(tmp_path / "a.safetensors")
+    assert {tensor.info.name for tensor in model} == set(arrays)
+    for tensor in model:
+        np.testing.assert_array_equal(to_numpy(tensor.info, tensor.read()), arrays[tensor.info.name], strict=True)
+    # An order in which most tensors are not aligned.
+    small_first = Model([from_numpy(name, arrays[name]) for name in sorted(arrays, key=lambda n: arrays[n].itemsize)])
+    odd = Model([from_numpy("odd", np.zeros(3, np.uint8)), *small_first.tensors])
+    safetensors.write(tmp_path / "b.safetensors", odd)
+    loaded = peer.load_file(tmp_path / "b.safetensors")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(loaded[name], array, strict=True)
+
+
+def test_bfloat16_of_ml_dtypes(tmp_path: Path) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    array = np.array([[0.0, -1.5, np.inf]], ml_dtypes.bfloat16)
+    safetensors.write(tmp_path / "a.safetensors", Model([from_numpy("x", array)]))
+    (tensor,) = safetensors.read(tmp_path / "a.safetensors").tensors
+    assert tensor.info.dtype.name == "bfloat16"
+    assert to_numpy(tensor.info, tensor.read()).tobytes() == array.tobytes()
+
+
+def test_pytorch_both_ways(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    peer = pytest.importorskip("safetensors.torch")
+    tensors = {
+        "a": torch.arange(3, dtype=torch.uint8),
+        "b": torch.randn(2, 3).to(torch.bfloat16),
+        "c": torch.tensor(1.5, dtype=torch.float64),
+        "d": torch.zeros(0, 3),
+        "e": torch.tensor([True, False]),
+    }
+    source, target = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    peer.save_file(tensors, source, metadata={"format": "pt"})
+    model = safetensors.read(source)
+    safetensors.write(target, model)
+    assert target.read_bytes() == source.read_bytes()
+    by_name = {tensor.info.name: tensor for tensor in model}
+    safetensors.write(target, Model([by_name[name] for name in "abcde"]), force=True)  # not aligned
+    for name, tensor in peer.load_file(target).items():
+        assert tensor.dtype == tensors[name].dtype
+        assert torch.equal(tensor, tensors[name])
+
+
+# --- the written bytes -----------------------------------------------------------------------------------------------
+
+
+def test_the_bytes_of_a_file(tmp_path: Path) -> None:
+    model = Model(
+        [from_numpy('é"\n', np.array([1, 2], np.int16)), from_numpy("", np.array(True))], {"format": "pt", "ü": ""}
+    )
+    safetensors.write(tmp_path / "a", model)
+    header = (
+        '{"__metadata__":{"format":"pt","ü":""},'
+        '"é\\"\\n":{"dtype":"I16","shape":[2],"data_offsets":[0,4]},'
+        '"":{"dtype":"BOOL","shape":[],"data_offsets":[4,5]}}'
+    ).encode()
+    header += b" " * (-len(header) % 8)
+    expected = len(header).to_bytes(8, "little") + header + b"\x01\x00\x02\x00\x01"
+    assert (tmp_path / "a").read_bytes() == expected
+
+
+def test_an_empty_model(tmp_path: Path) -> None:
+    safetensors.write(tmp_path / "a", Model([]))
+    assert (tmp_path / "a").read_bytes() == b"\x08\0\0\0\0\0\0\0{}      "
+    assert list(safetensors.read(tmp_path / "a")) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_progress_is_told_in_order(tmp_path: Path, threads: int) -> None:
+    model = Model([from_numpy(f"t{index}", np.full(1000 + index, index)) for index in range(50)])
+    told: list[TensorInfo] = []
+    safetensors.write(tmp_path / "a", model, threads=threads, on_tensor=told.append)
+    assert told == [tensor.info for tensor in model]
+    same(safetensors.read(tmp_path / "a"), model)
+
+
+def test_an_existing_file_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    with pytest.raises(NnbitsError) as caught:
+        safetensors.write(path, Model([]))
+    assert caught.value.code is ReasonCode.FILE_EXISTS
+    assert path.read_bytes() == b"old"
+
+
+def test_a_file_may_be_written_over_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    safetensors.write(path, model_of([TensorInfo("x", DTYPES["float32"], (100,))]))
+    before = path.read_bytes()
+    safetensors.write(path, safetensors.read(path), force=True)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("exception", [LookupError, KeyboardInterrupt])
+def test_a_tensor_that_cannot_be_fetched_leaves_no_file(
+    tmp_path: Path, threads: int, exception: type[BaseException]
+) -> None:
+    def fail() -> Any:
+        raise exception
+
+    info = TensorInfo("bad", DTYPES["float32"], (2,))
+    good = [lazy(TensorInfo(f"t{index}", DTYPES["float32"], (100,))) for index in range(5)]
+    with pytest.raises(exception):
+        safetensors.write(tmp_path / "a", Model([*good[:3], LazyTensor(info, fail), *good[3:]]), threads=threads)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((3,), "<f4"), np.zeros((1, 2), "<f4"), np.zeros((2,), "<f8"), np.zeros((2,), ">f4"), np.zeros((), "<f4")],
+)
+def test_a_tensor_that_is_not_as_announced(tmp_path: Path, array: Any) -> None:
+    tensor = LazyTensor(TensorInfo("x", DTYPES["float32"], (2,)), lambda: array)
+    with pytest.raises(NnbitsError) as caught:
+        safetensors.write(tmp_path / "a", Model([tensor]))
+    assert caught.value.code is ReasonCode.BAD_TENSOR
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_strided_or_read_only_array_is_written(tmp_path: Path) -> None:
+    strided = np.arange(12, dtype="<i4").reshape(3, 4).T
+    frozen = np.arange(3, dtype="<i4")
+    frozen.flags.writeable = False
+    safetensors.write(tmp_path / "a", Model([from_numpy("s", strided), from_numpy("f", frozen)]))
+    first, second = safetensors.read(tmp_path / "a").tensors
+    np.testing.assert_array_equal(first.read(), strided)
+    np.testing.assert_array_equal(second.read(), frozen)
+
+
+X = np.zeros(1, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("model", "code"),
+    [
+        (Model([from_numpy("a", X), from_numpy("a", X)]), ReasonCode.BAD_TENSOR),
+        (Model([from_numpy("__metadata__", X)]), ReasonCode.BAD_TENSOR),
+        (Model([from_numpy("__metadata__", X)], {"a": "b"}), ReasonCode.BAD_TENSOR),
+        (Model([from_numpy("\ud800", X)]), ReasonCode.BAD_TENSOR),
+        (Model([], {"a": "\udfff"}), ReasonCode.BAD_OPTION),
+        (Model([], {"a": 1}), ReasonCode.BAD_OPTION),  # type: ignore[dict-item]
+        (Model([], {"a": "x" * 100_000_000}), ReasonCode.LIMIT),
+    ],
+)
+def test_models_that_cannot_be_written(tmp_path: Path, model: Model, code: ReasonCode) -> None:
+    with pytest.raises(NnbitsError) as caught:
+        safetensors.write(tmp_path / "a", model)
+    assert caught.value.code is code
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- headers ---------------------------------------------------------------------------------------------------------
+
+E: dict[str, Any] = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+D = b"1234"
+
+
+def one(**changes: Any) -> bytes:
+    return file_bytes({"a": {**E, **changes}}, D)
+
+
+def without(key: str) -> bytes:
+    return file_bytes({"a": {name: value for name, value in E.items() if name != key}}, D)
+
+
+def pair(first: list[int], second: list[int], size: int) -> bytes:
+    return file_bytes({"a": {**E, "data_offsets": first}, "b": {**E, "data_offsets": second}}, bytes(size))
+
+
+MALFORMED: dict[str, bytes] = {
+    "no bytes": b"",
+    "seven bytes": b"\x08" + bytes(6),
+    "length only": struct.pack("<Q", 2),
+    "length 0": struct.pack("<Q", 0),
+    "length 0 and data": struct.pack("<Q", 0) + b"{}",
+    "length 1": struct.pack("<Q", 1) + b"{",
+    "length past the end": struct.pack("<Q", 17) + b"{}" + b" " * 14,
+    "length above the bound": struct.pack("<Q", 100_000_001) + b"{}",
+    "length of 64 bits": b"\xff" * 8 + b"{}",
+    "blank first": file_bytes(b" {}"),
+    "byte order mark": file_bytes(b"\xef\xbb\xbf{}"),
+    "list": file_bytes(b"[]"),
+    "not UTF-8": file_bytes(b'{"\xff":1}'),
+    "overlong UTF-8": file_bytes(b'{"\xc0\x80":1}'),
+    "not closed": file_bytes(b'{"a":1'),
+    "zero bytes behind": file_bytes(b"{}\0\0"),
+    "text behind": file_bytes(b"{}{}"),
+    "comma at the end": file_bytes(b'{"__metadata__":{},}'),
+    "single quotes": file_bytes(b"{'a':1}"),
+    "NaN": file_bytes(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":NaN}}', D),
+    "Infinity": file_bytes(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":-Infinity}}', D),
+    "line break in a name": file_bytes(b'{"a\n":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', D),
+    "half character in a name": file_bytes(b'{"\\ud800":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', D),
+    "nested too deeply": file_bytes(b'{"a":' * 100_000),
+    "number too long": file_bytes(b'{"a":{"dtype":"F32","shape":[%b],"data_offsets":[0,4]}}' % (b"1" * 10_000), D),
+    "name twice": file_bytes(b'{"a":%b,"a":%b}' % (json.dumps(E).encode(), json.dumps(E).encode()), D),
+    "field twice": file_bytes(b'{"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}}', D),
+    "metadata twice": file_bytes(b'{"__metadata__":{},"__metadata__":{}}'),
+    "metadata key twice": file_bytes(b'{"__metadata__":{"a":"1","a":"1"}}'),
+    "metadata list": file_bytes({"__metadata__": []}),
+    "metadata string": file_bytes({"__metadata__": "a"}),
+    "metadata number": file_bytes({"__metadata__": {"a": 1}}),
+    "metadata null value": file_bytes({"__metadata__": {"a": None}}),
+    "metadata nested": file_bytes({"__metadata__": {"a": {"b": "c"}}}),
+    "metadata half character": file_bytes(b'{"__metadata__":{"a":"\\udfff"}}'),
+    "tensor null": file_bytes({"a": None}),
+    "tensor list": file_bytes({"a": ["F32", [1], [0, 4]]}, D),
+    "tensor number": file_bytes({"a": 1}),
+    "no dtype": without("dtype"),
+    "no shape": without("shape"),
+    "no data_offsets": without("data_offsets"),
+    "dtype null": one(dtype=None),
+    "dtype number": one(dtype=32),
+    "dtype unknown": one(dtype="F33"),
+    "dtype empty": one(dtype=""),
+    "dtype lower case": one(dtype="f32"),
+    "dtype list": one(dtype=["F32"]),
+    "shape null": one(shape=None),
+    "shape number": one(shape=1),
+    "shape string": one(shape="1"),
+    "shape object": one(shape={"0": 1}),
+    "shape negative": one(shape=[-1]),
+    "shape negative pair": one(shape=[-1, -1]),
+    "shape minus zero": file_bytes(b'{"a":{"dtype":"F32","shape":[-0],"data_offsets":[0,0]}}'),
+    "shape true": one(shape=[True]),
+    "shape float": one(shape=[1.0]),
+    "shape exponent": file_bytes(b'{"a":{"dtype":"F32","shape":[1e0],"data_offsets":[0,4]}}', D),
+    "shape nested": one(shape=[[1]]),
+    "shape 2**64": one(shape=[2**64]),
+    "shape overflows": one(shape=[2**32, 2**32]),
+    "shape overflows to 4 bytes": one(shape=[2**32 + 1, 2**32]),
+    "shape times width overflows": one(shape=[2**62 + 1]),
+    "shape overflows before a 0": file_bytes({"a": {**E, "shape": [2**63, 2**63, 0], "data_offsets": [0, 0]}}),
+    "shape of many dimensions": one(shape=[1] * 10_000 + [2]),
+    "shape too small": one(shape=[]).replace(b"F32", b"F16"),
+    "shape too large": one(shape=[2]),
+    "offsets null": one(data_offsets=None),
+    "offsets one": one(data_offsets=[4]),
+    "offsets three": one(data_offsets=[0, 4, 4]),
+    "offsets true": one(shape=[0], data_offsets=[False, False]),
+    "offsets float": one(data_offsets=[0, 4.0]),
+    "offsets negative": one(data_offsets=[-4, 0]),
+    "offsets reversed": one(data_offsets=[4, 0]),
+    "offsets 2**64": one(data_offsets=[2**64, 2**64 + 4]),
+    "offsets not from 0": file_bytes({"a": {**E, "data_offsets": [4, 8]}}, bytes(8)),
+    "offsets past the end": one(shape=[2], data_offsets=[0, 8]),
+    "data missing": file_bytes({"a": E}),
+    "data cut": file_bytes({"a": E}, b"123"),
+    "data behind": file_bytes({"a": E}, b"12345"),
+    "data without tensors": file_bytes({}, b"1"),
+    "hole": pair([0, 4], [5, 9], 9),
+    "overlap": pair([0, 4], [3, 7], 7),
+    "same data": pair([0, 4], [0, 4], 4),
+    "empty tensor in the middle of another": file_bytes({"a": E, "b": {**E, "shape": [0], "data_offsets": [2, 2]}}, D),
+    "F4 without a whole byte": one(dtype="F4", shape=[3], data_offsets=[0, 1]),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_files(tmp_path: Path, case: str) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(MALFORMED[case])
+    with pytest.raises(NnbitsError) as caught:
+        safetensors.read(path)
+    assert caught.value.code is ReasonCode.FILE_FORMAT
+    assert caught.value.path
+    assert len(str(caught.value)) < 1000
+
+
+#: Here the library is, or was, more lenient.
+STRICTER = {"blank first", "name twice", "metadata key twice", "tensor list"}
+
+
+@pytest.mark.parametrize("case", sorted(MALFORMED.keys() - STRICTER))
+def test_the_library_refuses_malformed_files_too(case: str) -> None:
+    peer = pytest.importorskip("safetensors")
+    with pytest.raises(peer.SafetensorError):
+        peer.deserialize(MALFORMED[case])
+
+
+WELL_FORMED: dict[str, bytes] = {
+    "nothing": file_bytes({}),
+    "blanks behind": file_bytes(b"{} \n\t\r  "),
+    "not padded": file_bytes({"a": E}, D),
+    "indented": file_bytes(json.dumps({"a": E}, indent=3).encode(), D),
+    "metadata null": file_bytes({"__metadata__": None, "a": E}, D),
+    "metadata last": file_bytes({"a": E, "__metadata__": {"x": "y"}}, D),
+    "escaped name": file_bytes(json.dumps({"日本😀": E}, ensure_ascii=True).encode(), D),
+    "more fields": file_bytes({"a": {**E, "x": [1, -1, 1.5, None, {"y": True}]}}, D),
+    "not in the order of data": pair([4, 8], [0, 4], 8),
+    "empty tensors": file_bytes(
+        {
+            "a": {**E, "shape": [0], "data_offsets": [4, 4]},
+            "b": E,
+            "c": {**E, "shape": [3, 0], "data_offsets": [0, 0]},
+        },
+        D,
+    ),
+    "not aligned": file_bytes(
+        {"a": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]}, "b": {**E, "data_offsets": [3, 7]}}, bytes(7)
+    ),
+    "32 dimensions": one(shape=[1] * 32),
+}
+
+
+@pytest.mark.parametrize("case", WELL_FORMED)
+def test_well_formed_files(tmp_path: Path, case: str) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(WELL_FORMED[case])
+    model = safetensors.read(path)
+    peer = pytest.importorskip("safetensors")
+    expected = dict(peer.deserialize(WELL_FORMED[case]))
+    assert {tensor.info.name for tensor in model} == set(expected)
+    for tensor in model:
+        assert tensor.read().tobytes() == bytes(expected[tensor.info.name]["data"])
+
+
+def test_tensors_come_in_the_order_of_their_data(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(WELL_FORMED["not in the order of data"])
+    assert [tensor.info.name for tensor in safetensors.read(path)] == ["b", "a"]
+    path.write_bytes(WELL_FORMED["empty tensors"])
+    assert [tensor.info.name for tensor in safetensors.read(path)] == ["c", "b", "a"]
+
+
+#: Types that the library knows and nnbits does not, with the bytes of eight elements.
+UNSUPPORTED = {
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "F8_E5M2": 8,
+    "F8_E4M3": 8,
+    "F8_E8M0": 8,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8,
+    "C64": 64,
+}
+
+
+@pytest.mark.parametrize("dtype", UNSUPPORTED)
+def test_unsupported_types(tmp_path: Path, dtype: str) -> None:
+    size = UNSUPPORTED[dtype]
+    path = tmp_path / "a"
+    path.write_bytes(file_bytes({"layer.7": {"dtype": dtype, "shape": [8], "data_offsets": [0, size]}}, bytes(size)))
+    with pytest.raises(NnbitsError) as caught:
+        safetensors.read(path)
+    assert caught.value.code is ReasonCode.UNSUPPORTED_FEATURE
+    assert "layer.7" in caught.value.message
+    assert dtype in caught.value.message
+
+
+@pytest.mark.parametrize("shape", [[0, 2**62], [2**63, 0], [0, 2**63], [1] * 1000])
+def test_shapes_that_numpy_cannot_represent(tmp_path: Path, shape: list[int]) -> None:
+    size = 4 * prod(shape)
+    path = tmp_path / "a"
+    path.write_bytes(file_bytes({"a": {**E, "shape": shape, "data_offsets": [0, size]}}, bytes(size)))
+    with pytest.raises(NnbitsError) as caught:
+        safetensors.read(path)
+    assert caught.value.code is ReasonCode.UNSUPPORTED_FEATURE
+
+
+def test_a_boolean_is_0_or_1(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(file_bytes({"a": {"dtype": "BOOL", "shape": [4], "data_offsets": [0, 4]}}, b"\0\1\2\1"))
+    (tensor,) = safetensors.read(path).tensors
+    with pytest.raises(NnbitsError) as caught:
+        tensor.read()
+    assert caught.value.code is ReasonCode.BAD_TENSOR
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_damaged_files_are_refused_or_read(tmp_path: Path, data: st.DataObject) -> None:
+    """Whatever the damage, only NnbitsError comes out, and what is accepted the library accepts too."""
+    peer = pytest.importorskip("safetensors")
+    raw = bytearray(
+        file_bytes(
+            {"__metadata__": {"x": "y"}, "a": E, "b": {**E, "shape": [2, 1], "data_offsets": [4, 12]}}, bytes(12)
+        )
+    )
+    for _ in range(data.draw(st.integers(1, 3))):
+        position = data.draw(st.integers(0, len(raw) - 1))
+        raw[position] = data.draw(st.sampled_from([*b'{}[]",:0123456789-.eE \\u', 0, 255, raw[position] ^ 1]))
+    path = tmp_path / "a"
+    path.write_bytes(raw)
+    try:
+        model = safetensors.read(path)
+    except NnbitsError as error:
+        if error.code not in (ReasonCode.FILE_FORMAT, ReasonCode.UNSUPPORTED_FEATURE):
+            raise
+        return
+    expected = dict(peer.deserialize(bytes(raw)))
+    assert {tensor.info.name: tensor.read().tobytes() for tensor in model} == {
+        name: bytes(item["data"]) for name, item in expected.items()
+    }
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sparse files")
+def test_a_file_above_4_gib(tmp_path: Path) -> None:
+    path = tmp_path / "big.safetensors"
+    size = 5 * 2**30
+    start = file_bytes(
+        {
+            "big": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]},
+            "last": {"dtype": "U8", "shape": [1], "data_offsets": [size, size + 1]},
+        }
+    )
+    with open(path, "wb") as file:
+        file.write(start)
+        file.seek(size, os.SEEK_CUR)
+        file.write(b"\x07")
+    big, last = safetensors.read(path).tensors
+    assert big.info.nbytes == size
+    assert last.read().tolist() == [7]
+
+
+def test_no_handle_stays_open(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    safetensors.write(path, model_of([TensorInfo("x", DTYPES["float32"], (3,))]))
+    model = safetensors.read(path)
+    model.tensors[0].read()
+    path.unlink()  # also on Windows
+    with pytest.raises(NnbitsError) as caught:
+        model.tensors[0].read()
+    assert caught.value.code is ReasonCode.FILE_NOT_FOUND
+
+
+def shorter(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def replaced(path: Path) -> None:
+    content = path.read_bytes()
+    path.rename(path.with_name("old"))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("change", [shorter, replaced])
+def test_a_changed_file_is_noticed(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    path = tmp_path / "a"
+    safetensors.write(path, model_of([TensorInfo("x", DTYPES["float32"], (3,))]))
+    model = safetensors.read(path)
+    change(path)
+    with pytest.raises(NnbitsError) as caught:
+        model.tensors[0].read()
+    assert caught.value.code is ReasonCode.FILE_IO
+
+
+def test_a_change_of_folder_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    safetensors.write(Path("a"), Model([from_numpy("x", X)]))
+    model = safetensors.read(Path("a"))
+    monkeypatch.chdir(tmp_path / "sub")
+    assert model.tensors[0].read().tobytes() == X.tobytes()
+
+
+def test_tensors_are_read_from_many_threads(tmp_path: Path) -> None:
+    model = Model([from_numpy(f"t{index}", np.full(5000, index, np.int32)) for index in range(40)])
+    safetensors.write(tmp_path / "a", model)
+    opened = safetensors.read(tmp_path / "a")
+    with ThreadPoolExecutor(8) as pool:
+        arrays = list(pool.map(lambda tensor: tensor.read(), [*opened.tensors, *opened.tensors]))
+    assert [int(array.max()) for array in arrays] == [*range(40), *range(40)]
+    assert all(array.min() == array.max() for array in arrays)
+
+
+def test_arrays_are_the_callers_own(tmp_path: Path) -> None:
+    safetensors.write(tmp_path / "a", Model([from_numpy("x", X)]))
+    (tensor,) = safetensors.read(tmp_path / "a").tensors
+    tensor.read()[0] = 5
+    assert tensor.read()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("missing", ReasonCode.FILE_NOT_FOUND), (".", ReasonCode.FILE_FORMAT), ("a\0", ReasonCode.FILE_NOT_FOUND)],
+)
+def test_files_that_are_none(tmp_path: Path, name: str, code: ReasonCode) -> None:
+    with pytest.raises(NnbitsError) as caught:
+        safetensors.read(tmp_path / name)
+    assert caught.value.code is code

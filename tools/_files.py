@@ -1,0 +1,95 @@
+"""Input and output paths of the commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from nnbits.codec.errors import NnbitsError, ReasonCode
+
+if TYPE_CHECKING:
+    from nnbits.codec.api import NncFile
+
+__all__ = ["NNC_SUFFIX", "check_output", "file_named", "open_stream", "packed_path", "unpacked_path"]
+
+NNC_SUFFIX: Final = ".nnc"
+
+
+def packed_path(source: Path) -> Path:
+    """Where ``pack`` writes if not told: next to ``source``, the suffix of a model file replaced by ``.nnc``."""
+    from nnbits.formats.registry import ADAPTERS
+
+    suffixes = [suffix for adapter in ADAPTERS for suffix in adapter.suffixes]
+    return source.with_name(_without_suffix(source.name, suffixes) + NNC_SUFFIX)
+
+
+def unpacked_path(source: Path, suffix: str) -> Path:
+    """Where ``unpack`` writes if not told: next to ``source``, ``.nnc`` replaced by ``suffix``."""
+    return source.with_name(_without_suffix(source.name, [NNC_SUFFIX]) + suffix)
+
+
+def _without_suffix(name: str, suffixes: list[str]) -> str:
+    for suffix in suffixes:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def check_output(target: Path, *, force: bool, inputs: tuple[Path, ...]) -> None:
+    """Refuse an output before any work is done for it; the writer checks again when it opens the file.
+
+    Raises:
+        NnbitsError: BAD_OPTION if it is one of the inputs, even with ``force``; FILE_EXISTS.
+    """
+    if not os.path.lexists(target):
+        return
+    for source in inputs:
+        if source.exists() and target.exists() and source.samefile(target):
+            raise NnbitsError(
+                ReasonCode.BAD_OPTION,
+                f"{target} is the input: it cannot be the output as well",
+                path=str(target),
+                hint="Choose another name for the output",
+            )
+    if not force and not target.is_dir():
+        raise NnbitsError(
+            ReasonCode.FILE_EXISTS,
+            f"{target} already exists",
+            path=str(target),
+            hint="Choose another name, or replace it with --force",
+        )
+
+
+@contextmanager
+def file_named(path: Path) -> Iterator[None]:
+    """Put the name of the file into the message of errors that only know its content.
+
+    Raises:
+        NnbitsError: the one raised inside, its message completed.
+    """
+    try:
+        yield
+    except NnbitsError as error:
+        if str(path) not in error.message:
+            error.message = f"{path}: {error.message}"
+        raise
+
+
+@contextmanager
+def open_stream(path: Path) -> Iterator[NncFile]:
+    """An NNC stream, open for the block; errors in the block are named after the file.
+
+    Raises:
+        NnbitsError: the errors of the file and of the stream.
+    """
+    from nnbits.codec.api import open_file
+
+    if path.is_dir():
+        raise NnbitsError(
+            ReasonCode.FILE_FORMAT, f"{path} is a folder", path=str(path), hint="Name an NNC stream inside it"
+        )
+    with file_named(path), open_file(path) as stream:
+        yield stream

@@ -1,0 +1,248 @@
+"""The ``nnbits`` command: arguments, exit codes, error messages. The work is in :mod:`nnbits.tools.commands`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+import click
+
+from nnbits.codec.errors import NnbitsError, ReasonCode
+from nnbits.tools._console import print_json, progress_bar
+from nnbits.tools._exits import EXIT_TEXTS, ExitCode, error_text, exit_code
+
+__all__ = ["main"]
+
+_EXITS: Final = "\b\nExit codes:\n" + "\n".join(f"  {code.value:>3}  {text}" for code, text in EXIT_TEXTS.items())
+_REPORT: Final = "This is a bug in nnbits: please report it with the lines above and, if you may, the file"
+
+_PATH: Final = click.Path(path_type=Path)
+
+
+class _Program(click.Group):
+    """A click group that turns every outcome into one of our exit codes."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        if not kwargs.get("standalone_mode", True):
+            return super().main(*args, **kwargs)
+        given: Sequence[str] | None = args[0] if args else kwargs.get("args")
+        as_json = "--json" in (sys.argv[1:] if given is None else given)
+        kwargs = {**kwargs, "prog_name": "nnbits", "standalone_mode": False}
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError):
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        with _stopped_by_signals():
+            sys.exit(self._run(as_json, args, kwargs))
+
+    def _run(self, as_json: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        try:
+            result = super().main(*args, **kwargs)
+            sys.stdout.flush()
+        except (click.exceptions.Abort, KeyboardInterrupt):
+            click.echo("nnbits: interrupted", err=True)
+            return ExitCode.INTERRUPTED
+        except click.ClickException as error:
+            return _usage(error, as_json)
+        except NnbitsError as error:
+            return _fail(error, as_json)
+        except BrokenPipeError:
+            return _silence()
+        except SystemExit as error:
+            if isinstance(error.__context__, BrokenPipeError):  # click and rich leave this way
+                return _silence()
+            raise
+        except MemoryError:
+            return _fail(NnbitsError(ReasonCode.MEMORY_BUDGET, "there is not enough memory"), as_json)
+        except OSError as error:
+            name = "" if error.filename is None else f"{error.filename}: "
+            return _fail(NnbitsError(ReasonCode.FILE_IO, f"{name}{error.strerror or error}"), as_json)
+        except Exception as error:
+            import traceback
+
+            traceback.print_exc()
+            return _fail(NnbitsError(ReasonCode.INTERNAL, f"{type(error).__name__}: {error}", hint=_REPORT), as_json)
+        return result if isinstance(result, int) else ExitCode.OK
+
+
+def _usage(error: click.ClickException, as_json: bool) -> int:
+    if as_json:
+        _print_error(NnbitsError(ReasonCode.BAD_OPTION, error.format_message()), ExitCode.USAGE)
+    else:
+        error.show()
+    return ExitCode.USAGE
+
+
+def _fail(error: NnbitsError, as_json: bool) -> int:
+    code = exit_code(error.code)
+    if as_json:
+        _print_error(error, code)
+    else:
+        click.echo(error_text(error), err=True)
+    return code
+
+
+def _print_error(error: NnbitsError, code: ExitCode) -> None:
+    with suppress(OSError):
+        print_json({"error": {**error.to_dict(), "exit_code": int(code)}})
+        sys.stdout.flush()
+
+
+def _silence() -> int:
+    """The reader of standard output is gone: keep Python from complaining when it flushes at the end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.BROKEN_PIPE
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Leave in order, with unfinished outputs removed, when the process is asked to end."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = {}
+    for name in ("SIGTERM", "SIGHUP"):
+        with suppress(AttributeError, ValueError):  # not on this system; not in the main thread
+            number = getattr(signal, name)
+            if signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@click.group(cls=_Program, epilog=_EXITS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="nnbits", prog_name="nnbits")
+def main() -> None:
+    """Pack neural networks into NNC bitstreams (ISO/IEC 15938-17), and decode them.
+
+    \b
+    nnbits demo                          see it work on a small real network
+    nnbits pack model.safetensors        exact: model.nnc
+    nnbits pack model.safetensors small.nnc --qp -32
+    nnbits info small.nnc
+    nnbits unpack small.nnc decoded.safetensors
+    """
+
+
+_threads = click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use.  [default: all processors]"
+)
+_force = click.option("--force", is_flag=True, help="Replace an existing output.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print the result, or the error, as JSON.")
+_quiet = click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+
+
+@main.command(name="pack", short_help="Model file to NNC stream.")
+@click.argument("source", metavar="IN", type=_PATH)
+@click.argument("target", metavar="[OUT]", type=_PATH, required=False)
+@click.option("--qp", type=int, metavar="N", help="Quality of the weights, e.g. -32; 4 less halve the step size.")
+@click.option("--nonweight-qp", type=int, metavar="N", help="QP of biases and the like.  [default: a quarter step]")
+@click.option("--bits", type=click.IntRange(2, 32), metavar="N", help="Quality as bits for each value, 2 to 32.")
+@click.option("--uniform", is_flag=True, help="With --qp: plain rounding in place of the trellis.")
+@click.option("--density", type=click.IntRange(0, 7), metavar="N", help="2^N QPs halve the step size.  [default: 2]")
+@click.option(
+    "--profile", type=click.Choice(["standard"]), default="standard", show_default=True, help="Kind of stream."
+)
+@click.option("--plan", type=_PATH, metavar="FILE", help="Pack as this JSON plan says, tensor by tensor.")
+@click.option("--save-plan", type=_PATH, metavar="FILE", help="Write the plan that was used.")
+@_threads
+@_force
+@_json
+@_quiet
+def _pack(source: Path, target: Path | None, threads: int | None, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Pack the model file IN into the NNC stream OUT.
+
+    OUT is IN with the suffix .nnc if not given. Without --qp, --bits or --plan the result is exact: unpack gives back
+    every value, bit for bit.
+    """
+    from nnbits.tools._files import packed_path
+    from nnbits.tools.commands import pack as command
+
+    start = time.perf_counter()
+    with progress_bar("Packing", enabled=not (as_json or quiet)) as progress:
+        report = command.pack(source, target, threads=threads, progress=progress, **options)
+    seconds = time.perf_counter() - start
+    shown = packed_path(source) if target is None else target
+    if as_json:
+        print_json(command.report_dict(report, source, shown, seconds))
+    elif not quiet:
+        click.echo(command.report_text(report, source, shown, seconds))
+
+
+@main.command(name="unpack", short_help="NNC stream to model file.")
+@click.argument("source", metavar="IN", type=_PATH)
+@click.argument("target", metavar="[OUT]", type=_PATH, required=False)
+@click.option("--to", metavar="FORMAT", help="Format of OUT.  [default: by its suffix, else the one that was packed]")
+@_threads
+@_force
+@_json
+@_quiet
+def _unpack(
+    source: Path,
+    target: Path | None,
+    to: str | None,
+    threads: int | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Decode the NNC stream IN into the model file OUT.
+
+    OUT is IN with the suffix of the format that was packed if not given.
+    """
+    from nnbits.tools.commands import unpack as command
+
+    start = time.perf_counter()
+    with progress_bar("Unpacking", enabled=not (as_json or quiet)) as progress:
+        report = command.unpack(source, target, to=to, threads=threads, force=force, progress=progress)
+    seconds = time.perf_counter() - start
+    if as_json:
+        print_json(command.report_dict(report, seconds))
+    elif not quiet:
+        click.echo(command.report_text(report, seconds))
+
+
+@main.command(name="info", short_help="Show what is in an NNC stream.")
+@click.argument("source", metavar="IN", type=_PATH)
+@click.option("--units", is_flag=True, help="List the units of the stream in place of the tensors.")
+@_json
+def _info(source: Path, units: bool, as_json: bool) -> None:
+    """Show what is in the NNC stream IN: tensors or units, and where the bytes go."""
+    from nnbits.tools.commands import info as command
+
+    report = command.info(source)
+    if as_json:
+        print_json(command.report_dict(report))
+    else:
+        command.print_report(report, units=units)
+
+
+@main.command(name="demo", short_help="Pack a small real network and measure it.")
+@click.option("--out", type=_PATH, metavar="DIR", help="Folder for the files.  [default: nnbits-demo]")
+@_threads
+@_json
+def _demo(out: Path | None, threads: int | None, as_json: bool) -> None:
+    """Pack a small real network at several qualities and measure what it costs.
+
+    The network reads handwritten digits. Each stream is decoded from its file and evaluated on 450 test images; the
+    files stay for you to look at.
+    """
+    from nnbits.tools.commands import demo as command
+
+    with progress_bar("Packing and measuring", enabled=not as_json, in_bytes=False) as progress:
+        report = command.demo(Path(command.DEFAULT_FOLDER) if out is None else out, threads=threads, progress=progress)
+    if as_json:
+        print_json(command.report_dict(report))
+    else:
+        command.print_report(report)

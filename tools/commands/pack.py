@@ -1,0 +1,260 @@
+"""``nnbits pack``: a model file to an NNC stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from nnbits.tools._console import Progress, count, printable
+from nnbits.tools._files import check_output, file_named, packed_path
+
+if TYPE_CHECKING:
+    from nnbits.codec.api import PackedTensor, PackReport
+    from nnbits.codec.plan import EncodePlan
+    from nnbits.codec.types import Model
+
+__all__ = ["choose_plan", "load_plan", "pack", "report_dict", "report_text"]
+
+_MAX_PLAN_BYTES: Final = 1 << 30
+_SHOWN_NAMES: Final = 3
+
+
+def pack(
+    source: Path,
+    target: Path | None = None,
+    *,
+    qp: int | None = None,
+    nonweight_qp: int | None = None,
+    bits: int | None = None,
+    uniform: bool = False,
+    density: int | None = None,
+    profile: str = "standard",
+    plan: Path | None = None,
+    save_plan: Path | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> PackReport:
+    """Pack a model file; without ``qp``, ``bits`` or ``plan`` every value comes back exactly.
+
+    Args:
+        source: the model file.
+        target: the stream; default: :func:`~nnbits.tools._files.packed_path` of ``source``.
+        qp: quantization parameter of the weights (two or more dimensions): 4 less halve the step at density 2.
+        nonweight_qp: that of the other float tensors; default: a quarter of the weights' step.
+        bits: in place of ``qp``: bits of each quantized value.
+        uniform: uniform instead of dependent (trellis) quantization.
+        density: 0..7; 2^density QPs halve the step; default 2.
+        profile: only ``standard`` so far.
+        plan: JSON file with the plan to execute; in place of all of the above but ``profile``.
+        save_plan: where to write the plan that was executed.
+        threads: default: all processors.
+        force: replace existing outputs.
+        progress: called after each tensor.
+
+    Raises:
+        NnbitsError: BAD_OPTION for contradictory options; NOT_EXACT; the errors of the files. No output is there then.
+    """
+    from nnbits.codec.api import pack_model
+    from nnbits.formats.registry import adapter_for_file
+
+    source = Path(source)
+    target = packed_path(source) if target is None else Path(target)
+    model = adapter_for_file(source).read(source)
+    for output in (target, save_plan):
+        if output is not None:
+            check_output(output, force=force, inputs=(source,) if plan is None else (source, plan))
+    chosen = choose_plan(
+        model,
+        qp=qp,
+        nonweight_qp=nonweight_qp,
+        bits=bits,
+        uniform=uniform,
+        density=density,
+        profile=profile,
+        plan=plan,
+    )
+    with _plan_output(save_plan, chosen, force=force):
+        on_tensor = _counter(model, progress)
+        return pack_model(model, target, plan=chosen, threads=threads, force=force, on_tensor=on_tensor)
+
+
+def choose_plan(
+    model: Model,
+    *,
+    qp: int | None = None,
+    nonweight_qp: int | None = None,
+    bits: int | None = None,
+    uniform: bool = False,
+    density: int | None = None,
+    profile: str = "standard",
+    plan: Path | None = None,
+) -> EncodePlan:
+    """The plan that the options of :func:`pack` ask for.
+
+    Raises:
+        NnbitsError: BAD_OPTION if they contradict each other; the errors of the plan file.
+    """
+    from nnbits.codec.api import plan_exact, plan_quantized
+    from nnbits.codec.errors import NnbitsError, ReasonCode
+
+    quality = [name for name, value in (("qp", qp), ("bits", bits), ("plan", plan)) if value is not None]
+    if len(quality) > 1:
+        raise NnbitsError(ReasonCode.BAD_OPTION, f"{' and '.join(f'--{name}' for name in quality)} exclude each other")
+    details = {"--nonweight-qp": nonweight_qp is not None, "--uniform": uniform, "--density": density is not None}
+    for name, given in details.items():
+        if given and (qp is None if name == "--nonweight-qp" else qp is None and bits is None):
+            needed = "--qp" if name == "--nonweight-qp" else "--qp or --bits"
+            raise NnbitsError(ReasonCode.BAD_OPTION, f"{name} needs {needed}")
+    if profile != "standard":
+        raise NnbitsError(ReasonCode.BAD_OPTION, f"there is no profile {profile!r}", hint="Known: standard")
+    if density is None:
+        density = 2
+    if plan is not None:
+        return load_plan(plan)
+    if bits is not None:
+        from nnbits.tools.methods.quantize import plan_bits
+
+        return plan_bits(model, bits, qp_density=density)
+    if qp is not None:
+        return plan_quantized(model, qp=qp, nonweight_qp=nonweight_qp, dependent=not uniform, qp_density=density)
+    return plan_exact(model)
+
+
+def load_plan(path: Path) -> EncodePlan:
+    """Read a plan written by ``--save-plan``.
+
+    Raises:
+        NnbitsError: FILE_NOT_FOUND, FILE_IO, FILE_FORMAT if it is no JSON object; BAD_OPTION if it is no plan.
+    """
+    import json
+
+    from nnbits.codec.errors import NnbitsError, ReasonCode
+    from nnbits.codec.plan import EncodePlan
+    from nnbits.formats.base import open_input
+
+    with open_input(path) as file:
+        raw = bytearray()
+        while len(raw) <= _MAX_PLAN_BYTES and (part := file.read(1 << 20)):
+            raw += part
+    try:
+        data = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise NnbitsError(ReasonCode.FILE_FORMAT, f"{path} is not JSON: {error}", path=str(path)) from None
+    if not isinstance(data, dict):
+        raise NnbitsError(ReasonCode.FILE_FORMAT, f"{path} is not a plan: no JSON object", path=str(path))
+    with file_named(path):
+        try:
+            return EncodePlan.from_dict(data)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise NnbitsError(ReasonCode.BAD_OPTION, f"not a plan: {error}", path="plan") from error
+
+
+@contextmanager
+def _plan_output(path: Path | None, plan: EncodePlan, *, force: bool) -> Iterator[None]:
+    """Write the plan first, but let it appear only if the block succeeds."""
+    if path is None:
+        yield
+        return
+    import json
+
+    from nnbits.codec.atomic import atomic_output
+
+    with atomic_output(path, force=force) as file:
+        file.write((json.dumps(plan.to_dict(), indent=1) + "\n").encode("utf-8"))
+        file.flush()
+        yield
+
+
+def _counter(model: Model, progress: Progress | None) -> Callable[[PackedTensor], None] | None:
+    if progress is None:
+        return None
+    total = sum(tensor.info.nbytes for tensor in model)
+    done = 0
+    progress(done, total)
+
+    def on_tensor(tensor: PackedTensor) -> None:
+        nonlocal done
+        done += tensor.source_bytes
+        progress(done, total)
+
+    return on_tensor
+
+
+def report_dict(report: PackReport, source: Path, target: Path, seconds: float) -> dict[str, Any]:
+    """The report for ``--json``; ``source_bytes`` and ``ratio`` are about the files."""
+    source_bytes = source.stat().st_size
+    return {
+        "source": str(source),
+        "target": str(target),
+        "source_bytes": source_bytes,
+        "tensor_bytes": report.source_bytes,
+        "stream_bytes": report.stream_bytes,
+        "ratio": source_bytes / report.stream_bytes,
+        "bits_per_weight": _bits_per_weight(report),
+        "seconds": round(seconds, 3),
+        "tensors": [asdict(tensor) for tensor in report.tensors],
+    }
+
+
+def report_text(report: PackReport, source: Path, target: Path, seconds: float) -> str:
+    """The report for people."""
+    source_bytes = source.stat().st_size
+    bits = _bits_per_weight(report)
+    numbers = [
+        f"{100 * report.stream_bytes / source_bytes:.1f} % of the original",
+        f"ratio {source_bytes / report.stream_bytes:.2f}",
+    ]
+    if bits is not None:
+        numbers.append(f"{bits:.2f} bits per weight")
+    lines = [
+        f"{printable(str(source))} -> {printable(str(target))}",
+        f"  {source_bytes:,} -> {report.stream_bytes:,} bytes ({', '.join(numbers)})",
+        f"  {count(len(report.tensors), 'tensor')}: {_codings(report)}; {seconds:.2f} s",
+    ]
+    if all(tensor.qp is None for tensor in report.tensors):
+        lines.append("  exact: unpack gives back every value; for a smaller file choose a quality, e.g. --qp -32")
+    return "\n".join(lines + _notes(report))
+
+
+def _bits_per_weight(report: PackReport) -> float | None:
+    from math import prod
+
+    elements = sum(prod(tensor.shape) for tensor in report.tensors)
+    return 8 * report.stream_bytes / elements if elements else None
+
+
+def _codings(report: PackReport) -> str:
+    """``12 dependent (QP -40 .. -32), 3 integer``."""
+    groups: dict[str, list[int]] = {}
+    numbers: dict[str, int] = {}
+    for tensor in report.tensors:
+        numbers[tensor.coding] = numbers.get(tensor.coding, 0) + 1
+        if tensor.qp is not None:
+            groups.setdefault(tensor.coding, []).append(tensor.qp)
+    parts = []
+    for coding, number in numbers.items():
+        qps = sorted(set(groups.get(coding, [])))
+        if not qps:
+            parts.append(f"{number:,} {coding}")
+        elif len(qps) <= 2:
+            parts.append(f"{number:,} {coding} (QP {' and '.join(map(str, qps))})")
+        else:
+            parts.append(f"{number:,} {coding} (QP {qps[0]} to {qps[-1]})")
+    return ", ".join(parts) or "none"
+
+
+def _notes(report: PackReport) -> list[str]:
+    names: dict[str, list[str]] = {}
+    for tensor in report.tensors:
+        if tensor.note:
+            names.setdefault(tensor.note, []).append(printable(tensor.name))
+    lines = []
+    for note, tensors in names.items():
+        shown = ", ".join(tensors[:_SHOWN_NAMES])
+        more = f" and {len(tensors) - _SHOWN_NAMES:,} more" if len(tensors) > _SHOWN_NAMES else ""
+        lines.append(f"  note: {printable(note)}: {shown}{more}")
+    return lines

@@ -1,0 +1,120 @@
+"""``nnbits unpack``: an NNC stream to a model file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from nnbits.tools._console import Progress, count, printable
+from nnbits.tools._files import check_output, open_stream, unpacked_path
+
+if TYPE_CHECKING:
+    from nnbits.codec.types import Model, TensorInfo
+
+__all__ = ["UnpackReport", "report_dict", "report_text", "unpack"]
+
+_DEFAULT_FORMAT: Final = "safetensors"
+
+
+@dataclass(frozen=True)
+class UnpackReport:
+    """What was decoded.
+
+    Attributes:
+        source: the stream.
+        target: the model file.
+        format: its format.
+        tensors: their number.
+        stream_bytes: size of the stream.
+        file_bytes: size of the model file.
+    """
+
+    source: Path
+    target: Path
+    format: str
+    tensors: int
+    stream_bytes: int
+    file_bytes: int
+
+
+def unpack(
+    source: Path,
+    target: Path | None = None,
+    *,
+    to: str | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> UnpackReport:
+    """Decode a stream into a model file.
+
+    Args:
+        source: the stream.
+        target: the model file; default: next to ``source``, with the suffix of the format.
+        to: format; default: told by the suffix of ``target``, or without one the format that was packed, or
+            safetensors if the stream does not say.
+        threads: default: all processors.
+        force: replace an existing file.
+        progress: called after each tensor.
+
+    Raises:
+        NnbitsError: the errors of the stream and of the files. No output is there then.
+    """
+    from nnbits.codec.parallel import default_threads
+    from nnbits.formats.registry import adapter_by_name, adapter_for_output
+
+    source = Path(source)
+    with open_stream(source) as stream:
+        if to is not None:
+            adapter = adapter_by_name(to)
+        elif target is not None:
+            adapter = adapter_for_output(Path(target))
+        else:
+            adapter = adapter_by_name(stream.source_format or _DEFAULT_FORMAT)
+        target = unpacked_path(source, adapter.suffixes[0]) if target is None else Path(target)
+        check_output(target, force=force, inputs=(source,))
+        model = stream.model()
+        adapter.write(
+            target,
+            model,
+            force=force,
+            threads=default_threads() if threads is None else threads,
+            on_tensor=_counter(model, progress),
+        )
+        return UnpackReport(source, target, adapter.name, len(model.tensors), stream.size, target.stat().st_size)
+
+
+def _counter(model: Model, progress: Progress | None) -> Callable[[TensorInfo], None] | None:
+    if progress is None:
+        return None
+    total = sum(tensor.info.nbytes for tensor in model)
+    done = 0
+    progress(done, total)
+
+    def on_tensor(info: TensorInfo) -> None:
+        nonlocal done
+        done += info.nbytes
+        progress(done, total)
+
+    return on_tensor
+
+
+def report_dict(report: UnpackReport, seconds: float) -> dict[str, Any]:
+    """The report for ``--json``."""
+    return {
+        **asdict(report),
+        "source": str(report.source),
+        "target": str(report.target),
+        "seconds": round(seconds, 3),
+    }
+
+
+def report_text(report: UnpackReport, seconds: float) -> str:
+    """The report for people."""
+    return (
+        f"{printable(str(report.source))} -> {printable(str(report.target))}\n"
+        f"  {report.stream_bytes:,} -> {report.file_bytes:,} bytes ({report.format}); "
+        f"{count(report.tensors, 'tensor')}; {seconds:.2f} s"
+    )
