@@ -21,7 +21,7 @@ from .errors import NnbitsError, ReasonCode
 from .limits import DEFAULT_LIMITS, Limits
 from .parallel import default_threads, largest_first_map
 from .plan import Coding, EncodePlan, TensorPlan
-from .quant.step import default_nonweight_qp, step_size
+from .quant.step import default_nonweight_qp
 from .types import Array, LazyTensor, Model, TensorInfo, from_numpy, to_numpy
 
 __all__ = [
@@ -365,8 +365,7 @@ class NncFile(Mapping[str, Array]):
         return {name: self._describe(t) for name, t in self.stream.tensors.items()}
 
     def _describe(self, stored: _Stored) -> StoredTensor:
-        qp = self.stream.qp(stored.info.name)
-        step = None if qp is None else step_size(qp, self.stream.qp_density)
+        qp, step = self.stream.qp(stored.info.name), self.stream.step(stored.info.name)
         return StoredTensor(stored.info, stored.unit, stored.coding, qp, step, stored.unit_bytes, stored.payload_bytes)
 
     def model(self) -> Model:

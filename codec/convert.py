@@ -34,7 +34,7 @@ def to_float32(dtype: DType, stored: Array) -> NDArray[np.float32]:
 
 
 def from_float32(dtype: DType, values: NDArray[np.float32]) -> Array:
-    """Nearest values of ``dtype`` (ties to even) in its storage; the inverse of :func:`to_float32` where that is exact."""
+    """Nearest values of ``dtype`` (ties to even) in its storage; undoes :func:`to_float32` where that is exact."""
     if dtype.name == "float32":
         return values
     if dtype.name == "bfloat16":

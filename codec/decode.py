@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .convert import from_float32, from_int32
-from .entropy import native
+from .entropy import native, reference
 from .entropy.coding import DecodedLevels, EntryPoint, LevelCoding
 from .entropy.reference import first_qp_value
 from .errors import NnbitsError, ReasonCode
-from .limits import DEFAULT_LIMITS, MAX_ELEMENTS, Limits
-from .quant.native import dequantize
+from .limits import DEFAULT_LIMITS, MAX_ELEMENTS, MAX_TOPOLOGY_BYTES, Limits
+from .parts import Part, Role, entry_points, parts_of, quantization
+from .quant import native as quant_native
+from .quant import reference as quant_reference
+from .quant.step import step_size
 from .source import SourceDescription
 from .stream import read_units
 from .syntax import (
     CompressedDataUnit,
+    IntegerCodebook,
     ModelParameterSet,
     ParameterSets,
     ParsedUnit,
+    PayloadType,
+    PruningTopologyContainer,
     StartUnit,
     SuppliedParameters,
     Topology,
+    UnitType,
 )
 from .types import DTYPES, Array, DType, LazyTensor, Model, TensorInfo
+from .update import UpdateStore
 
-__all__ = ["StoredTensor", "Stream", "UnitRecord"]
-
-PT_INT, PT_FLOAT, PT_RAW_FLOAT, PT_BLOCK = range(4)
-
-UNIT_NAMES: Final = ("STR", "MPS", "LPS", "TPL", "QNT", "NDU", "AGG")
+__all__ = ["NATIVE", "REFERENCE", "DataUnit", "Engine", "StoredTensor", "Stream", "UnitRecord"]
 
 #: nnr_decompressed_data_format by number (nnc-bitstream 6.2); the sub-byte types are delivered as int8.
 DATA_FORMATS: Final[Mapping[int, DType]] = {
@@ -50,12 +57,42 @@ DATA_FORMATS: Final[Mapping[int, DType]] = {
 }
 
 
-PayloadDecoder = Callable[[memoryview, Sequence[LevelCoding]], list[DecodedLevels]]
+class PayloadDecoder(Protocol):
+    """decode_payload of the C core or of the Python reference."""
+
+    def __call__(
+        self,
+        payload: memoryview,
+        codings: Sequence[LevelCoding],
+        *,
+        bases: Sequence[NDArray[np.int32] | None] | None = None,
+        histories: Sequence[NDArray[np.bool_] | None] | None = None,
+    ) -> list[DecodedLevels]: ...
+
+
+class Dequantizer(Protocol):
+    """dequantize of the C core or of the Python reference."""
+
+    def __call__(
+        self, levels: NDArray[np.int32], qp: int, qp_density: int, *, inplace: bool = False
+    ) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An implementation of the layers below."""
+
+    decode_payload: PayloadDecoder
+    dequantize: Dequantizer
+
+
+NATIVE: Final = Engine(native.decode_payload, quant_native.dequantize)
+REFERENCE: Final = Engine(reference.decode_payload, quant_reference.dequantize)
 
 
 @dataclass(frozen=True)
 class UnitRecord:
-    """One unit of a stream, for listings."""
+    """One unit of a stream, for listings. Sizes in bytes."""
 
     index: int
     offset: int
@@ -73,25 +110,38 @@ class StoredTensor:
         info: name, element type and shape that decoding delivers.
         unit: index of its data unit.
         coding: ``raw``, ``integer``, ``uniform``, ``dependent`` or ``codebook``.
-        unit_bytes: size of the whole unit.
+        role: what it is in its unit: a tensor of its own, a factor, a scaling vector, ...
+        unit_bytes: size of the whole unit, which may carry several tensors.
         payload_bytes: size of its payload.
     """
 
     info: TensorInfo
     unit: int
     coding: str
+    role: str
     unit_bytes: int
     payload_bytes: int
 
 
 @dataclass(frozen=True)
-class _Carrier:
-    """A data unit with what is needed to decode it."""
+class DataUnit:
+    """A compressed data unit with what is needed to decode it.
+
+    Attributes:
+        unit: of the last part, if the data is split.
+        chunks: (start, stop) of the payload's pieces in the stream, bytes.
+    """
 
     unit: ParsedUnit
     body: CompressedDataUnit
     parameters: ParameterSets
-    shape: tuple[int, ...]
+    parts: Sequence[Part]
+    chunks: Sequence[tuple[int, int]]
+
+    @property
+    def payload_type(self) -> PayloadType:
+        """nnr_compressed_data_unit_payload_type."""
+        return self.body.nnr_compressed_data_unit_payload_type
 
 
 class Stream:
@@ -101,7 +151,7 @@ class Stream:
         data: the stream; must stay valid and unchanged while the object is used.
         supplied: out-of-band parameters by tensor name.
         limits: bounds on what decoding may cost.
-        decode_payload: the C core's, or the Python reference's.
+        engine: the C core or the Python reference.
 
     Raises:
         NnbitsError: codes 1xx..4xx with the unit and its offset.
@@ -113,232 +163,391 @@ class Stream:
         *,
         supplied: Mapping[str, SuppliedParameters] | None = None,
         limits: Limits = DEFAULT_LIMITS,
-        decode_payload: PayloadDecoder = native.decode_payload,
+        engine: Engine = NATIVE,
     ) -> None:
         self._data = data
-        self._decode_payload = decode_payload
+        self._engine = engine
         self._limits = limits
-        self._carriers: dict[str, _Carrier] = {}
+        self._reference_list: tuple[str, ...] = ()
+        self._pending: list[tuple[ParsedUnit, CompressedDataUnit]] = []
         self.general_profile_idc = 0
-        self.qp_density = 0
+        self.mps = ModelParameterSet()
+        self.topologies: list[Topology] = []
         self.source = SourceDescription()
         self.size = len(data)
+        self.data_units: list[DataUnit] = []
+        self._unit_of: dict[str, DataUnit] = {}
         units: list[UnitRecord] = []
         for unit, parameters in read_units(data, supplied=supplied, limits=limits):
             kind = unit.unit_type
-            name = UNIT_NAMES[kind] if kind < len(UNIT_NAMES) else str(kind)
+            name = UnitType(kind).name.removeprefix("NNR_") if kind in iter(UnitType) else f"type {kind}"
             units.append(UnitRecord(unit.index, unit.offset, unit.size, kind, name, unit.size - unit.payload_offset))
-            self._take(unit, parameters)
+            try:
+                self._take(unit, parameters)
+            except NnbitsError as error:
+                raise _located(error, unit) from None
+        if self._pending:
+            raise _located(NnbitsError(ReasonCode.TRUNCATED, "the last part of split data is missing"), unit)
         self.units: Sequence[UnitRecord] = units
-        if self.source.count is not None and len(self._carriers) < self.source.count:
+        if self.source.count is not None and len(self._unit_of) < self.source.count:
             raise NnbitsError(
                 ReasonCode.TRUNCATED,
-                f"the stream holds {len(self._carriers)} of its {self.source.count} tensors",
+                f"the stream holds {len(self._unit_of)} of its {self.source.count} tensors",
                 offset=self.size,
                 hint="The file is cut or damaged: fetch it again",
             )
-        self.tensors: Mapping[str, StoredTensor] = {n: self._describe(n, c) for n, c in self._carriers.items()}
+        self.tensors: Mapping[str, StoredTensor] = {
+            part.name: self._describe(part, unit) for unit in self.data_units for part in unit.parts
+        }
+
+    # ---- opening
 
     def _take(self, unit: ParsedUnit, parameters: ParameterSets) -> None:
         body = unit.body
-        path = f"unit[{unit.index}]"
+        if self._pending and not isinstance(body, CompressedDataUnit):
+            raise NnbitsError(ReasonCode.UNIT_ORDER, "another unit between the parts of split data")
         if isinstance(body, StartUnit):
             self.general_profile_idc = body.general_profile_idc
         elif isinstance(body, ModelParameterSet):
-            self.qp_density = body.mps_qp_density or 0
+            self.mps = body
         elif isinstance(body, Topology):
-            if isinstance(body.topology_data, str):
-                self.source = SourceDescription.from_text(body.topology_data)
+            self._take_topology(body)
         elif isinstance(body, CompressedDataUnit):
-            carrier = self._carry(unit, body, parameters)
-            name = body.topology_elem_id
-            if name in self._carriers:
+            self._take_data(unit, body, parameters)
+
+    def _take_topology(self, body: Topology) -> None:
+        self.topologies.append(body)
+        if body.topology_elem_id_list:
+            self._reference_list = body.topology_elem_id_list
+        if text := topology_text(body):
+            self.source = SourceDescription.from_text(text)
+
+    def _take_data(self, unit: ParsedUnit, body: CompressedDataUnit, parameters: ParameterSets) -> None:
+        counter = unit.header.partial_data_counter
+        if self._pending:
+            before = self._pending[-1]
+            expected = (before[0].header.partial_data_counter or 0) - 1
+            if counter != expected or before[1] != body:
                 raise NnbitsError(
-                    ReasonCode.DUPLICATE_NAME, f"tensor {name!r} occurs twice", path=path, offset=unit.offset
+                    ReasonCode.UNIT_ORDER,
+                    f"part {expected} of split data was expected, found {counter} or another header",
+                    path="partial_data_counter",
                 )
-            self._carriers[name] = carrier
-        elif unit.unit_type in (2, 4, 6):
-            raise NnbitsError(
-                ReasonCode.UNSUPPORTED_UNIT,
-                f"units of type {UNIT_NAMES[unit.unit_type]} are not decoded",
-                path=path,
-                offset=unit.offset,
-            )
+        self._pending.append((unit, body))
+        if counter:
+            return
+        chunks = [(u.offset + u.payload_offset, u.offset + u.size) for u, _ in self._pending]
+        self._pending.clear()
+        names = self._names(body)
+        data_unit = DataUnit(unit, body, parameters, parts_of(body, names, parameters), chunks)
+        self._check(data_unit)
+        self.data_units.append(data_unit)
+        for part in data_unit.parts:
+            if part.name in self._unit_of:
+                raise NnbitsError(
+                    ReasonCode.DUPLICATE_NAME, f"tensor {part.name!r} occurs twice", path="topology_elem_id"
+                )
+            self._unit_of[part.name] = data_unit
 
-    def _carry(self, unit: ParsedUnit, body: CompressedDataUnit, parameters: ParameterSets) -> _Carrier:
-        path = f"unit[{unit.index}]"
-        payload_type = body.nnr_compressed_data_unit_payload_type
-        unsupported = None
-        if unit.header.partial_data_counter is not None:
-            unsupported = "partial data"
-        elif payload_type == PT_BLOCK:
-            unsupported = "payload type BLOCK"
-        elif body.compressed_parameter_types:
-            unsupported = "decomposed or scaled parameters"
-        elif body.temporal_context_modeling_flag:
-            unsupported = "temporal context modelling"
-        elif body.codebook_present_flag:
-            unsupported = "codebooks"
-        if unsupported:
-            raise NnbitsError(
-                ReasonCode.UNSUPPORTED_FEATURE, f"{unsupported} is not decoded", path=path, offset=unit.offset
-            )
-        if body.tensor_dimensions is None:
-            raise NnbitsError(
-                ReasonCode.SHAPE_MISSING,
-                f"tensor {body.topology_elem_id!r} has no dimensions in the stream",
-                path=f"{path}.tensor_dimensions",
-                offset=unit.offset,
-                hint="Supply them from the model description",
-            )
-        shape = tuple(body.tensor_dimensions)
-        size = prod(shape)
-        if size > MAX_ELEMENTS or size * 4 > self._limits.max_tensor_bytes:
-            raise NnbitsError(
-                ReasonCode.MEMORY_BUDGET,
-                f"tensor {body.topology_elem_id!r} claims {size} elements",
-                path=f"{path}.tensor_dimensions",
-                offset=unit.offset,
-                hint="Raise Limits.max_tensor_bytes if that is right",
-            )
-        payload = unit.size - unit.payload_offset
-        if payload_type == PT_RAW_FLOAT and payload != 4 * size:
-            raise NnbitsError(
-                ReasonCode.SHAPE_MISMATCH,
-                f"{size} float32 values need {4 * size} bytes, the payload has {payload}",
-                path=f"{path}.raw_float32_parameter",
-                offset=unit.offset,
-            )
-        if payload_type == PT_FLOAT and not _has_qp(parameters):
-            raise NnbitsError(
-                ReasonCode.QP_MISSING,
-                "a quantized tensor without mps_qp_density",
-                path=f"{path}.qp_value",
-                offset=unit.offset,
-            )
-        return _Carrier(unit, body, parameters, shape)
+    def _names(self, body: CompressedDataUnit) -> tuple[str, ...]:
+        if names := body.names:
+            return names
+        indices = body.topology_elem_id_index_list
+        if not indices and body.topology_elem_id_index is not None:
+            indices = (body.topology_elem_id_index,)
+        for index in indices:
+            if index >= len(self._reference_list):
+                raise NnbitsError(
+                    ReasonCode.VALUE_RANGE,
+                    f"index {index} into a reference list of {len(self._reference_list)} names",
+                    path="topology_elem_id_index",
+                )
+        return tuple(self._reference_list[index] for index in indices)
 
-    def _describe(self, name: str, carrier: _Carrier) -> StoredTensor:
-        body, unit = carrier.body, carrier.unit
-        payload_type = body.nnr_compressed_data_unit_payload_type
-        coding = {PT_INT: "integer", PT_RAW_FLOAT: "raw"}.get(payload_type, "dependent" if body.dq_flag else "uniform")
-        integer = payload_type == PT_INT
+    def _check(self, data_unit: DataUnit) -> None:
+        for part in data_unit.parts:
+            size = prod(part.shape)
+            if size > MAX_ELEMENTS or size * 4 > self._limits.max_tensor_bytes:
+                raise NnbitsError(
+                    ReasonCode.MEMORY_BUDGET,
+                    f"tensor {part.name!r} claims {size} elements",
+                    path="tensor_dimensions",
+                    hint="Raise Limits.max_tensor_bytes if that is right",
+                )
+            have = sum(stop - start for start, stop in data_unit.chunks)
+            if part.coding is None and have != 4 * size:
+                raise NnbitsError(
+                    ReasonCode.SHAPE_MISMATCH,
+                    f"{size} float32 values need {4 * size} bytes, the payload has {have}",
+                    path="raw_float32_parameter",
+                )
+            if part.codebook and part.coding and part.coding.dq:
+                raise NnbitsError(ReasonCode.VALUE_RANGE, "dq_flag is 1 with a codebook", path="dq_flag")
+
+    def _describe(self, part: Part, data_unit: DataUnit) -> StoredTensor:
+        unit, name = data_unit.unit, part.name
+        integer = data_unit.payload_type == PayloadType.NNR_PT_INT
         dtype = DTYPES["int32" if integer else "float32"]
-        if body.nnr_decompressed_data_format is not None:
-            dtype = DATA_FORMATS[body.nnr_decompressed_data_format]
-        if name in self.source.dtypes:
-            dtype = DTYPES[self.source.dtypes[name]]
+        if data_unit.body.nnr_decompressed_data_format is not None:
+            dtype = DATA_FORMATS[data_unit.body.nnr_decompressed_data_format]
+        dtype = DTYPES[self.source.dtypes.get(name, dtype.name)]
         if (dtype.kind == "float") == integer:
             raise NnbitsError(
                 ReasonCode.METADATA,
-                f"tensor {name!r} is coded as {coding} but declared {dtype.name}",
+                f"tensor {name!r} is coded as {_coding_name(part, integer)} but declared {dtype.name}",
                 path=f"unit[{unit.index}].nnr_decompressed_data_format",
                 offset=unit.offset,
             )
-        shape = self.source.shapes.get(name, carrier.shape)
-        if prod(shape) != prod(carrier.shape):
+        shape = self.source.shapes.get(name, part.shape)
+        if prod(shape) != prod(part.shape):
             raise NnbitsError(
                 ReasonCode.METADATA,
-                f"tensor {name!r} has shape {carrier.shape} but is declared {shape}",
+                f"tensor {name!r} has shape {part.shape} but is declared {shape}",
                 path="topology_data.shapes",
                 offset=unit.offset,
             )
         return StoredTensor(
-            TensorInfo(name, dtype, shape), unit.index, coding, unit.size, unit.size - unit.payload_offset
+            TensorInfo(name, dtype, shape),
+            unit.index,
+            _coding_name(part, integer),
+            part.role.value,
+            unit.size,
+            sum(stop - start for start, stop in data_unit.chunks),
         )
+
+    # ---- inspection
+
+    @property
+    def pruning(self) -> list[PruningTopologyContainer]:
+        """The pruning containers of the stream's topology units. From the standard, no peer."""
+        return [t.nnr_pruning_topology_container for t in self.topologies if t.nnr_pruning_topology_container]
+
+    @property
+    def is_update(self) -> bool:
+        """Whether a data unit names a parent: its tensors then change another model, or may do so."""
+        return any(unit.body.parent_node_id_present_flag for unit in self.data_units)
+
+    def data_unit(self, name: str) -> DataUnit:
+        """The unit that carries a tensor.
+
+        Raises:
+            NnbitsError: NO_SUCH_TENSOR.
+        """
+        if name not in self._unit_of:
+            raise NnbitsError(ReasonCode.NO_SUCH_TENSOR, f"the stream has no tensor {name!r}", path=name)
+        return self._unit_of[name]
+
+    def payload(self, data_unit: DataUnit) -> memoryview:
+        """Payload of a unit, bytes; a copy only if the data is split."""
+        pieces = [self._data[start:stop] for start, stop in data_unit.chunks]
+        return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+
+    def entry_points(self, data_unit: DataUnit) -> list[tuple[EntryPoint, ...]]:
+        """Entry points of each part, in coding order."""
+        return entry_points(data_unit.body, data_unit.parts)
+
+    def qp(self, name: str) -> int | None:
+        """QP of a quantized tensor that comes first in its unit, from the first bits of the payload; else None."""
+        data_unit = self.data_unit(name)
+        part = data_unit.parts[0]
+        in_force = quantization(data_unit.parameters)
+        if part.name != name or part.coding is None or not part.coding.qp_bits or in_force is None:
+            return None
+        return first_qp_value(bytes(self.payload(data_unit)[:8]), part.coding.qp_bits) + in_force[1]
+
+    def step(self, name: str) -> float | None:
+        """Step size that goes with :meth:`qp`."""
+        qp, in_force = self.qp(name), quantization(self.data_unit(name).parameters)
+        return None if qp is None or in_force is None else step_size(qp, in_force[0])
+
+    # ---- decoding
 
     def model(self) -> Model:
         """The stream as a model of lazy tensors, in stream order."""
-        tensors = [LazyTensor(t.info, lambda name=n: self.read(name)) for n, t in self.tensors.items()]  # type: ignore[misc]
-        return Model(tensors, self.source.metadata, self.source.format)
+
+        def lazy(stored: StoredTensor) -> LazyTensor:
+            return LazyTensor(stored.info, lambda: self.read(stored.info.name))
+
+        return Model([lazy(t) for t in self.tensors.values()], self.source.metadata, self.source.format)
+
+    def composed(self) -> Model:
+        """The stream as a model whose weights are put together (nnc-entropy section 10).
+
+        Weights are multiplied by their local scaling vectors, which disappear, and factors G and H become their
+        product. Batch-norm vectors and biases stay as they are.
+        """
+        return Model(list(self._composed()), self.source.metadata, self.source.format)
+
+    def _composed(self) -> Iterator[LazyTensor]:
+        factors: dict[str, StoredTensor] = {}
+        for data_unit in self.data_units:
+            by_role = {part.role: part for part in data_unit.parts}
+            scaling = by_role.get(Role.LOCAL_SCALING)
+            if Role.G in by_role and Role.H not in by_role:  # in units of their own, G first
+                factors["G"] = self.tensors[by_role[Role.G].name]
+                continue
+            for part in data_unit.parts:
+                if part.role in (Role.G, Role.LOCAL_SCALING):
+                    continue
+                info = self.tensors[part.name].info
+                if part.role is Role.H:
+                    info = TensorInfo(part.name.removesuffix("_H"), info.dtype, data_unit.body.tensor_dimensions)
+                    g = by_role[Role.G].name if Role.G in by_role else factors.pop("G").info.name
+                    read = partial(self._product, data_unit, g, part.name, scaling.name if scaling else None)
+                elif part.role is Role.TENSOR and scaling:
+                    read = partial(self._scaled, data_unit, part.name, scaling.name)
+                else:
+                    read = partial(self.read, part.name)
+                yield LazyTensor(info, read)
+
+    def _scaled(self, data_unit: DataUnit, weight: str, scaling: str) -> Array:
+        arrays = dict(self.decode_unit(data_unit))
+        w, s = arrays[weight], arrays[scaling]
+        return w * s.reshape(-1, *(1,) * (w.ndim - 1))
+
+    def _product(self, data_unit: DataUnit, g: str, h: str, scaling: str | None) -> Array:
+        arrays = dict(self.decode_unit(data_unit))
+        left = arrays[g] if g in arrays else self.read(g)
+        if scaling:
+            left = left * arrays[scaling][:, None]
+        product: Array = left @ arrays[h]
+        return product.reshape(data_unit.body.tensor_dimensions)
 
     def read(self, name: str) -> Array:
-        """Decode one tensor; thread-safe.
+        """Decode one tensor (and, in a BLOCK, those that are coded with it); thread-safe.
 
         Returns:
             Array of the tensor's storage dtype and shape.
 
         Raises:
-            NnbitsError: NO_SUCH_TENSOR, TRUNCATED, CABAC_END, LEVEL_RANGE, with unit and offset.
+            NnbitsError: NO_SUCH_TENSOR, TRUNCATED, CABAC_END, LEVEL_RANGE, BASE_MISSING, with unit and offset.
         """
-        if name not in self._carriers:
-            raise NnbitsError(ReasonCode.NO_SUCH_TENSOR, f"the stream has no tensor {name!r}", path=name)
-        carrier, info = self._carriers[name], self.tensors[name].info
+        return dict(self.decode_unit(self.data_unit(name)))[name]
+
+    def decode_all(self, store: UpdateStore | None = None) -> Iterator[tuple[str, Array]]:
+        """Decode every tensor in stream order, advancing ``store``."""
+        for data_unit in self.data_units:
+            yield from self.decode_unit(data_unit, store)
+
+    def decode_unit(self, data_unit: DataUnit, store: UpdateStore | None = None) -> list[tuple[str, Array]]:
+        """Decode the tensors of one unit.
+
+        Args:
+            data_unit: one of :attr:`data_units`.
+            store: earlier updates, which is advanced; needed by units with temporal contexts or history.
+
+        Raises:
+            NnbitsError: TRUNCATED, CABAC_END, LEVEL_RANGE, BASE_MISSING, BASE_MISMATCH, with unit and offset.
+        """
         try:
-            return self._decode(carrier, info.dtype).reshape(info.shape)
+            return self._decode_unit(data_unit, store)
         except NnbitsError as error:
+            raise _located(error, data_unit.unit) from None
+
+    def levels(self, data_unit: DataUnit, store: UpdateStore | None = None) -> list[DecodedLevels]:
+        """The integers of an arithmetic-coded unit, in coding order; ``store`` is used but not advanced."""
+        codings = [part.coding for part in data_unit.parts if part.coding]
+        if store is None:
+            if any(coding.temporal for coding in codings):
+                raise NnbitsError(
+                    ReasonCode.BASE_MISSING,
+                    "the unit is coded relative to an earlier version",
+                    path="temporal_context_modeling_flag",
+                    hint="Decode it with the updates before it",
+                )
+            decoded = self._engine.decode_payload(self.payload(data_unit), codings)
+            if any(d.hist_dep_sig_prob_enabled_flag for d in decoded):
+                raise NnbitsError(
+                    ReasonCode.BASE_MISSING,
+                    "the unit is coded with the history of earlier updates",
+                    path="hist_dep_sig_prob_enabled_flag",
+                    hint="Decode it with the updates before it",
+                )
+            return decoded
+        return self._engine.decode_payload(
+            self.payload(data_unit),
+            codings,
+            bases=[store.base_of(part, data_unit.body) for part in data_unit.parts],
+            histories=[store.history_of(part) for part in data_unit.parts],
+        )
+
+    def _decode_unit(self, data_unit: DataUnit, store: UpdateStore | None) -> list[tuple[str, Array]]:
+        infos = [self.tensors[part.name].info for part in data_unit.parts]
+        if data_unit.payload_type == PayloadType.NNR_PT_RAW_FLOAT:
+            # A copy, not a view: the file may be closed while the tensor lives.
+            raw = np.frombuffer(self.payload(data_unit), "<f4").copy()
+            return [(i.name, from_float32(i.dtype, raw).reshape(i.shape)) for i in infos]
+        decoded = self.levels(data_unit, store)
+        if store is not None:
+            kept = [d.levels.copy() for d in decoded]  # dequantization below works in place
+            parent_signalling = bool(self.mps.mps_parent_signalling_enabled_flag)
+            store.advance(
+                data_unit.parts,
+                kept,
+                data_unit.body,
+                self.payload(data_unit),
+                parent_signalling=parent_signalling,
+            )
+        result = []
+        for part, info, item in zip(data_unit.parts, infos, decoded, strict=True):
+            if data_unit.payload_type == PayloadType.NNR_PT_INT:
+                _check_range(item.levels, info.dtype)
+                array = from_int32(info.dtype, item.levels)
+            else:
+                array = from_float32(info.dtype, self._values(part, item, data_unit.parameters))
+            result.append((part.name, array.reshape(info.shape)))
+        return result
+
+    def _values(self, part: Part, decoded: DecodedLevels, parameters: ParameterSets) -> NDArray[np.float32]:
+        density, offset = quantization(parameters) or (0, 0)
+        qp = decoded.qp_value + offset
+        if part.codebook is None:
+            return self._engine.dequantize(decoded.levels, qp, density, inplace=True)
+        return _codebook_values(decoded.levels, part.codebook, step_size(qp, density))
+
+
+def topology_text(body: Topology) -> str:
+    """topology_data as text, inflated if it is compressed; empty if it is binary.
+
+    Raises:
+        NnbitsError: METADATA for damaged compressed data, LIMIT if it inflates above its bound.
+    """
+    data = body.topology_data
+    if data is None or isinstance(data, str):
+        return data or ""
+    if body.topology_compression_format == 1:
+        inflater = zlib.decompressobj()
+        try:
+            data = inflater.decompress(data, MAX_TOPOLOGY_BYTES)
+        except zlib.error as error:
+            raise NnbitsError(ReasonCode.METADATA, f"topology_data: {error}", path="topology_data") from None
+        if inflater.unconsumed_tail:
             raise NnbitsError(
-                error.code,
-                f"tensor {name!r}: {error.message}",
-                path=f"unit[{carrier.unit.index}].{error.path}",
-                offset=carrier.unit.offset,
-                hint=error.hint,
-            ) from None
-
-    def qp(self, name: str) -> int | None:
-        """QP of a quantized tensor, read from the first bits of its payload; None for others."""
-        carrier = self._carriers[name]
-        if carrier.body.nnr_compressed_data_unit_payload_type != PT_FLOAT:
-            return None
-        density, offset = _quantization(carrier.parameters)
-        return first_qp_value(bytes(self._payload(carrier)[:8]), 6 + density) + offset
-
-    def payload(self, name: str) -> memoryview:
-        """Payload bytes of a tensor's data unit."""
-        return self._payload(self._carriers[name])
-
-    def coding(self, name: str) -> LevelCoding | None:
-        """What the entropy layer is told of a tensor; None for raw values."""
-        return _coding_of(self._carriers[name])
-
-    def entry_points(self, name: str) -> tuple[EntryPoint, ...]:
-        """Entry points of a tensor's block rows, without the first."""
-        return tuple(self._carriers[name].body.cabac_entry_points)
-
-    def _decode(self, carrier: _Carrier, dtype: DType) -> Array:
-        payload = self._payload(carrier)
-        coding = _coding_of(carrier)
-        if coding is None:
-            # Not a view: the file may be closed while the tensor lives.
-            return from_float32(dtype, np.frombuffer(payload, "<f4").copy())
-        decoded = self._decode_payload(payload, [coding])[0]
-        if carrier.body.nnr_compressed_data_unit_payload_type == PT_INT:
-            _check_range(decoded.levels, dtype)
-            return from_int32(dtype, decoded.levels)
-        density, offset = _quantization(carrier.parameters)
-        return from_float32(dtype, dequantize(decoded.levels, decoded.qp_value + offset, density, inplace=True))
-
-    def _payload(self, carrier: _Carrier) -> memoryview:
-        start = carrier.unit.offset + carrier.unit.payload_offset
-        return self._data[start : carrier.unit.offset + carrier.unit.size]
+                ReasonCode.LIMIT, f"topology_data inflates above {MAX_TOPOLOGY_BYTES} bytes", path="topology_data"
+            )
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return ""
 
 
-def _has_qp(parameters: ParameterSets) -> bool:
-    return parameters.mps is not None and parameters.mps.mps_qp_density is not None
+def _codebook_values(indices: NDArray[np.int32], codebook: IntegerCodebook, step: float) -> NDArray[np.float32]:
+    """step * C[L + CbZeroOffset], the exact product rounded once (nnc-entropy 9.4)."""
+    low, high = -codebook.CbZeroOffset, codebook.codebook_size - 1 - codebook.CbZeroOffset
+    if indices.size and (int(indices.min()) < low or int(indices.max()) > high):
+        raise NnbitsError(ReasonCode.LEVEL_RANGE, "an index lies outside the codebook", path="cabac_data")
+    with np.errstate(over="ignore"):
+        table = (step * np.array(codebook.entries, np.float64)).astype(np.float32)
+    values: NDArray[np.float32] = table[indices + codebook.CbZeroOffset]
+    return values
 
 
-def _quantization(parameters: ParameterSets) -> tuple[int, int]:
-    """mps_qp_density and mps_quantization_parameter in force, 0 where not transmitted."""
-    mps = parameters.mps
-    return (mps.mps_qp_density or 0, mps.mps_quantization_parameter or 0) if mps else (0, 0)
-
-
-def _coding_of(carrier: _Carrier) -> LevelCoding | None:
-    body = carrier.body
-    payload_type = body.nnr_compressed_data_unit_payload_type
-    if payload_type == PT_RAW_FLOAT:
-        return None
-    integer = payload_type == PT_INT
-    return LevelCoding(
-        height=carrier.shape[0] if carrier.shape else 1,
-        width=prod(carrier.shape[1:]),
-        profile=carrier.parameters.general_profile_idc,
-        dq=bool(body.dq_flag) and not integer,
-        unary_length=body.cabac_unary_length_minus1 + 1,
-        scan_order=body.scan_order,
-        qp_bits=0 if integer else 6 + _quantization(carrier.parameters)[0],
-        parent=bool(body.parent_node_id_present_flag),
-    )
+def _coding_name(part: Part, integer: bool) -> str:
+    if part.coding is None:
+        return "raw"
+    if integer:
+        return "integer"
+    return "codebook" if part.codebook else "dependent" if part.coding.dq else "uniform"
 
 
 def _check_range(levels: Array, dtype: DType) -> None:
@@ -349,3 +558,11 @@ def _check_range(levels: Array, dtype: DType) -> None:
         raise NnbitsError(
             ReasonCode.LEVEL_RANGE, f"a value does not fit the declared element type {dtype.name}", path="cabac_data"
         )
+
+
+def _located(error: NnbitsError, unit: ParsedUnit) -> NnbitsError:
+    """The error with the unit's index and offset, if it has none yet."""
+    if error.offset is not None:
+        return error
+    path = f"unit[{unit.index}]" + (f".{error.path}" if error.path else "")
+    return NnbitsError(error.code, error.message, path=path, offset=unit.offset, hint=error.hint)

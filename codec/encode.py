@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Final
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .convert import float32_is_exact, int32_is_exact, to_float32, to_int32
-from .entropy.coding import LevelCoding, LevelsToCode
+from .entropy.coding import EntryPoint, LevelCoding, LevelsToCode
 from .entropy.native import encode_payload
 from .errors import NnbitsError, ReasonCode
 from .limits import MAX_NAME_BYTES
@@ -22,24 +23,32 @@ from .quant.step import qp_range
 from .source import SourceDescription
 from .syntax import (
     CompressedDataUnit,
+    DecompressedDataFormat,
     ModelParameterSet,
     ParameterSets,
+    PayloadType,
     StartUnit,
     Topology,
     build_unit,
     build_unit_prefix,
 )
-from .types import Array, DType, LazyTensor, Model, TensorInfo
+from .types import DTYPES, Array, DType, LazyTensor, Model, TensorInfo
 
 __all__ = ["EncodedTensor", "check_exact", "encode_model", "quantize"]
 
 #: Source bytes of the tensors that are worked on or wait to be written.
 _WINDOW_BYTES: Final = 1 << 28
+_OVERHEAD_BYTES: Final = 4096
 
-_PAYLOAD_TYPES: Final[dict[Coding, int]] = {"integer": 0, "uniform": 1, "dependent": 1, "raw": 2}
+_PAYLOAD_TYPES: Final[dict[Coding, PayloadType]] = {
+    "integer": PayloadType.NNR_PT_INT,
+    "uniform": PayloadType.NNR_PT_FLOAT,
+    "dependent": PayloadType.NNR_PT_FLOAT,
+    "raw": PayloadType.NNR_PT_RAW_FLOAT,
+}
 
 #: nnr_decompressed_data_format that says an element type; the others need the source description.
-_FORMATS: Final = {"int32": 0, "float32": 1, "int8": 5, "int16": 6, "int64": 7, "float16": 8, "float64": 9}
+_FORMATS: Final = {f.name.lower(): f for f in DecompressedDataFormat if f.name.lower() in DTYPES}
 
 
 @dataclass(frozen=True)
@@ -166,23 +175,25 @@ def encode_model(
         mps_qp_density=plan.qp_density,
         mps_quantization_parameter=0,
     )
-    before = ParameterSets(plan.general_profile_idc, None, {})
-    parameters = ParameterSets(plan.general_profile_idc, mps, {})
+    before = ParameterSets(plan.general_profile_idc)
+    parameters = ParameterSets(plan.general_profile_idc, mps)
     write(build_unit(StartUnit(general_profile_idc=plan.general_profile_idc), parameters=before))
     write(build_unit(mps, parameters=before))
     write(build_unit(Topology(topology_data=_source_of(model).to_text()), parameters=parameters))
+    largest = max((tensor.info.nbytes for tensor in model), default=0)
     units = ordered_map(
         lambda tensor: _encode_tensor(tensor, plan, parameters),
         model,
         threads=threads,
-        window=_WINDOW_BYTES,
-        weight=lambda tensor: max(1, tensor.info.nbytes),
+        window=max(_WINDOW_BYTES, threads * (largest + _OVERHEAD_BYTES)),
+        weight=lambda tensor: tensor.info.nbytes + _OVERHEAD_BYTES,
     )
-    for unit in units:
-        write(unit.prefix)
-        write(unit.payload)
-        if on_tensor:
-            on_tensor(unit)
+    with closing(units):
+        for unit in units:
+            write(unit.prefix)
+            write(unit.payload)
+            if on_tensor:
+                on_tensor(unit)
 
 
 def _source_of(model: Model) -> SourceDescription:
@@ -240,28 +251,29 @@ def _encode_tensor(tensor: LazyTensor, plan: EncodePlan, parameters: ParameterSe
         note = None
         if how.coding == "raw":
             payload = _raw_payload(info.dtype, stored)
-            entry_points = ()
+            entry_points: Sequence[EntryPoint] = ()
         else:
             payload, entry_points, how, note = _coded_payload(info, stored, how, plan)
     except NnbitsError as error:
         if error.path is None:
             error.path = info.name
         raise
+    data_format = _data_format(info.dtype, how.coding)
     body = CompressedDataUnit(
         nnr_compressed_data_unit_payload_type=_PAYLOAD_TYPES[how.coding],
         topology_elem_id=info.name,
         dq_flag=int(how.coding == "dependent"),
-        nnr_decompressed_data_format=_data_format(info.dtype, how.coding),
+        nnr_decompressed_data_format=data_format,
+        cabac_unary_length_flag=int(how.coding != "raw"),
         tensor_dimensions=shape,
-        cabac_unary_length_minus1=None if how.coding == "raw" else how.cabac_unary_length_minus1,
+        cabac_unary_length_minus1=how.cabac_unary_length_minus1,
         scan_order=how.scan_order,
-        cabac_entry_points=entry_points,
-    )
+    ).with_cabac_entry_points(entry_points)
     prefix = build_unit_prefix(body, parameters=parameters, payload_size=len(payload))
     return EncodedTensor(info, how, prefix, payload, note)
 
 
-def _data_format(dtype: DType, coding: Coding) -> int | None:
+def _data_format(dtype: DType, coding: Coding) -> DecompressedDataFormat | None:
     """nnr_decompressed_data_format, left out where the default of the payload type says the same."""
     if dtype.name == ("int32" if coding == "integer" else "float32"):
         return None
@@ -276,7 +288,7 @@ def _raw_payload(dtype: DType, stored: Array) -> memoryview:
 
 def _coded_payload(
     info: TensorInfo, stored: Array, how: TensorPlan, plan: EncodePlan
-) -> tuple[memoryview, Sequence[object], TensorPlan, str | None]:
+) -> tuple[memoryview, Sequence[EntryPoint], TensorPlan, str | None]:
     note = None
     qp_value = 0
     if how.coding == "integer":

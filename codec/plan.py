@@ -10,7 +10,7 @@ from .errors import NnbitsError, ReasonCode
 
 __all__ = ["Coding", "EncodePlan", "SetChoice", "TensorPlan"]
 
-#: How a tensor's values travel: ``raw`` float32 bits, exact ``integer``, ``uniform`` or ``dependent`` (trellis) quantization.
+#: How values travel: ``raw`` float32 bits, exact ``integer``, ``uniform`` or ``dependent`` (trellis) quantization.
 Coding = Literal["raw", "integer", "uniform", "dependent"]
 
 #: How the initial probability sets are chosen: all ``zero``, by ``cost`` of the real binarization, or as the

@@ -132,10 +132,7 @@ def from_numpy(name: str, array: Array) -> LazyTensor:
             path=name,
             hint=f"Convert it to one of: {', '.join(DTYPES)}",
         )
-    if array.dtype.name == "bfloat16":
-        stored = array.view(np.uint16)
-    else:
-        stored = array.astype(dtype.storage, copy=False)
+    stored = array.view(np.uint16) if dtype.name == "bfloat16" else array.astype(dtype.storage, copy=False)
     return LazyTensor(TensorInfo(name, dtype, array.shape), lambda: stored)
 
 

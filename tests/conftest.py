@@ -34,6 +34,21 @@ class Vector:
         assert hashlib.sha256(raw).hexdigest() == bitstream["sha256"]
         return raw
 
+    @property
+    def number(self) -> int:
+        """The number in front of the name."""
+        return int(self.name.split("_")[0])
+
+    @property
+    def decoder(self) -> dict[str, Any]:
+        """What the decoder is told from outside."""
+        return self.data.get("decoder", {})
+
+    @property
+    def previous(self) -> list[Vector]:
+        """The vectors of the sequence before this one."""
+        return [Vector(name) for name in self.decoder.get("sequence", {}).get("previous", [])]
+
     def input(self, name: str) -> np.ndarray:
         """The array that the peer was given."""
         item = self.data["inputs"][name]

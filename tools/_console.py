@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,8 +53,12 @@ def output_console() -> Console:
     """Standard output; as wide as its text if it is no terminal, so that nothing is folded or cut."""
     from rich.console import Console
 
+    class Output(Console):  # whose default is to exit
+        def on_broken_pipe(self) -> NoReturn:
+            raise
+
     width = None if sys.stdout.isatty() else _UNLIMITED_WIDTH
-    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+    return Output(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
 def new_table(*, footer: bool = False) -> Table:

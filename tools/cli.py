@@ -26,8 +26,32 @@ _REPORT: Final = "This is a bug in nnbits: please report it with the lines above
 _PATH: Final = click.Path(path_type=Path)
 
 
+class _ReaderGone(Exception):
+    """Standard output is a pipe that nobody reads any more; not an OSError, which click would handle."""
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Write all output before the block ends, so that what goes wrong there is noticed."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise _ReaderGone from error
+
+
 class _Program(click.Group):
     """A click group that turns every outcome into one of our exit codes."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _writing():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _writing():
+            return super().invoke(ctx)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         if not kwargs.get("standalone_mode", True):
@@ -44,7 +68,6 @@ class _Program(click.Group):
     def _run(self, as_json: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         try:
             result = super().main(*args, **kwargs)
-            sys.stdout.flush()
         except (click.exceptions.Abort, KeyboardInterrupt):
             click.echo("nnbits: interrupted", err=True)
             return ExitCode.INTERRUPTED
@@ -52,12 +75,8 @@ class _Program(click.Group):
             return _usage(error, as_json)
         except NnbitsError as error:
             return _fail(error, as_json)
-        except BrokenPipeError:
+        except _ReaderGone:
             return _silence()
-        except SystemExit as error:
-            if isinstance(error.__context__, BrokenPipeError):  # click and rich leave this way
-                return _silence()
-            raise
         except MemoryError:
             return _fail(NnbitsError(ReasonCode.MEMORY_BUDGET, "there is not enough memory"), as_json)
         except OSError as error:

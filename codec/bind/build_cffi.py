@@ -79,10 +79,70 @@ nnb_status nnb_dequantize_codebook(const int32_t *levels, float *values, size_t 
                                    const int32_t *codebook, size_t codebook_size, size_t zero_offset);
 nnb_status nnb_dequantize_codebook_in_place(void *buffer, size_t count, float step, const int32_t *codebook,
                                             size_t codebook_size, size_t zero_offset);
+
+typedef struct {
+  uint8_t *buffer;
+  size_t size;
+  ...;
+} nnb_encoder;
+
+typedef struct {
+  const int32_t *levels;
+  const int32_t *base;
+  const uint8_t *history;
+  const uint8_t *row_skip_list;
+  const uint8_t *initial_sets;
+  nnb_context *contexts;
+  nnb_entry_point *entry_points;
+  int32_t qp_value;
+  uint8_t hist_dep_sig_prob_enabled_flag;
+} nnb_source;
+
+typedef enum { NNB_SETS_COST, NNB_SETS_PEER, ... } nnb_set_rule;
+
+nnb_status nnb_encode_tensor(nnb_encoder *encoder, const nnb_level_coding *coding, const nnb_source *source,
+                             uint64_t *first_position);
+nnb_status nnb_encoder_finish(nnb_encoder *encoder);
+nnb_status nnb_resolve_entry_points(const uint8_t *payload, size_t size, uint64_t first_position,
+                                    nnb_entry_point *entry_points, size_t count);
+size_t nnb_encode_bound(const nnb_level_coding *codings, size_t count);
+size_t nnb_mark_zero_rows(const int32_t *levels, size_t height, size_t width, uint8_t *list);
+size_t nnb_choose_work_size(const nnb_level_coding *coding);
+nnb_status nnb_choose_initial_sets(const nnb_level_coding *coding, const nnb_source *source, nnb_set_rule rule,
+                                   void *work, size_t work_size, uint8_t *initial_sets);
+nnb_status nnb_quantize_uniform(const float *values, size_t count, int32_t *qp, uint32_t qp_density, int32_t *levels);
+size_t nnb_quantize_work_size(size_t height, size_t width);
+nnb_status nnb_quantize_dependent(const float *values, size_t height, size_t width, uint32_t scan_order, int32_t *qp,
+                                  uint32_t qp_density, int32_t *levels, void *work, size_t work_size);
+
+void nnb_encoder_open_growing(nnb_encoder *encoder);
+void nnb_encoder_close(nnb_encoder *encoder);
 """
 
 SOURCE = """
+#include <stdlib.h>
+
 #include "nnb/nnb.h"
+#include "nnb/nnb_enc.h"
+
+/* The core has no heap; an encoder's buffer that grows is the binding's. */
+static uint8_t *grow(void *user, uint8_t *buffer, size_t used, size_t needed, size_t *capacity) {
+  size_t size = used + used / 2 + 65536;
+  (void)user;
+  if (size < needed) size = needed;
+  uint8_t *const larger = realloc(buffer, size);
+  if (larger != NULL) *capacity = size;
+  return larger;
+}
+
+static void nnb_encoder_open_growing(nnb_encoder *encoder) {
+  nnb_encoder_open(encoder, NULL, 0, grow, NULL);
+}
+
+static void nnb_encoder_close(nnb_encoder *encoder) {
+  free(encoder->buffer);
+  encoder->buffer = NULL;
+}
 """
 
 

@@ -100,7 +100,8 @@ class LevelsToCode:
         coding: header values.
         levels: int32, flat, row-major (the array L: for dq after the expansion of nnc-entropy 8.2).
         qp_value: signed, fits in ``coding.qp_bits``.
-        row_skipping: sets row_skip_enabled_flag and marks exactly the all-zero rows (ignored without row flags).
+        row_skipping: True sets row_skip_enabled_flag and marks exactly the all-zero rows, an array (bool per row) marks
+            those it names, which must be zero; ignored without row flags.
         hist_dep_sig_prob_enabled_flag: only with ``coding.parent``.
         base: int32 temporal reference, same size as levels; required with ``coding.temporal``.
         history: bool mask, same size; None is all False.
@@ -110,7 +111,7 @@ class LevelsToCode:
     coding: LevelCoding
     levels: Levels
     qp_value: int = 0
-    row_skipping: bool = False
+    row_skipping: bool | NDArray[np.bool_] = False
     hist_dep_sig_prob_enabled_flag: bool = False
     base: Levels | None = None
     history: NDArray[np.bool_] | None = None

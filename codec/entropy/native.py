@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -15,14 +16,9 @@ from numpy.typing import NDArray
 
 from .._core import ffi, lib
 from ..errors import NnbitsError, ReasonCode
-from .coding import (
-    DecodedLevels,
-    EntryPoint,
-    LevelCoding,
-    Levels,
-)
+from .coding import DecodedLevels, EncodedPayload, EntryPoint, LevelCoding, Levels, LevelsToCode, SetRule
 
-__all__ = ["decode_block_rows", "decode_payload"]
+__all__ = ["choose_initial_sets", "decode_block_rows", "decode_payload", "encode_payload"]
 
 T = TypeVar("T")
 
@@ -304,3 +300,125 @@ def decode_block_rows(
         run.decode(cabac, 0, last)
     else:
         run.enter(first, last)
+
+
+class _Source:
+    """An nnb_source with the arrays it points to."""
+
+    def __init__(self, tensor: LevelsToCode) -> None:
+        coding = tensor.coding
+        count = coding.height * coding.width
+        self.coding = coding
+        self.parameters = c_coding(coding)
+        self.levels = typed(tensor.levels, np.int32, count, "levels")
+        self.base = typed(tensor.base, np.int32, count, "base") if coding.temporal else None
+        self.history = typed(tensor.history, np.bool_, count, "history")
+        self.row_skip_list = self._row_skip_list(tensor)
+        self.contexts = ffi.new("nnb_context[]", coding.context_count)
+        self.rows = lib.nnb_block_row_count(self.parameters)
+        self.entry_points = ffi.new("nnb_entry_point[]", self.rows - 1)
+        try:
+            self.c = ffi.new(
+                "nnb_source *",
+                {
+                    "levels": pointer("int32_t *", self.levels),
+                    "base": pointer("int32_t *", self.base),
+                    "history": pointer("uint8_t *", self.history),
+                    "row_skip_list": pointer("uint8_t *", self.row_skip_list),
+                    "contexts": self.contexts,
+                    "entry_points": self.entry_points,
+                    "qp_value": tensor.qp_value,
+                    "hist_dep_sig_prob_enabled_flag": int(self._hist(tensor)),
+                },
+            )
+        except OverflowError as error:
+            raise NnbitsError(ReasonCode.VALUE_RANGE, f"qp_value {tensor.qp_value}") from error
+        self.initial_sets = self._initial_sets(tensor.initial_sets)
+        self.c.initial_sets = pointer("uint8_t *", self.initial_sets)
+
+    @staticmethod
+    def _hist(tensor: LevelsToCode) -> bool:
+        return tensor.hist_dep_sig_prob_enabled_flag and tensor.coding.row_flags and tensor.coding.parent
+
+    def _row_skip_list(self, tensor: LevelsToCode) -> NDArray[np.uint8] | None:
+        if tensor.row_skipping is False or not self.coding.row_flags:
+            return None
+        marks: NDArray[np.uint8] = np.empty(self.coding.height, np.uint8)
+        lib.nnb_mark_zero_rows(
+            pointer("int32_t *", self.levels), self.coding.height, self.coding.width, pointer("uint8_t *", marks)
+        )
+        if tensor.row_skipping is True:
+            return marks
+        wanted = tensor.row_skipping.astype(np.uint8)
+        if (wanted > marks).any():
+            raise NnbitsError(ReasonCode.BAD_TENSOR, "a row to be skipped is not zero", path="row_skip_list")
+        return wanted
+
+    def _initial_sets(self, sets: NDArray[np.uint8] | SetRule | None) -> NDArray[np.uint8] | None:
+        if isinstance(sets, str):
+            return self.choose(sets)
+        return typed(sets, np.uint8, self.coding.context_count, "initial_sets")
+
+    def choose(self, rule: SetRule) -> NDArray[np.uint8]:
+        """A set for each context."""
+        number = {"cost": lib.NNB_SETS_COST, "peer": lib.NNB_SETS_PEER}.get(rule)
+        if number is None:
+            raise NnbitsError(ReasonCode.BAD_OPTION, f"no rule {rule!r} for initial sets")
+        work = np.empty(lib.nnb_choose_work_size(self.parameters), np.uint8)
+        sets = np.empty(self.coding.context_count, np.uint8)
+        check(
+            lib.nnb_choose_initial_sets(
+                self.parameters, self.c, number, pointer("void *", work), work.size, pointer("uint8_t *", sets)
+            ),
+            "levels to code",
+        )
+        return sets
+
+
+def choose_initial_sets(tensor: LevelsToCode, rule: SetRule) -> NDArray[np.uint8]:
+    """Chooses the initial set of every context for a tensor (nnc-encoder-notes section 4).
+
+    Args:
+        tensor: its own ``initial_sets`` do not matter.
+        rule: ``"peer"`` for the choice of NNCodec, ``"cost"`` for the bins that are really coded.
+
+    Raises:
+        NnbitsError: as :func:`encode_payload`.
+    """
+    return _Source(replace(tensor, initial_sets=None)).choose(rule)
+
+
+def encode_payload(tensors: Sequence[LevelsToCode]) -> EncodedPayload:
+    """Codes cabac_data() of a unit.
+
+    Raises:
+        NnbitsError: BAD_TENSOR for a level outside its codebook or, with dq, of the wrong parity for the decoder's
+            state; VALUE_RANGE for a qp_value that does not fit; BASE_MISSING and wrong arguments.
+    """
+    encoder = ffi.new("nnb_encoder *")
+    lib.nnb_encoder_open_growing(encoder)
+    try:
+        coded = []
+        for index, tensor in enumerate(tensors):
+            source = _Source(tensor)
+            position = ffi.new("uint64_t *")
+            status = lib.nnb_encode_tensor(encoder, source.parameters, source.c, position)
+            check(status, f"tensor {index} of the unit")
+            coded.append((source, position[0]))
+        check(lib.nnb_encoder_finish(encoder), "end of the arithmetic code string")
+        entry_points = []
+        for source, position in coded:
+            entries, count = source.entry_points, source.rows - 1
+            check(
+                lib.nnb_resolve_entry_points(encoder.buffer, encoder.size, position, entries, count),
+                "entry points",
+            )
+            entry_points.append(
+                tuple(
+                    EntryPoint(entry.bit_offset, entry.cabac_offset, entry.dq_state)
+                    for entry in (entries[i] for i in range(count))
+                )
+            )
+        return EncodedPayload(ffi.buffer(encoder.buffer, encoder.size)[:], tuple(entry_points))
+    finally:
+        lib.nnb_encoder_close(encoder)

@@ -422,10 +422,14 @@ def _walk(
 
 def _skipped_rows(tensor: LevelsToCode) -> NDArray[np.bool_] | None:
     coding = tensor.coding
-    if not (coding.row_flags and tensor.row_skipping):
+    if not coding.row_flags or tensor.row_skipping is False:
         return None
     zero: NDArray[np.bool_] = ~tensor.levels.reshape(coding.height, coding.width).any(axis=1)
-    return zero
+    if tensor.row_skipping is True:
+        return zero
+    if (tensor.row_skipping & ~zero).any():
+        raise NnbitsError(ReasonCode.BAD_TENSOR, "a row to be skipped is not zero", path="row_skip_list")
+    return tensor.row_skipping
 
 
 def choose_initial_sets(tensor: LevelsToCode, rule: SetRule) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from ..entropy.scan import segments
 from ..entropy.tables import NEXT
 from .step import step_size
 
-__all__ = ["dequantize", "dequantize_codebook", "quantize_dependent", "quantize_uniform"]
+__all__ = ["dequantize", "quantize_dependent", "quantize_uniform"]
 
 Levels = NDArray[np.int32]
 Values = NDArray[np.float32]
@@ -101,11 +101,8 @@ def quantize_dependent(
     return levels, qp
 
 
-def dequantize(levels: Levels, qp: int, qp_density: int) -> Values:
-    """fl32(step * fl32(L)) (nnc-entropy 9.3)."""
-    return np.float32(step_size(qp, qp_density)) * levels.astype(np.float32)
+def dequantize(levels: Levels, qp: int, qp_density: int, *, inplace: bool = False) -> Values:
+    """fl32(step * fl32(L)) (nnc-entropy 9.3); ``inplace`` is accepted for the C core's sake."""
+    with np.errstate(over="ignore"):
+        return np.float32(step_size(qp, qp_density)) * levels.astype(np.float32)
 
-
-def dequantize_codebook(indices: Levels, codebook: NDArray[np.int32], zero_offset: int, step: float) -> Values:
-    """step * C[L + CbZeroOffset], the exact product rounded once (nnc-entropy 9.4)."""
-    return (step * codebook[indices + zero_offset].astype(np.float64)).astype(np.float32)

@@ -1,28 +1,47 @@
 """The descriptors of nnc-bitstream section 2 as constructs, and elements with fixed content.
 
-``absent`` is the value that the parsed result holds when a condition leaves the element out. ``minimum`` and ``maximum``
-are the range that the specification gives (VALUE_RANGE), ``limit`` is a bound of this implementation (LIMIT).
+``absent`` is the value that the parsed result holds when a condition leaves the element out. ``minimum`` and
+``maximum`` are the range that the specification gives (VALUE_RANGE), ``limit`` is a bound of our own (LIMIT).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from construct import Construct, Renamed, evaluate
+from construct import Construct, Renamed
 
 from ..errors import ReasonCode
 from .bits import BitReader, BitWriter
-from .expr import text
+from .expr import Number, evaluate, text
 from .float32 import float32_bits, float32_value
 
-__all__ = ["Code", "Hidden", "byte_alignment", "enum", "flt", "i", "ie", "raw", "reserved", "rest", "st", "u", "ue"]
+if TYPE_CHECKING:
+    AnyConstruct: TypeAlias = Construct[Any, Any]
+    AnyRenamed: TypeAlias = Renamed[Any, Any]
+else:  # generic for the type checker only
+    AnyConstruct = Construct
+    AnyRenamed = Renamed
 
-Number = int | Callable[[Any], Any]
+__all__ = [
+    "AnyConstruct",
+    "Code",
+    "Hidden",
+    "byte_alignment",
+    "enum",
+    "flt",
+    "i",
+    "ie",
+    "raw",
+    "reserved",
+    "rest",
+    "st",
+    "u",
+    "ue",
+]
 
 
-class Code(Construct[Any, Any]):
+class Code(AnyConstruct):
     """One syntax element.
 
     Attributes:
@@ -36,6 +55,10 @@ class Code(Construct[Any, Any]):
         self.descriptor = descriptor
         self.absent = absent
         self.min_bits = min_bits
+
+    def range_text(self) -> str:
+        """What else restricts the value, for the field tables."""
+        return ""
 
 
 class Hidden(Code):
@@ -64,6 +87,12 @@ class _Integer(Code):
         self.maximum = maximum
         self.limit = limit
         self._plain = minimum is None and maximum is None and limit is None
+
+    def range_text(self) -> str:
+        low = "" if self.minimum is None else str(self.minimum)
+        high = "" if self.maximum is None else str(self.maximum)
+        limit = "" if self.limit is None else f", limit {self.limit}"
+        return (f", {low}..{high}" if low or high else "") + limit
 
     def _check(self, value: int, stream: BitReader | BitWriter, path: str, position: int) -> None:
         if self._plain:
@@ -101,7 +130,7 @@ class _Fixed(_Integer):
         stream.note(path, position, value)
         return value
 
-    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> int:
+    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
         width = self.width if isinstance(self.width, int) else evaluate(self.width, context)
         value = self._given(obj, stream, path)
         low, high = (-(1 << (width - 1)), 1 << (width - 1)) if self.signed else (0, 1 << width)
@@ -132,7 +161,7 @@ class _ExpGolomb(_Integer):
         stream.note(path, position, value)
         return value
 
-    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> int:
+    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
         order = self.order if isinstance(self.order, int) else evaluate(self.order, context)
         value = self._given(obj, stream, path)
         code = value
@@ -155,6 +184,9 @@ class _Enumerated(Code):
         self.members = members
         self._known = {int(member): member for member in members}
 
+    def range_text(self) -> str:
+        return ": " + ", ".join(f"{int(member)} {member.name}" for member in self.members)
+
     def _parse(self, stream: Any, context: Any, path: str) -> IntEnum:
         position = stream.position
         value: int = stream.read(self.width, path)
@@ -164,7 +196,7 @@ class _Enumerated(Code):
         stream.note(path, position, value)
         return member
 
-    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> IntEnum:
+    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
         member = self._known.get(obj) if isinstance(obj, int) else None
         if member is None:
             raise stream.error(ReasonCode.UNKNOWN_VALUE, f"{obj!r} is not defined", path)
@@ -186,7 +218,7 @@ class _Float32(Code):
         stream.note(path, position, value)
         return value
 
-    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> float:
+    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
         if not isinstance(obj, int | float):
             raise stream.error(ReasonCode.BAD_OPTION, f"expected a number, got {obj!r}", path)
         try:
@@ -218,7 +250,7 @@ class _String(Code):
         stream.note(path, position, value)
         return value
 
-    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> str:
+    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
         if not isinstance(obj, str):
             raise stream.error(ReasonCode.BAD_OPTION, f"expected a string, got {obj!r}", path)
         try:
@@ -249,7 +281,7 @@ class _Raw(Code):
         stream.note(path, position, value)
         return value
 
-    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> bytes:
+    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
         width: int = evaluate(self.width, context)
         size = (width + 7) >> 3
         if not isinstance(obj, bytes) or len(obj) != size:
@@ -282,7 +314,7 @@ class _Rest(Code):
         stream.note(path, position, value)
         return value
 
-    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> bytes:
+    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
         if not isinstance(obj, bytes):
             raise stream.error(ReasonCode.BAD_OPTION, f"expected bytes, got {obj!r}", path)
         if len(obj) > self.limit:
@@ -307,7 +339,7 @@ class _Reserved(Hidden):
             raise stream.error(ReasonCode.RESERVED_BITS, f"reserved bits are {value}, not 0", path, position)
         stream.note(path, position, 0)
 
-    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> None:
+    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
         position = stream.position
         stream.write(0, self.width)
         stream.note(path, position, 0)
@@ -327,7 +359,7 @@ class _ByteAlignment(Hidden):
             raise stream.error(ReasonCode.BAD_ALIGNMENT, "expected a one and zeros", path, position)
         stream.note(path, position, value)
 
-    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> None:
+    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
         position = stream.position
         width = 8 - (position & 7)
         stream.write(1 << (width - 1), width)
@@ -398,6 +430,6 @@ def reserved(width: int) -> Code:
     return _Reserved(width)
 
 
-def byte_alignment() -> Renamed[Any, Any]:
+def byte_alignment() -> AnyRenamed:
     """byte_alignment()."""
     return Renamed(_ByteAlignment(), "byte_alignment")

@@ -22,7 +22,7 @@ from .codes import byte_alignment, enum, ie, raw, st, u, ue
 from .enums import CompressedParameterTypes, DecompressedDataFormat, ParentNodeIdType, PayloadType
 from .expr import Derived
 from .payload import general_profile_idc, mps_topology_indexed_reference_flag, topology_elements_ids_list
-from .tables import Array, Check, If, Loop, OutOfBand, Table
+from .tables import Array, Check, If, Loop, OutOfBand, Table, present_if
 from .views import SUPPLIED_NAMES, SuppliedParameters
 
 __all__ = ["DEFAULT_CABAC_UNARY_LENGTH_MINUS1", "compressed_data_unit_header", "integer_codebook"]
@@ -37,7 +37,7 @@ _BI: Final = CompressedParameterTypes.NNR_CPT_BI
 payload_type = this.nnr_compressed_data_unit_payload_type
 
 
-def _deltas(context: Any) -> tuple[Any, Any]:
+def _deltas(context: Any) -> tuple[list[int], list[int]]:
     return context["codebook_delta_left"], context["codebook_delta_right"]
 
 
@@ -154,7 +154,7 @@ def _is_transmitted(name: str, context: Any) -> bool:
 def _come_into_force(obj: Any, stream: Any, context: Any, path: str) -> None:
     """Replace transmitted or absent values by supplied ones; what was replaced is kept for writing it again."""
     supplied = _supplied(context)
-    transmitted = {}
+    transmitted: dict[str, Any] = {}
     for name in SUPPLIED_NAMES:
         value = getattr(supplied, name) if supplied is not None else None
         if value is None:
@@ -229,8 +229,8 @@ compressed_data_unit_header = Table(
     "nnr_compressed_data_unit_header()",
     "6.1",
     "nnr_compressed_data_unit_payload_type" / enum(5, PayloadType),
-    "nnr_multiple_topology_elements_present_flag" / u(1),
-    "nnr_decompressed_data_format_present_flag" / u(1),
+    "nnr_multiple_topology_elements_present_flag" / present_if("topology_elem_id_list", "topology_elem_id_index_list"),
+    "nnr_decompressed_data_format_present_flag" / present_if("nnr_decompressed_data_format"),
     "input_parameters_present_flag" / u(1),
     OutOfBand(lambda *_: None, _write_transmitted),
     Check(
@@ -258,7 +258,7 @@ compressed_data_unit_header = Table(
     ),
     If(
         general_profile_idc == 1,
-        "node_id_present_flag" / u(1, absent=0),
+        "node_id_present_flag" / present_if("device_id"),
         If(
             this.node_id_present_flag,
             "device_id" / ue(1),
@@ -267,7 +267,7 @@ compressed_data_unit_header = Table(
         ),
         If(
             this._params.mps_parent_signalling_enabled_flag,
-            "parent_node_id_present_flag" / u(1, absent=0),
+            "parent_node_id_present_flag" / present_if("parent_node_id_type"),
             If(
                 this.parent_node_id_present_flag,
                 "parent_node_id_type" / enum(2, ParentNodeIdType),
@@ -294,7 +294,7 @@ compressed_data_unit_header = Table(
     ),
     If(
         _FLOAT_OR_BLOCK,
-        "codebook_present_flag" / u(1, absent=0),
+        "codebook_present_flag" / present_if("CbA"),
         If(this.codebook_present_flag, "CbA" / integer_codebook),
     ),
     If(_FLOAT_OR_BLOCK | (payload_type == PayloadType.NNR_PT_INT), "dq_flag" / u(1, absent=0)),
@@ -315,7 +315,12 @@ compressed_data_unit_header = Table(
         If(this.tensor_dimensions_flag, tensor_dimensions_list),
         If(this.cabac_unary_length_flag, "cabac_unary_length_minus1" / u(8)),
     ),
-    OutOfBand(_come_into_force, _come_back_into_force),
+    OutOfBand(
+        _come_into_force,
+        _come_back_into_force,
+        "values supplied from outside come into force (6.3); tensor_dimensions must be known now, "
+        "cabac_unary_length_minus1 is 9 unless known",
+    ),
     Check(
         Derived("dimensions and their product are within the limits", _dimensions_in_range),
         ReasonCode.LIMIT,

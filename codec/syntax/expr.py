@@ -6,11 +6,14 @@ import operator
 import re
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
-from construct.expr import BinExpr, UniExpr
+from construct.expr import BinExpr
 
-__all__ = ["Derived", "text"]
+__all__ = ["Derived", "Number", "evaluate", "opposite", "text"]
+
+#: A number or truth value, or a function of the context that gives it.
+Number: TypeAlias = int | Callable[[Any], Any]
 
 _PATH = re.compile(r"\['(\w+)'\]")
 _SYMBOLS = {
@@ -26,6 +29,8 @@ _SYMBOLS = {
     operator.lt: "<",
     operator.le: "<=",
 }
+_OPPOSITES = {operator.eq: "!=", operator.ne: "==", operator.gt: "<=", operator.ge: "<"}
+_JOINS = ("&&", "||")
 
 
 class Derived:
@@ -42,25 +47,46 @@ class Derived:
         return self.explanation
 
 
+def evaluate(expression: Number, context: Any) -> Any:
+    """The value of an expression."""
+    return expression(context) if callable(expression) else expression
+
+
 def text(expression: Any) -> str:
     """An expression as the specification would write it."""
-    result = _text(expression)
-    return result[1:-1] if isinstance(expression, BinExpr) else result
-
-
-def _text(expression: Any) -> str:
-    if isinstance(expression, BinExpr):
-        return f"({_text(expression.lhs)} {_symbol(expression)} {_text(expression.rhs)})"
-    if isinstance(expression, UniExpr):
-        return f"!{_text(expression.operand)}" if expression.op is operator.not_ else f"-{_text(expression.operand)}"
+    kind = type(expression)
+    if kind is BinExpr:
+        symbol = _symbol(expression)
+        return f"{_operand(expression.lhs, symbol)} {symbol} {_operand(expression.rhs, symbol)}"
     if isinstance(expression, Enum):
         return expression.name
     # A path prints as this['_']['name']: the last part is the element, the others say where it lies.
     names = _PATH.findall(str(expression))
-    return names[-1] if names else str(expression)
+    name: str = names[-1] if names else str(expression)
+    return "i" if name == "_index" else name
 
 
-def _symbol(expression: BinExpr) -> str:
+def opposite(expression: Any) -> str:
+    """The negation of a condition."""
+    kind = type(expression)
+    if kind is BinExpr:
+        if expression.op in _OPPOSITES:
+            return f"{text(expression.lhs)} {_OPPOSITES[expression.op]} {text(expression.rhs)}"
+        return f"!({text(expression)})"
+    return f"!{text(expression)}"
+
+
+def _operand(expression: Any, outer: str) -> str:
+    """An operand, in parentheses unless it is a comparison that a logical operator joins or the same join again."""
+    result = text(expression)
+    if type(expression) is not BinExpr:
+        return result
+    inner = _symbol(expression)
+    plain = outer in _JOINS and (inner == outer or (inner not in _JOINS and inner != "&"))
+    return result if plain else f"({result})"
+
+
+def _symbol(expression: Any) -> str:
     """``&`` and ``|`` join conditions, except with a number on the right, where they are masks."""
     mask = isinstance(expression.rhs, int)
     if expression.op is operator.and_:

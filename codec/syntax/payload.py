@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from construct import Construct, Rebuild, this
+from construct import Rebuild, this
 
 from ..limits import (
     MAX_DIMENSION,
@@ -13,13 +13,12 @@ from ..limits import (
     MAX_TOPOLOGY_BYTES,
     MAX_TOPOLOGY_ELEMENTS,
 )
-from .codes import byte_alignment, enum, flt, i, raw, reserved, rest, st, u, ue
+from .codes import AnyConstruct, byte_alignment, enum, flt, i, raw, reserved, rest, st, u, ue
 from .enums import RepresentationType, TopologyStorageFormat
-from .expr import Derived
-from .tables import Array, If, Loop, Table
+from .expr import Derived, text
+from .tables import Array, If, Loop, Table, present_if
 
 __all__ = [
-    "PAYLOADS_FROM_THE_STANDARD",
     "layer_parameter_set_payload",
     "model_parameter_set_payload",
     "quantization_payload",
@@ -29,14 +28,11 @@ __all__ = [
 
 _CLASSES: Final = 2**32 - 1  # class bitmasks have 32 bits
 
-#: Tables that no peer implements: from the standard, covered by no vector.
-PAYLOADS_FROM_THE_STANDARD: Final = ("5.2", "5.5", "10.1", "10.2")
-
 general_profile_idc = this._params.general_profile_idc
 mps_topology_indexed_reference_flag = this._params.mps_topology_indexed_reference_flag
 
 
-def entries_plus_one(name: str, width: int) -> Construct[Any, Any]:
+def entries_plus_one(name: str, width: int) -> AnyConstruct:
     """The count of a performance map: one more than its entries (5.3), so never 0."""
     count = Derived(f"entries of {name} + 1", lambda context: len(context[name]) + 1)
     return Rebuild(u(width, minimum=1), count)
@@ -120,16 +116,16 @@ model_parameter_set_payload = Table(
     "nnr_model_parameter_set_unit_payload()",
     "5.1",
     "topology_carriage_flag" / u(1),
-    "mps_sparsification_flag" / u(1),
-    "mps_pruning_flag" / u(1),
-    "mps_unification_flag" / u(1),
-    "mps_decomposition_performance_map_flag" / u(1),
+    "mps_sparsification_flag" / present_if("sparsification_performance_map"),
+    "mps_pruning_flag" / present_if("pruning_performance_map"),
+    "mps_unification_flag" / present_if("unification_performance_map"),
+    "mps_decomposition_performance_map_flag" / present_if("decomposition_performance_map"),
     "mps_quantization_method_flags" / u(3),
     "mps_topology_indexed_reference_flag" / u(1),
     If(
         general_profile_idc == 1,
-        "base_model_id_present_flag" / u(1, absent=0),
-        "validation_set_performance_present_flag" / u(1, absent=0),
+        "base_model_id_present_flag" / present_if("base_model_id"),
+        "validation_set_performance_present_flag" / present_if("validation_set_performance"),
         "metric_type_performance_map_valid_flag" / u(1, absent=0),
         "mps_parent_signalling_enabled_flag" / u(1, absent=0),
         If(
@@ -166,9 +162,9 @@ layer_parameter_set_payload = Table(
     "nnr_layer_parameter_set_unit_payload()",
     "5.2",
     "nnr_reserved_zero_1_bits" / reserved(1),
-    "lps_sparsification_flag" / u(1),
-    "lps_pruning_flag" / u(1),
-    "lps_unification_flag" / u(1),
+    "lps_sparsification_flag" / present_if("sparsification_performance_map"),
+    "lps_pruning_flag" / present_if("pruning_performance_map"),
+    "lps_unification_flag" / present_if("unification_performance_map"),
     "lps_quantization_method_flags" / u(3),
     "nnr_reserved_zero_1bit" / reserved(1),
     If(
@@ -180,6 +176,7 @@ layer_parameter_set_payload = Table(
     If(this.lps_pruning_flag, "pruning_performance_map" / pruning_performance_map),
     If(this.lps_unification_flag, "unification_performance_map" / unification_performance_map),
     byte_alignment(),
+    peer=False,
 )
 
 
@@ -191,7 +188,7 @@ def topology_elements_ids_list(indexed: Any) -> Table:
     )
     count = this.count_topology_elements_minus2 + 2
     return Table(
-        "topology_elements_ids_list( indexed )",
+        f"topology_elements_ids_list( {text(indexed)} )",
         "6.1",
         "count_topology_elements_minus2" / Rebuild(ue(7, limit=MAX_TOPOLOGY_ELEMENTS - 2), column),
         If(
@@ -212,6 +209,7 @@ bit_mask = Table(
     "count_bits" / u(32),
     "bit_mask_value" / raw(this.count_bits),
     byte_alignment(),
+    peer=False,
 )
 
 # From the standard, no peer. The text says "byte aligned from here" after the identifiers, which is taken as
@@ -249,6 +247,7 @@ pruning_topology_container = Table(
         ),
     ),
     If(this.sparse_flag, "sparse_bit_mask" / bit_mask),
+    peer=False,
 )
 
 _header = this._.nnr_unit_header
@@ -286,4 +285,5 @@ quantization_payload = Table(
         "quantization_data" / st(limit=MAX_TOPOLOGY_BYTES),
         otherwise=("quantization_data" / rest(limit=MAX_TOPOLOGY_BYTES),),
     ),
+    peer=False,
 )

@@ -2,32 +2,36 @@
 
 :class:`Table` is construct's ``Struct`` with three differences: errors carry a path made of the element names, a
 table inside a table without a name adds its elements to the outer one (as the tables of the specification do), and
-building refuses missing and contradictory values. :class:`If`, :class:`Choose`, :class:`Loop` and :class:`Check` are the
-unnamed rows of a table. A row inside a loop is stored by columns: the result holds ``name[i]`` as a list ``name``.
+building refuses missing and contradictory values. :class:`If`, :class:`Choose`, :class:`Loop` and :class:`Check` are
+the unnamed rows of a table. A row inside a loop is stored by columns: the result holds ``name[i]`` as a list ``name``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from construct import Computed, Construct, Container, Renamed, Struct, Subconstruct, evaluate
+from construct import Computed, Container, Rebuild, Renamed, Struct, Subconstruct
 
 from ..errors import ReasonCode
-from .codes import Code, Hidden
-from .expr import text
+from .codes import AnyConstruct, Code, Hidden, u
+from .expr import Derived, Number, evaluate
 
-__all__ = ["Array", "Check", "Choose", "Group", "If", "Loop", "OutOfBand", "Table"]
+if TYPE_CHECKING:
+    AnySubconstruct: TypeAlias = Subconstruct[Any, Any, Any, Any]
+else:  # generic for the type checker only
+    AnySubconstruct = Subconstruct
 
-Expression = int | Callable[[Any], Any]
-Row = Construct[Any, Any]
+__all__ = ["Array", "Check", "Choose", "Group", "If", "Loop", "OutOfBand", "Table", "inlined_table", "present_if"]
+
+Row: TypeAlias = AnyConstruct
 Step = tuple[str | None, Row]
 
 #: Context entry: the names that were written, to find given values that the syntax has no place for.
 _WRITTEN = "_written"
 
 
-class Group(Construct[Any, Any]):
+class Group(AnyConstruct):
     """Rows of a table that stand under a common condition, loop or heading; they have no name of their own."""
 
     def __init__(self) -> None:
@@ -125,16 +129,19 @@ class Table(Struct):
         title: its name there, with parentheses.
         clause: where it stands in nnc-bitstream.
         rows: named elements, named or unnamed tables and groups, in stream order.
+        peer: False if it is from the standard and no other implementation was there to compare with.
     """
 
-    def __init__(self, title: str, clause: str, *rows: Row) -> None:
+    def __init__(self, title: str, clause: str, *rows: Row, peer: bool = True) -> None:
         super().__init__(*rows)
+        self.flagbuildnone = False
         self.title = title
         self.clause = clause
+        self.peer = peer
         self.body = _Rows(rows)
 
     def _parse(self, stream: Any, context: Any, path: str) -> Any:
-        obj = Container()
+        obj: Any = Container()
         self.body.parse(obj, stream, _scope(context), path, "")
         return obj
 
@@ -159,7 +166,7 @@ class Table(Struct):
 
 
 def _scope(context: Any) -> Any:
-    inner = Container()
+    inner: Any = Container()
     inner["_"] = context
     inner["_params"] = context["_params"]
     return inner
@@ -182,10 +189,15 @@ class _Inline(Group):
         return self.table.body.names()
 
 
+def inlined_table(row: Group) -> Table | None:
+    """The table that an unnamed row stands for, if it does."""
+    return row.table if isinstance(row, _Inline) else None
+
+
 class If(Group):
     """Rows that are present if a condition holds, and optionally others if it does not."""
 
-    def __init__(self, condition: Expression, *rows: Row, otherwise: tuple[Row, ...] = ()) -> None:
+    def __init__(self, condition: Number, *rows: Row, otherwise: tuple[Row, ...] = ()) -> None:
         super().__init__()
         self.condition = condition
         self.then = _Rows(rows)
@@ -214,7 +226,7 @@ class If(Group):
 class Choose(Group):
     """The table that belongs to a value, none for other values; construct's Switch without a level of its own."""
 
-    def __init__(self, key: Expression, cases: Mapping[int, Table]) -> None:
+    def __init__(self, key: Number, cases: Mapping[Any, Table]) -> None:
         super().__init__()
         self.key = key
         self.cases = cases
@@ -234,7 +246,7 @@ class Choose(Group):
             yield from table.body.names()
 
 
-def _count(expression: Expression, limit: int, bits: int, stream: Any, context: Any, path: str) -> int:
+def _count(expression: Number, limit: int, bits: int, stream: Any, context: Any, path: str) -> int:
     """A count, bounded by ``limit`` and by the input that is left."""
     count: int = max(evaluate(expression, context), 0)
     if count > limit:
@@ -244,7 +256,7 @@ def _count(expression: Expression, limit: int, bits: int, stream: Any, context: 
     return count
 
 
-class Array(Subconstruct[Any, Any, Any, Any]):
+class Array(AnySubconstruct):
     """An element that occurs a number of times in a row.
 
     Args:
@@ -255,7 +267,7 @@ class Array(Subconstruct[Any, Any, Any, Any]):
 
     absent: Any = ()
 
-    def __init__(self, count: Expression, subcon: Row, *, limit: int) -> None:
+    def __init__(self, count: Number, subcon: Row, *, limit: int) -> None:
         super().__init__(subcon)
         self.count = count
         self.limit = limit
@@ -265,7 +277,7 @@ class Array(Subconstruct[Any, Any, Any, Any]):
         parse = self.subcon._parse
         return [parse(stream, context, f"{path}[{j}]") for j in range(count)]
 
-    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> list[Any]:
+    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
         count = _count(self.count, self.limit, 0, stream, context, path)
         if not isinstance(obj, list | tuple) or len(obj) != count:
             raise stream.error(ReasonCode.BAD_OPTION, f"expected {count} values", path)
@@ -283,7 +295,7 @@ class Loop(Group):
         min_bits: the fewest bits a repetition takes, for bounding the count by the input.
     """
 
-    def __init__(self, count: Expression, *rows: Row, limit: int, min_bits: Expression = 1) -> None:
+    def __init__(self, count: Number, *rows: Row, limit: int, min_bits: Number = 1) -> None:
         super().__init__()
         self.count = count
         self.body = _Rows(rows)
@@ -350,7 +362,7 @@ class Check(Group):
         name: the element concerned.
     """
 
-    def __init__(self, condition: Expression, code: ReasonCode, message: str, name: str) -> None:
+    def __init__(self, condition: Number, code: ReasonCode, message: str, name: str) -> None:
         super().__init__()
         self.condition = condition
         self.code = code
@@ -365,8 +377,14 @@ class Check(Group):
     def build_from(self, obj: Any, stream: Any, context: Any, path: str, index: str) -> None:
         self.parse_into(obj, stream, context, path, index)
 
-    def __str__(self) -> str:
-        return text(self.condition)
+
+def present_if(*names: str) -> AnyConstruct:
+    """A flag u(1) that is 1 if one of the elements ``names`` is there; 0 when absent."""
+
+    def given(context: Any) -> int:
+        return int(any(context[name] is not None and context[name] != () for name in names))
+
+    return Rebuild(u(1, absent=0), Derived(" or ".join(names) + " is given", given))
 
 
 class OutOfBand(Group):
@@ -375,10 +393,12 @@ class OutOfBand(Group):
     Args:
         parse: called with ``(obj, stream, context, path)``; changes obj and context.
         build: the same when writing.
+        explanation: for the field tables.
     """
 
-    def __init__(self, parse: Callable[..., None], build: Callable[..., None]) -> None:
+    def __init__(self, parse: Callable[..., None], build: Callable[..., None], explanation: str = "") -> None:
         super().__init__()
+        self.explanation = explanation
         self._on_parse = parse
         self._on_build = build
 

@@ -57,7 +57,6 @@ def _text(value: TraceValue) -> str:
     if isinstance(value, bytes):
         return value.hex()
     quoted = "".join(
-        chr(byte) if 0x20 <= byte <= 0x7E and byte not in b'"\\' else f"\\x{byte:02x}"
-        for byte in value.encode("utf-8")
+        chr(byte) if 0x20 <= byte <= 0x7E and byte not in b'"\\' else f"\\x{byte:02x}" for byte in value.encode("utf-8")
     )
     return f'"{quoted}"'

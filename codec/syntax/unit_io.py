@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
 from typing import Any, Final
@@ -69,13 +70,14 @@ class ParameterSets:
     Attributes:
         general_profile_idc: of the start unit; everything but 1 means the syntax of profile 0.
         mps: the model parameter set, None before it.
-        supplied: values from outside the bitstream by tensor name (first name for a BLOCK); they replace transmitted ones.
+        supplied: values from outside the bitstream by tensor name (for a BLOCK its first name); they replace
+            transmitted ones.
         lps: the layer parameter set in force, if any. From the standard, no peer.
     """
 
     general_profile_idc: int = 1
     mps: ModelParameterSet | None = None
-    supplied: Mapping[str, SuppliedParameters] = field(default_factory=lambda: _NOTHING)
+    supplied: Mapping[str, SuppliedParameters] = dataclasses.field(default_factory=lambda: _NOTHING)
     lps: LayerParameterSet | None = None
 
 
@@ -140,7 +142,8 @@ def parse_unit(
         trace: receives the elements.
 
     Raises:
-        NnbitsError: any 1xx code, VALUE_RANGE, SHAPE_MISSING, UNIT_ORDER (NDU before an MPS), UNSUPPORTED_FEATURE, LIMIT.
+        NnbitsError: any 1xx code but NOT_NNC, VALUE_RANGE, SHAPE_MISSING, UNIT_ORDER (NDU before an MPS),
+            UNSUPPORTED_FEATURE, LIMIT.
     """
     path = f"unit[{index}]"
     _, size = peek_unit_size(data, index=index, offset=offset)
@@ -195,8 +198,8 @@ def build_unit(
         trace: receives the elements.
 
     Raises:
-        NnbitsError: VALUE_RANGE, UNKNOWN_VALUE or BAD_STRING for values that the codes cannot carry, BAD_OPTION for missing
-            and contradictory ones, LIMIT, UNIT_ORDER.
+        NnbitsError: VALUE_RANGE, UNKNOWN_VALUE or BAD_STRING for values that the codes cannot carry, BAD_OPTION for
+            missing and contradictory ones, LIMIT, UNIT_ORDER.
     """
     prefix = build_unit_prefix(
         body,
@@ -235,16 +238,20 @@ def build_unit_prefix(
             _check_payload_size(body, payload_size, path, offset)
         common = UnitHeader(body.nnr_unit_type, independently_decodable_flag, partial_data_counter)
         elements = to_container(body) | to_container(common)
-        elements["partial_data_counter_present_flag"] = common.partial_data_counter_present_flag
         flag = int(long_size)
-        # The size field has whole bytes, so the rest does not depend on it: write with any size, then with the true one.
-        rest = len(_write(elements, flag, 0, parameters, index, offset, None)) - (2 + 2 * flag)
-        flag = int(long_size or 2 + rest + payload_size > _SHORT_MAX)
-        size = 2 + 2 * flag + rest + payload_size
+        # The size field has whole bytes, so the rest does not depend on it: write with any size, then put the true one.
+        rest = _write(elements, flag, 0, parameters, index, offset, None)[2 + 2 * flag :]
+        flag = int(long_size or 2 + len(rest) + payload_size > _SHORT_MAX)
+        size = 2 + 2 * flag + len(rest) + payload_size
         if size > MAX_UNIT_BYTES:
             message = f"the unit would have {size} bytes, more than {MAX_UNIT_BYTES}"
             raise NnbitsError(ReasonCode.LIMIT, message, path=f"{path}.nnr_unit_size", offset=offset)
-        return _write(elements, flag, size, parameters, index, offset, trace)
+        if trace is not None:
+            return _write(elements, flag, size, parameters, index, offset, trace)
+        writer = BitWriter()
+        field = {"nnr_unit_size_flag": flag, "nnr_unit_size": size}
+        SIZE_FIELD._build(field, writer, _context(parameters, parsing=False), path)
+        return writer.getvalue() + rest
 
 
 def _write(
@@ -279,13 +286,15 @@ def _require_mps(unit_type: int, parameters: ParameterSets, path: str, offset: i
 
 
 def _check_payload_size(body: CompressedDataUnit, size: int, path: str, offset: int) -> None:
-    """raw_float32_parameter is raw32( product of tensor_dimensions ) (6.4)."""
+    """raw_float32_parameter is raw32( product of tensor_dimensions ) (6.4), checked before any of it is touched."""
     if body.nnr_compressed_data_unit_payload_type != PayloadType.NNR_PT_RAW_FLOAT:
         return
     expected = 4 * prod(body.tensor_dimensions)
     if size != expected:
         message = f"the raw values take {expected} bytes, the payload has {size}"
-        raise NnbitsError(ReasonCode.UNIT_SIZE, message, path=f"{path}.nnr_unit_payload", offset=offset)
+        raise NnbitsError(
+            ReasonCode.SHAPE_MISMATCH, message, path=f"{path}.nnr_unit_payload.raw_float32_parameter", offset=offset
+        )
 
 
 def _context(parameters: ParameterSets, *, parsing: bool) -> Any:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from construct import Switch, this
+from construct import Rebuild, Switch, this
 
 from ..limits import MAX_UNIT_BYTES
 from .codes import reserved, u
 from .compressed_data import compressed_data_unit_header
 from .enums import UnitType
+from .expr import Derived
 from .payload import (
     layer_parameter_set_payload,
     model_parameter_set_payload,
     quantization_payload,
     topology_payload,
 )
-from .tables import Choose, If, Loop, Table
+from .tables import Choose, If, Loop, Table, present_if
 
 __all__ = ["SIZE_FIELD", "UNIT", "UNIT_HEADERS", "UNIT_PAYLOADS", "UNIT_TYPE_BITS"]
 
@@ -32,6 +33,7 @@ layer_parameter_set_unit_header = Table(
     "4",
     "lps_self_contained_flag" / u(1),
     "nnr_reserved_zero_7bits" / reserved(7),
+    peer=False,
 )
 
 topology_unit_header = Table(
@@ -47,6 +49,7 @@ quantization_unit_header = Table(
     "4",
     "quantization_storage_format" / u(8),
     "quantization_compression_format" / u(8),
+    peer=False,
 )
 
 # From the standard, no peer.
@@ -54,9 +57,9 @@ aggregate_unit_header = Table(
     "nnr_aggregate_unit_header()",
     "10.1",
     "nnr_aggregate_unit_type" / u(8),
-    "entry_points_present_flag" / u(1),
+    "entry_points_present_flag" / present_if("nnr_unit_entry_point"),
     "nnr_reserved_zero_7bits" / reserved(7),
-    "num_of_nnr_units_minus2" / u(16),
+    "num_of_nnr_units_minus2" / Rebuild(u(16), Derived("units - 2", lambda c: len(c["quant_bitdepth"]) - 2)),
     If(
         this.entry_points_present_flag,
         Loop(
@@ -79,9 +82,10 @@ aggregate_unit_header = Table(
         limit=2**16 + 1,
         min_bits=8,
     ),
+    peer=False,
 )
 
-UNIT_HEADERS: Final = {
+UNIT_HEADERS: Final[dict[Any, Any]] = {
     UnitType.NNR_STR: start_unit_header,
     UnitType.NNR_MPS: model_parameter_set_unit_header,
     UnitType.NNR_LPS: layer_parameter_set_unit_header,
@@ -91,7 +95,7 @@ UNIT_HEADERS: Final = {
     UnitType.NNR_AGG: aggregate_unit_header,
 }
 
-UNIT_PAYLOADS: Final = {
+UNIT_PAYLOADS: Final[dict[Any, Any]] = {
     UnitType.NNR_MPS: model_parameter_set_payload,
     UnitType.NNR_LPS: layer_parameter_set_payload,
     UnitType.NNR_TPL: topology_payload,
@@ -103,10 +107,12 @@ unit_header = Table(
     "3",
     "nnr_unit_type" / u(UNIT_TYPE_BITS),
     "independently_decodable_flag" / u(1),
-    "partial_data_counter_present_flag" / u(1),
+    "partial_data_counter_present_flag" / present_if("partial_data_counter"),
     If(this.partial_data_counter_present_flag, "partial_data_counter" / u(8)),
     Choose(this.nnr_unit_type, UNIT_HEADERS),
 )
+
+NO_ELEMENTS: Final[Any] = Table("no elements", "6.4")
 
 SIZE_FIELD: Final = Table(
     "nnr_unit_size()",
@@ -124,6 +130,6 @@ UNIT: Final = Table(
     / Switch(
         this.nnr_unit_header.nnr_unit_type,
         UNIT_PAYLOADS,
-        default=Table("no elements", "6.4"),
+        default=NO_ELEMENTS,
     ),
 )

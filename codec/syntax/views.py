@@ -1,16 +1,16 @@
 """Units as frozen dataclasses with the specification's names, and their conversion from and to construct's containers.
 
-Elements that follow from others (counts of lists) are properties, everything else is a field. An element that is
-absent has the value that the specification infers, or None (an empty tuple for lists).
+Elements that follow from others (counts of lists, flags that announce other elements) are properties, everything else
+is a field. An element that is absent has the value that the specification infers, or None (an empty tuple for lists).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
-from itertools import accumulate
-from typing import Any, ClassVar, Final, TypeVar, get_args, get_type_hints
+from itertools import accumulate, pairwise, repeat
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeVar, cast, get_args, get_type_hints
 
 from .enums import (
     DecompressedDataFormat,
@@ -25,6 +25,7 @@ __all__ = [
     "AggregateUnit",
     "BitMask",
     "Body",
+    "CabacEntryPoint",
     "CompressedDataUnit",
     "DecompositionPerformanceMap",
     "IntegerCodebook",
@@ -152,14 +153,8 @@ class ModelParameterSet:
     nnr_unit_type: ClassVar[int] = UnitType.NNR_MPS
 
     topology_carriage_flag: int = 1
-    mps_sparsification_flag: int = 0
-    mps_pruning_flag: int = 0
-    mps_unification_flag: int = 0
-    mps_decomposition_performance_map_flag: int = 0
     mps_quantization_method_flags: int = 1
     mps_topology_indexed_reference_flag: int = 0
-    base_model_id_present_flag: int = 0
-    validation_set_performance_present_flag: int = 0
     metric_type_performance_map_valid_flag: int = 0
     mps_parent_signalling_enabled_flag: int = 0
     nnr_pre_flag: int = 0
@@ -173,6 +168,36 @@ class ModelParameterSet:
     decomposition_performance_map: DecompositionPerformanceMap | None = None
     validation_set_performance: float | None = None
 
+    @property
+    def mps_sparsification_flag(self) -> int:
+        """1 if there is a map."""
+        return int(self.sparsification_performance_map is not None)
+
+    @property
+    def mps_pruning_flag(self) -> int:
+        """1 if there is a map."""
+        return int(self.pruning_performance_map is not None)
+
+    @property
+    def mps_unification_flag(self) -> int:
+        """1 if there is a map."""
+        return int(self.unification_performance_map is not None)
+
+    @property
+    def mps_decomposition_performance_map_flag(self) -> int:
+        """1 if there is a map."""
+        return int(self.decomposition_performance_map is not None)
+
+    @property
+    def base_model_id_present_flag(self) -> int:
+        """1 if there is an id."""
+        return int(self.base_model_id is not None)
+
+    @property
+    def validation_set_performance_present_flag(self) -> int:
+        """1 if there is a value."""
+        return int(self.validation_set_performance is not None)
+
 
 @dataclass(frozen=True)
 class LayerParameterSet:
@@ -181,15 +206,27 @@ class LayerParameterSet:
     nnr_unit_type: ClassVar[int] = UnitType.NNR_LPS
 
     lps_self_contained_flag: int = 0
-    lps_sparsification_flag: int = 0
-    lps_pruning_flag: int = 0
-    lps_unification_flag: int = 0
     lps_quantization_method_flags: int = 1
     lps_qp_density: int | None = 2
     lps_quantization_parameter: int | None = 0
     sparsification_performance_map: SparsificationPerformanceMap | None = None
     pruning_performance_map: PruningPerformanceMap | None = None
     unification_performance_map: UnificationPerformanceMap | None = None
+
+    @property
+    def lps_sparsification_flag(self) -> int:
+        """1 if there is a map."""
+        return int(self.sparsification_performance_map is not None)
+
+    @property
+    def lps_pruning_flag(self) -> int:
+        """1 if there is a map."""
+        return int(self.pruning_performance_map is not None)
+
+    @property
+    def lps_unification_flag(self) -> int:
+        """1 if there is a map."""
+        return int(self.unification_performance_map is not None)
 
 
 @dataclass(frozen=True)
@@ -304,7 +341,7 @@ class IntegerCodebook:
     @classmethod
     def from_entries(cls, entries: Ints, zero_offset: int, codebook_egk: int) -> IntegerCodebook:
         """The codebook with these strictly increasing entries."""
-        gaps = tuple(high - low - 1 for low, high in zip(entries, entries[1:], strict=False))
+        gaps = tuple(high - low - 1 for low, high in pairwise(entries))
         return cls(codebook_egk, entries[zero_offset], gaps[:zero_offset][::-1], gaps[zero_offset:])
 
 
@@ -320,6 +357,31 @@ class SuppliedParameters:
 
 
 SUPPLIED_NAMES: Final = tuple(field.name for field in fields(SuppliedParameters))
+
+
+class CabacEntryPoint(NamedTuple):
+    """One entry of cabac_entry_point_list() (section 6.1).
+
+    Attributes:
+        bit_offset: bits between this entry point and the one before.
+        cabac_offset: cabac_offset_list[j].
+        dq_state: dq_state_list[j], 0 if dq_flag is 0.
+    """
+
+    bit_offset: int
+    cabac_offset: int
+    dq_state: int
+
+
+class AnyEntryPoint(Protocol):
+    """Anything with the values of a :class:`CabacEntryPoint`."""
+
+    @property
+    def bit_offset(self) -> int: ...
+    @property
+    def cabac_offset(self) -> int: ...
+    @property
+    def dq_state(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -339,24 +401,19 @@ class CompressedDataUnit:
     nnr_unit_type: ClassVar[int] = UnitType.NNR_NDU
 
     nnr_compressed_data_unit_payload_type: PayloadType
-    nnr_multiple_topology_elements_present_flag: int = 0
-    nnr_decompressed_data_format_present_flag: int = 0
     input_parameters_present_flag: int = 1
     topology_elem_id_index_list: Ints = ()
     topology_elem_id_list: tuple[str, ...] = ()
     topology_elem_id: str | None = None
     topology_elem_id_index: int | None = None
-    node_id_present_flag: int = 0
     device_id: int | None = None
     parameter_id: int | None = None
     put_node_depth: int | None = None
-    parent_node_id_present_flag: int = 0
     parent_node_id_type: ParentNodeIdType | None = None
     temporal_context_modeling_flag: int = 0
     parent_device_id: int | None = None
     parent_node_payload_sha256: bytes | None = None
     parent_node_payload_sha512: bytes | None = None
-    codebook_present_flag: int = 0
     CbA: IntegerCodebook | None = None
     dq_flag: int = 0
     nnr_decompressed_data_format: DecompressedDataFormat | None = None
@@ -377,6 +434,31 @@ class CompressedDataUnit:
     transmitted: SuppliedParameters | None = None
 
     @property
+    def nnr_multiple_topology_elements_present_flag(self) -> int:
+        """1 if there is a list of names."""
+        return int(bool(self.topology_elem_id_list or self.topology_elem_id_index_list))
+
+    @property
+    def nnr_decompressed_data_format_present_flag(self) -> int:
+        """1 if there is a format."""
+        return int(self.nnr_decompressed_data_format is not None)
+
+    @property
+    def node_id_present_flag(self) -> int:
+        """1 if there is a node id part."""
+        return int(self.device_id is not None)
+
+    @property
+    def parent_node_id_present_flag(self) -> int:
+        """1 if there is a parent part."""
+        return int(self.parent_node_id_type is not None)
+
+    @property
+    def codebook_present_flag(self) -> int:
+        """1 if there is a codebook."""
+        return int(self.CbA is not None)
+
+    @property
     def count_tensor_dimensions(self) -> int:
         """Number of dimensions in force."""
         return len(self.tensor_dimensions)
@@ -393,14 +475,22 @@ class CompressedDataUnit:
         return self.topology_elem_id_list if self.topology_elem_id is None else (self.topology_elem_id,)
 
     @property
-    def bit_offset(self) -> Ints:
-        """The array bit_offset: bits between successive entry points."""
-        return tuple(accumulate(self.bit_offset_delta1 + self.bit_offset_delta2))
+    def cabac_entry_points(self) -> tuple[CabacEntryPoint, ...]:
+        """cabac_entry_point_list() with the array bit_offset instead of its deltas."""
+        bit_offset = accumulate(self.bit_offset_delta1 + self.bit_offset_delta2)
+        states = self.dq_state_list or repeat(0)
+        return tuple(map(CabacEntryPoint, bit_offset, self.cabac_offset_list, states))
 
-    @staticmethod
-    def bit_offset_deltas(bit_offset: Ints) -> tuple[Ints, Ints]:
-        """bit_offset_delta1 and bit_offset_delta2 for an array bit_offset."""
-        return bit_offset[:1], tuple(b - a for a, b in zip(bit_offset, bit_offset[1:], strict=False))
+    def with_cabac_entry_points(self, points: Sequence[AnyEntryPoint]) -> CompressedDataUnit:
+        """The same unit with these entry points."""
+        bit_offset = tuple(point.bit_offset for point in points)
+        return replace(
+            self,
+            cabac_offset_list=tuple(point.cabac_offset for point in points),
+            dq_state_list=tuple(point.dq_state for point in points) if self.dq_flag else (),
+            bit_offset_delta1=bit_offset[:1],
+            bit_offset_delta2=tuple(b - a for a, b in pairwise(bit_offset)),
+        )
 
 
 @dataclass(frozen=True)
@@ -414,12 +504,20 @@ class AggregateUnit:
     nnr_unit_type: ClassVar[int] = UnitType.NNR_AGG
 
     nnr_aggregate_unit_type: int = 0
-    entry_points_present_flag: int = 0
-    num_of_nnr_units_minus2: int = 0
     nnr_unit_type_list: Ints = ()
     nnr_unit_entry_point: Ints = ()
     quant_bitdepth: Ints = ()
     ctu_scan_order: Ints = ()
+
+    @property
+    def entry_points_present_flag(self) -> int:
+        """1 if there are entry points."""
+        return int(bool(self.nnr_unit_entry_point))
+
+    @property
+    def num_of_nnr_units_minus2(self) -> int:
+        """Contained units - 2."""
+        return len(self.quant_bitdepth) - 2
 
 
 @dataclass(frozen=True)
@@ -444,7 +542,7 @@ View = TypeVar("View")
 
 
 @cache
-def _fields(cls: type[Any]) -> tuple[tuple[str, type[Any] | None], ...]:
+def _fields(cls: Any) -> tuple[tuple[str, type[Any] | None], ...]:
     """Names of the fields, with the dataclass that a field may hold."""
     hints = get_type_hints(cls)
     result = []
@@ -458,7 +556,7 @@ def _fields(cls: type[Any]) -> tuple[tuple[str, type[Any] | None], ...]:
 def from_container(cls: type[View], container: Mapping[str, Any]) -> View:
     """The dataclass ``cls`` with the values of a parsed container."""
     values: dict[str, Any] = {}
-    for name, nested in _fields(cls):
+    for name, nested in _fields(cast(Hashable, cls)):
         value = container[name]
         if nested is not None and isinstance(value, Mapping):
             value = from_container(nested, value)
@@ -469,7 +567,7 @@ def from_container(cls: type[View], container: Mapping[str, Any]) -> View:
 def to_container(view: Any) -> dict[str, Any]:
     """The values of a dataclass for building."""
     result = {}
-    for name, nested in _fields(type(view)):
+    for name, nested in _fields(cast(Hashable, type(view))):
         value = getattr(view, name)
         keep = nested is None or value is None or nested is SuppliedParameters
         result[name] = value if keep else to_container(value)

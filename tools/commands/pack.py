@@ -217,6 +217,10 @@ def report_text(report: PackReport, source: Path, target: Path, seconds: float) 
     ]
     if all(tensor.qp is None for tensor in report.tensors):
         lines.append("  exact: unpack gives back every value; for a smaller file choose a quality, e.g. --qp -32")
+    if report.stream_bytes > source_bytes and any(
+        tensor.coding == "raw" and tensor.dtype in ("float16", "bfloat16") for tensor in report.tensors
+    ):
+        lines.append("  note: larger than the original, because the standard profile keeps exact floats in 32 bits")
     return "\n".join(lines + _notes(report))
 
 

@@ -40,20 +40,19 @@ def plan_bits(model: Model, bits: int, *, qp_density: int = 2) -> EncodePlan:
     """
     if not MIN_BITS <= bits <= MAX_BITS:
         raise NnbitsError(ReasonCode.BAD_OPTION, f"bits must lie in {MIN_BITS}..{MAX_BITS}, not {bits}", path="bits")
-    empty = EncodePlan(qp_density=qp_density)
-    integers = [tensor for tensor in model if tensor.info.dtype.kind != "float"]
-    exact = plan_exact(Model(integers)).tensors
-    tensors = {
-        tensor.info.name: exact.get(tensor.info.name) or _plan_tensor(tensor, bits, empty.qp_density)
-        for tensor in model
-    }
-    return EncodePlan(tensors, qp_density=empty.qp_density)
+    EncodePlan(qp_density=qp_density)  # refuses a wrong density before any tensor is read
+    exact = plan_exact(model).tensors
+    tensors = {t.info.name: _quantized(t, bits, qp_density) or exact[t.info.name] for t in model}
+    return EncodePlan(tensors, qp_density=qp_density)
 
 
-def _plan_tensor(tensor: LazyTensor, bits: int, qp_density: int) -> TensorPlan:
+def _quantized(tensor: LazyTensor, bits: int, qp_density: int) -> TensorPlan | None:
+    """The plan of one tensor, or None if it stays exact."""
+    if tensor.info.dtype.kind != "float" or tensor.info.size == 0:
+        return None
     values = to_float32(tensor.info.dtype, tensor.read())
     if not np.isfinite(values).all():
-        return TensorPlan("raw")
+        return None
     if len(tensor.info.shape) < 2:
         bits = max(bits, _MIN_NONWEIGHT_BITS)
     qp = 0

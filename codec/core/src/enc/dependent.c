@@ -1,0 +1,119 @@
+/* Dependent quantization: the search forwards in coding order, then the best path backwards. */
+#include "common/model.h"
+#include "enc/guard.h"
+#include "enc/trellis.h"
+
+size_t nnb_quantize_work_size(size_t height, size_t width) {
+  if (height == 0 || width == 0 || width > SIZE_MAX / 8 / height) return SIZE_MAX;
+  return 2 * height * width;
+}
+
+/* A run of positions, and how many come before it in coding order. */
+typedef struct segment {
+  size_t at;
+  size_t count;
+  size_t before;
+} segment;
+
+/* What both directions need. */
+typedef struct trellis {
+  nnb_scan scan;
+  const float *values;
+  double inverse;
+  nnb_trellis_fn *search;
+  uint8_t *decisions;
+  int32_t *levels;
+  double costs[8];
+  unsigned state;
+} trellis;
+
+/* Segment `y` of the block at (y0, x0). */
+static segment segment_of(const nnb_scan *scan, size_t y0, size_t x0, size_t y) {
+  const size_t rows = scan->height - y0 < scan->block ? scan->height - y0 : scan->block;
+  const size_t columns = scan->width - x0 < scan->block ? scan->width - x0 : scan->block;
+  const segment s = {y * scan->width + x0, columns, y0 * scan->width + rows * x0 + (y - y0) * columns};
+  return s;
+}
+
+static void search_segment(trellis *t, segment s) {
+  t->search(t->values + s.at, s.count, t->inverse, t->costs, t->decisions + 2 * s.before);
+}
+
+static void search_all(trellis *t) {
+  const nnb_scan *scan = &t->scan;
+  if (scan->block == 0) {
+    const segment all = {0, scan->height * scan->width, 0};
+    search_segment(t, all);
+    return;
+  }
+  for (size_t y0 = 0; y0 < scan->height; y0 += scan->block) {
+    for (size_t x0 = 0; x0 < scan->width; x0 += scan->block) {
+      for (size_t y = y0; y < scan->height && y < y0 + scan->block; y++) search_segment(t, segment_of(scan, y0, x0, y));
+    }
+  }
+}
+
+static void trace_segment(trellis *t, segment s) {
+  /* By state: its place, and its predecessors with even and odd index. */
+  static const uint8_t place_of[8] = {0, 2, 1, 3, 4, 6, 5, 7};
+  static const uint8_t from[8][2] = {{0, 4}, {2, 6}, {4, 0}, {6, 2}, {7, 3}, {5, 1}, {3, 7}, {1, 5}};
+  const uint8_t *const decisions = t->decisions + 2 * s.before;
+  unsigned state = t->state;
+  for (size_t i = s.count; i-- > 0;) {
+    const unsigned place = place_of[state];
+    const unsigned odd = decisions[2 * i] >> place & 1u;
+    const unsigned zero = decisions[2 * i + 1] >> place & 1u & ~odd;
+    state = from[state][odd];
+    const int32_t quantizer = (int32_t)(state & 1);
+    const float x = t->values[s.at + i];
+    const int32_t m = nnb_first_candidate((double)(x < 0 ? -x : x) * t->inverse);
+    const int32_t wanted = odd ? 2 - quantizer : 3 * quantizer;
+    const int32_t level = zero ? 0 : m + ((wanted - m) & 3); /* |L| is q, the multiple of the step */
+    t->levels[s.at + i] = x < 0 ? -level : level;
+  }
+  t->state = state;
+}
+
+static void trace_all(trellis *t) {
+  const nnb_scan *scan = &t->scan;
+  if (scan->block == 0) {
+    const segment all = {0, scan->height * scan->width, 0};
+    trace_segment(t, all);
+    return;
+  }
+  for (size_t j = scan->block_rows; j-- > 0;) {
+    const size_t y0 = j * scan->block;
+    const size_t y1 = scan->height - y0 < scan->block ? scan->height : y0 + scan->block;
+    for (size_t i = (scan->width - 1) / scan->block + 1; i-- > 0;) {
+      for (size_t y = y1; y-- > y0;) trace_segment(t, segment_of(scan, y0, i * scan->block, y));
+    }
+  }
+}
+
+nnb_status nnb_quantize_dependent(const float *values, size_t height, size_t width, uint32_t scan_order, int32_t *qp,
+                                  uint32_t qp_density, int32_t *levels, void *work, size_t work_size) {
+  if (scan_order > NNB_MAX_SCAN_ORDER) return NNB_UNSUPPORTED_FEATURE;
+  const size_t needed = nnb_quantize_work_size(height, width);
+  if (needed == SIZE_MAX) return NNB_BAD_OPTION;
+  if (work_size < needed) return NNB_BUFFER_SIZE;
+  float step;
+  const nnb_status status = nnb_guarded_step(values, height * width, qp, qp_density, &step);
+  if (status != NNB_OK) return status;
+
+  const nnb_level_coding coding = {.height = height, .width = width, .scan_order = (uint8_t)scan_order};
+  trellis t = {
+      .scan = nnb_scan_of(&coding),
+      .values = values,
+      .inverse = 1.0 / (double)step,
+      .search = nnb_select_trellis(),
+      .decisions = work,
+      .levels = levels,
+      .costs = {0, 1e300, 1e300, 1e300, 1e300, 1e300, 1e300, 1e300},
+  };
+  search_all(&t);
+  for (unsigned s = 1; s < 8; s++) {
+    if (t.costs[s] < t.costs[t.state]) t.state = s;
+  }
+  trace_all(&t);
+  return NNB_OK;
+}

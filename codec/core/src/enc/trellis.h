@@ -1,0 +1,48 @@
+/*
+ * Search of the dependent quantizer (nnc-encoder-notes section 2).
+ *
+ * The eight states are kept in the order 0 2 1 3 4 6 5 7 ("places"): places 0..3 are entered from even states, 4..7 from odd
+ * ones. Every state has one predecessor with an even and one with an odd level index. A decision is two bytes,
+ * bit = place: the first tells whether the odd branch won, the second whether index 0 beat the other even candidate.
+ */
+#ifndef NNB_TRELLIS_H
+#define NNB_TRELLIS_H
+
+#include "common/deps.h"
+
+enum { NNB_TRELLIS_BATCH = 64 };
+
+/* Distortions of a batch: of the four candidates by class q mod 4, and of zero. */
+typedef struct nnb_distortions {
+  double by_class[4][NNB_TRELLIS_BATCH];
+  double zero[NNB_TRELLIS_BATCH];
+} nnb_distortions;
+
+/* First candidate; the others are the next three. */
+NNB_INLINE int32_t nnb_first_candidate(double scaled) {
+  const int32_t m = (int32_t)scaled - 1;
+  return m > 1 ? m : 1;
+}
+
+NNB_INLINE void nnb_measure(const float *values, size_t count, double inverse, nnb_distortions *d) {
+  for (size_t i = 0; i < count; i++) {
+    const float x = values[i];
+    const double scaled = (double)(x < 0 ? -x : x) * inverse;
+    const int32_t m = nnb_first_candidate(scaled);
+    for (int32_t c = 0; c < 4; c++) {
+      const double off = scaled - (double)(m + ((c - m) & 3));
+      d->by_class[c][i] = off * off;
+    }
+    d->zero[i] = scaled * scaled;
+  }
+}
+
+/* Moves the costs of the eight states (by state number) over `count` values and writes their decisions. */
+typedef void nnb_trellis_fn(const float *values, size_t count, double inverse, double costs[8], uint8_t *decisions);
+
+void nnb_trellis_portable(const float *values, size_t count, double inverse, double costs[8], uint8_t *decisions);
+
+/* The fastest for this processor; all give the same results. */
+nnb_trellis_fn *nnb_select_trellis(void);
+
+#endif
