@@ -288,11 +288,8 @@ class NncFile(Mapping[str, Array]):
     def __init__(self, path: StrPath, *, limits: Limits = DEFAULT_LIMITS) -> None:
         self.path = Path(fspath(path))
         self._map, self._view = _map_file(self.path)
-        try:
-            self.stream = Stream(self._view, limits=limits)
-        except BaseException:
-            self.close()
-            raise
+        # An error's traceback may hold slices of the map, so it is then left to the garbage collector to close it.
+        self.stream = Stream(self._view, limits=limits)
 
     def __enter__(self) -> NncFile:
         return self

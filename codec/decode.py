@@ -180,7 +180,7 @@ class Stream:
         units: list[UnitRecord] = []
         for unit, parameters in read_units(data, supplied=supplied, limits=limits):
             kind = unit.unit_type
-            name = UnitType(kind).name.removeprefix("NNR_") if kind in iter(UnitType) else f"type {kind}"
+            name = UnitType(kind).name.removeprefix("NNR_") if kind <= max(UnitType) else f"type {kind}"
             units.append(UnitRecord(unit.index, unit.offset, unit.size, kind, name, unit.size - unit.payload_offset))
             try:
                 self._take(unit, parameters)

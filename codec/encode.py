@@ -283,7 +283,7 @@ def _data_format(dtype: DType, coding: Coding) -> DecompressedDataFormat | None:
 def _raw_payload(dtype: DType, stored: Array) -> memoryview:
     if not float32_is_exact(dtype, stored):
         raise NnbitsError(ReasonCode.NOT_EXACT, "values are not float32 values")
-    return memoryview(np.ascontiguousarray(to_float32(dtype, stored), "<f4").reshape(-1).view(np.uint8))
+    return memoryview(np.ascontiguousarray(to_float32(dtype, stored), "<f4").reshape(-1).view(np.uint8).data)
 
 
 def _coded_payload(

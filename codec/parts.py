@@ -54,18 +54,11 @@ class Part:
 
 def quantization(parameters: ParameterSets) -> tuple[int, int] | None:
     """qp_density and quantization parameter in force (LPS before MPS), or None if none was transmitted."""
-    for density, qp in (
-        (
-            parameters.lps and parameters.lps.lps_qp_density,
-            parameters.lps and parameters.lps.lps_quantization_parameter,
-        ),
-        (
-            parameters.mps and parameters.mps.mps_qp_density,
-            parameters.mps and parameters.mps.mps_quantization_parameter,
-        ),
-    ):
-        if density is not None:
-            return density, qp or 0
+    lps, mps = parameters.lps, parameters.mps
+    if lps is not None and lps.lps_qp_density is not None:
+        return lps.lps_qp_density, lps.lps_quantization_parameter or 0
+    if mps is not None and mps.mps_qp_density is not None:
+        return mps.mps_qp_density, mps.mps_quantization_parameter or 0
     return None
 
 

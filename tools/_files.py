@@ -65,7 +65,7 @@ def check_output(target: Path, *, force: bool, inputs: tuple[Path, ...]) -> None
 
 @contextmanager
 def file_named(path: Path) -> Iterator[None]:
-    """Put the name of the file into the message of errors that only know its content.
+    """Put the name of the file into the message of errors about its content, which do not know it.
 
     Raises:
         NnbitsError: the one raised inside, its message completed.
@@ -73,7 +73,7 @@ def file_named(path: Path) -> Iterator[None]:
     try:
         yield
     except NnbitsError as error:
-        if str(path) not in error.message:
+        if error.code < ReasonCode.FILE_NOT_FOUND and str(path) not in error.message:
             error.message = f"{path}: {error.message}"
         raise
 

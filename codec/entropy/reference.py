@@ -6,6 +6,7 @@ Same functions as :mod:`nnbits.codec.entropy.native`. Section numbers are those 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -255,7 +256,7 @@ def first_qp_value(payload: bytes, qp_bits: int) -> int:
 
 
 def decode_payload(
-    payload: bytes,
+    payload: bytes | memoryview,
     codings: Sequence[LevelCoding],
     *,
     bases: Sequence[NDArray[np.int32] | None] | None = None,
@@ -297,9 +298,7 @@ def _decode_tensor(
         if coding.parent:
             hist_enabled = bool(engine.bypass(1))
         if engine.bypass(1):
-            rows = np.zeros(coding.height, np.bool_)
-            for r in range(coding.height):
-                rows[r] = engine.context_bin(row)
+            rows = np.array([engine.context_bin(row) for _ in range(coding.height)], np.bool_)
     for c in estimated(coding, hist_enabled):
         if engine.context_bin(par):
             contexts[c].assign(1 + engine.bypass(3))
@@ -424,12 +423,13 @@ def _skipped_rows(tensor: LevelsToCode) -> NDArray[np.bool_] | None:
     coding = tensor.coding
     if not coding.row_flags or tensor.row_skipping is False:
         return None
-    zero: NDArray[np.bool_] = ~tensor.levels.reshape(coding.height, coding.width).any(axis=1)
-    if tensor.row_skipping is True:
+    zero: NDArray[np.bool_] = np.logical_not(tensor.levels.reshape(coding.height, coding.width).any(axis=1))
+    wanted = tensor.row_skipping
+    if isinstance(wanted, bool):
         return zero
-    if (tensor.row_skipping & ~zero).any():
+    if (wanted & ~zero).any():
         raise NnbitsError(ReasonCode.BAD_TENSOR, "a row to be skipped is not zero", path="row_skip_list")
-    return tensor.row_skipping
+    return wanted
 
 
 def choose_initial_sets(tensor: LevelsToCode, rule: SetRule) -> NDArray[np.uint8]:
@@ -501,7 +501,7 @@ def encode_payload(tensors: Sequence[LevelsToCode]) -> EncodedPayload:
     entry_points = tuple(
         tuple(
             EntryPoint(here[0] - before[0], (code >> (end - here[0])) - here[1], here[2])
-            for before, here in zip(tensor_marks, tensor_marks[1:], strict=False)
+            for before, here in pairwise(tensor_marks)
         )
         for tensor_marks in marks
     )

@@ -105,4 +105,3 @@ def dequantize(levels: Levels, qp: int, qp_density: int, *, inplace: bool = Fals
     """fl32(step * fl32(L)) (nnc-entropy 9.3); ``inplace`` is accepted for the C core's sake."""
     with np.errstate(over="ignore"):
         return np.float32(step_size(qp, qp_density)) * levels.astype(np.float32)
-

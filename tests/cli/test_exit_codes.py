@@ -22,7 +22,9 @@ RunProcess = Callable[..., "subprocess.CompletedProcess[str]"]
 SaveModel = Callable[..., Path]
 Names = Callable[[], set[str]]
 
-OUTPUT_SIZE_LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
+PARAMETERS_END = 12  #: of the start unit and the model parameter set of our streams, bytes
+#: Set after the import, which may build the C core in a development installation.
+OUTPUT_SIZE_LIMIT = "import nnbits.codec.api, resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
 NO_SPACE = f"import os\ndef full(fd): raise OSError({errno.ENOSPC}, 'No space left on device')\nos.fsync = full"
 
 
@@ -68,7 +70,11 @@ def test_missing_plan(run: Run, model: Path) -> None:
     assert "plan.json" in result.stderr
 
 
-@pytest.mark.parametrize("content", [b"", b"hello, this is no model\n", b"\x89PNG\r\n\x1a\n" + bytes(50), bytes(100)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello, this is no model\n", b"\x89PNG\r\n\x1a\n" + bytes(50), bytes(100)],
+    ids=["empty", "text", "image", "zeros"],
+)
 def test_pack_of_something_else(run: Run, tmp_path: Path, names: Names, content: bytes) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
@@ -94,14 +100,19 @@ def test_pack_of_a_stream(run: Run, stream: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["unpack", "info"])
-@pytest.mark.parametrize("content", [b"", b"\0", b"hello, this is no stream\n", bytes(100)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0", b"hello, this is no stream\n", bytes(100)],
+    ids=["empty", "one byte", "text", "zeros"],
+)
 def test_not_a_stream(run: Run, tmp_path: Path, names: Names, command: str, content: bytes) -> None:
     path = tmp_path / "model.nnc"
     path.write_bytes(content)
     result = run(command, path)
     assert result.exit_code == ExitCode.DAMAGED
     assert "model.nnc" in result.stderr
-    assert reason(run(command, path, "--json")) in ("NOT_NNC", "TRUNCATED")
+    reasons = ("NOT_NNC",) if content.startswith(b"hello") else ("NOT_NNC", "TRUNCATED", "UNIT_SIZE")
+    assert reason(run(command, path, "--json")) in reasons
     assert names() == {"model.nnc"}
 
 
@@ -112,11 +123,29 @@ def test_folder_as_input(run: Run, tmp_path: Path, command: str) -> None:
     assert "is a folder" in result.stderr
 
 
+def test_messages_name_the_right_file(run: Run, stream: Path) -> None:
+    target = stream.with_name("there.safetensors")
+    target.write_bytes(b"")
+    message = run("unpack", stream, target).stderr
+    assert message.startswith(f"nnbits: error: {target} already exists\n")
+    assert stream.name not in message
+
+
+def test_contradictions_are_told_first(run: Run, model: Path, stream: Path) -> None:
+    result = run("pack", model, stream, "--qp", -20, "--bits", 3)
+    assert result.exit_code == ExitCode.USAGE
+    assert "--qp and --bits exclude each other" in result.stderr
+    result = run("pack", model, "--qp", 128)
+    assert "--qp 128 lies outside -128..127" in result.stderr
+
+
 def test_cut_stream(run: Run, stream: Path, names: Names) -> None:
     data = stream.read_bytes()
     cut = stream.with_name("cut.nnc")
     before = names() | {"cut.nnc"}
     for size in [*range(1, 40), len(data) // 2, len(data) - 1]:
+        if size == PARAMETERS_END:
+            continue  # the next test
         cut.write_bytes(data[:size])
         for command in ("unpack", "info"):
             result = run(command, cut, "--json")
@@ -127,6 +156,16 @@ def test_cut_stream(run: Run, stream: Path, names: Names) -> None:
     assert "cut.nnc" in message
     assert "byte" in message
     assert names() == before
+
+
+def test_cut_behind_the_parameters(run: Run, stream: Path) -> None:
+    """What is left is whole units, but says that more follows: topology_carriage_flag is set."""
+    data = stream.read_bytes()
+    assert data[PARAMETERS_END + 2] >> 2 == 3  # the topology unit begins there
+    stream.write_bytes(data[:PARAMETERS_END])
+    result = run("info", stream, "--json")
+    assert result.exit_code == ExitCode.DAMAGED
+    assert reason(result) == "TRUNCATED"
 
 
 def test_unsupported_element_type(run: Run, tmp_path: Path, names: Names) -> None:

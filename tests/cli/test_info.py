@@ -17,7 +17,7 @@ Run = Callable[..., Result]
 SaveModel = Callable[..., Path]
 OnTerminal = Callable[..., str]
 
-LONG_NAME = "encoder.layer.0.attention.output.LayerNorm.self.query.weight_orig"
+LONG_NAME = "encoder.layer.10.attention.output.LayerNorm.weight"
 
 
 def rows(text: str) -> list[list[str]]:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from nnbits.codec.api import open_file
+from nnbits.codec.api import open_file, pack_model, plan_exact
 from nnbits.codec.plan import EncodePlan
+from nnbits.codec.types import Model
 from nnbits.formats import safetensors
 from nnbits.tools._files import packed_path, unpacked_path
 from nnbits.tools.commands.pack import pack
@@ -148,6 +149,19 @@ def test_python_calls(model: Path) -> None:
     unpacked = unpack(target, model.with_name("back.safetensors"), progress=lambda *step: seen.append(step))
     assert unpacked.file_bytes == model.with_name("back.safetensors").stat().st_size
     assert seen[-1][0] == seen[-1][1]
+
+
+def test_source_formats(run: Run, model: Path, tmp_path: Path) -> None:
+    source = safetensors.read(model)
+    for source_format, code in (("of the future", 5), (None, 0), ("safetensors", 0)):
+        path = tmp_path / "stream.nnc"
+        of_format = Model(source.tensors, source.metadata, source_format)
+        pack_model(of_format, path, plan=plan_exact(of_format), force=True)
+        result = run("unpack", path, "--force")
+        assert result.exit_code == code
+        assert (result.exit_code == 0) or "--to: safetensors" in result.stderr
+        assert run("unpack", path, "--force", "--to", "safetensors").exit_code == 0
+        assert (tmp_path / "stream.safetensors").read_bytes() == model.read_bytes()
 
 
 def test_empty_model(run: Run, save_model: SaveModel) -> None:

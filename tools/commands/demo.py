@@ -27,7 +27,7 @@ class Setting:
     Attributes:
         name: for the table.
         file: name of the stream.
-        options: of ``nnbits pack`` and of :func:`~nnbits.tools.commands.pack.choose_plan`.
+        options: of ``nnbits pack``, without the dashes; a flag is True.
     """
 
     name: str
@@ -39,16 +39,25 @@ class Setting:
         """The options as they are typed."""
         return " ".join(f"--{key}" if value is True else f"--{key} {value}" for key, value in self.options.items())
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The options as :func:`~nnbits.tools.commands.pack.choose_plan` takes them."""
+        return {key.replace("-", "_"): value for key, value in self.options.items()}
 
+
+#: From everything kept to nothing left. A QP after the slash is that of biases, normalization and the like.
 SETTINGS: Final = (
     Setting("exact", "digits-exact.nnc", {}),
+    Setting("QP -40", "digits-qp-40.nnc", {"qp": -40}),
     Setting("QP -32", "digits-qp-32.nnc", {"qp": -32}),
-    Setting("QP -24", "digits-qp-24.nnc", {"qp": -24}),
-    Setting("QP -20", "digits-qp-20.nnc", {"qp": -20}),
-    Setting("QP -16", "digits-qp-16.nnc", {"qp": -16}),
-    Setting("QP -12", "digits-qp-12.nnc", {"qp": -12}),
-    Setting("QP -24, uniform", "digits-qp-24-uniform.nnc", {"qp": -24, "uniform": True}),
+    Setting("QP -28", "digits-qp-28.nnc", {"qp": -28}),
+    Setting("QP -28/-56", "digits-qp-28-56.nnc", {"qp": -28, "nonweight-qp": -56}),
+    Setting("QP -24/-56", "digits-qp-24-56.nnc", {"qp": -24, "nonweight-qp": -56}),
+    Setting("uniform -24/-56", "digits-qp-24-56-uniform.nnc", {"qp": -24, "nonweight-qp": -56, "uniform": True}),
+    Setting("QP -20/-56", "digits-qp-20-56.nnc", {"qp": -20, "nonweight-qp": -56}),
+    Setting("6 bits", "digits-6bits.nnc", {"bits": 6}),
     Setting("4 bits", "digits-4bits.nnc", {"bits": 4}),
+    Setting("3 bits", "digits-3bits.nnc", {"bits": 3}),
 )
 
 
@@ -148,7 +157,7 @@ def demo(
         if progress is not None:
             progress(done, len(SETTINGS))
         path = folder / setting.file
-        pack_model(model, path, plan=choose_plan(model, **setting.options), threads=threads, force=True)
+        pack_model(model, path, plan=choose_plan(model, **setting.arguments), threads=threads, force=True)
         decoded = _decode(path)
         row = DemoRow(
             setting.name,
@@ -292,8 +301,8 @@ def print_report(report: DemoReport) -> None:
     before = f"{report.correct}/{report.images}"
     console.print(
         f"A network that reads handwritten digits: {report.elements:,} weights, {report.model_bytes:,} bytes.\n"
-        f"As trained it reads {before} test images right (computed with "
-        f"{'PyTorch' if report.backend == 'torch' else 'NumPy'}). Packed, decoded again and measured:\n"
+        f"As trained it reads {before} test images right. Packed, decoded and measured\n"
+        f"(the network computed with {'PyTorch' if report.backend == 'torch' else 'NumPy'}):\n"
     )
     table = new_table()
     table.add_column("setting", no_wrap=True)
@@ -311,18 +320,18 @@ def print_report(report: DemoReport) -> None:
             "bit-exact" if row.bit_exact else f"{row.max_abs_error:.2g}",
         )
     console.print(table)
-    folder = printable(str(report.folder))
-    smallest = min(
-        (row for row in report.rows if row.correct >= report.correct), key=lambda row: row.bytes, default=None
+    best = min((row for row in report.rows if row.correct >= report.correct), key=lambda row: row.bytes)
+    percent = 100 / report.images
+    console.print(
+        f"\nSmallest without a loss on these images: {best.setting}, {best.ratio:.1f} times smaller.\n"
+        f"One image is {percent:.2f} %: do not read much into differences of a few.\n"
+        "A QP after the slash is that of biases, normalization and the like\n"
+        "(--nonweight-qp); without it, theirs is a quarter of the step of the weights."
     )
-    if smallest is not None:
-        console.print(
-            f"\nSmallest without a loss on these images: {smallest.setting}, {smallest.ratio:.1f} times smaller."
-        )
-    example = smallest or report.rows[0]
+    folder = printable(str(report.folder))
     console.print(
         f"\nThe files are in {folder} ({count(len(report.rows) + 2, 'file')}). Look inside and make your own:\n"
-        f"  nnbits info {folder}/{example.file}\n"
-        f"  nnbits unpack {folder}/{example.file} {folder}/decoded.safetensors\n"
-        f"  nnbits pack {folder}/{report.model} {folder}/mine.nnc --qp -28"
+        f"  nnbits info {folder}/{best.file}\n"
+        f"  nnbits unpack {folder}/{best.file} {folder}/decoded.safetensors\n"
+        f"  nnbits pack {folder}/{report.model} {folder}/mine.nnc --qp -30 --nonweight-qp -48"
     )

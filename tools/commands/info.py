@@ -66,7 +66,7 @@ class InfoReport:
     """A stream.
 
     Attributes:
-        size: of the file, the sum of the sizes of its units.
+        size: of the file: the sum of the sizes of its units, those inside an aggregate unit left out.
         source_format: of the model file that was packed, or None if the stream does not say.
         metadata: of that file.
         elements: of all tensors.
@@ -213,7 +213,7 @@ def _unit_table(report: InfoReport) -> Table:
     table.add_column("type", no_wrap=True)
     table.add_column("offset", "total", justify="right", no_wrap=True)
     table.add_column("bytes", f"{report.size:,}", justify="right", no_wrap=True)
-    table.add_column("payload", f"{sum(unit.payload_bytes for unit in report.units):,}", justify="right", no_wrap=True)
+    table.add_column("payload", justify="right", no_wrap=True)
     table.add_column("tensor", overflow="fold")
     for unit in report.units:
         table.add_row(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from nnbits.tools._console import Progress, count, printable
 from nnbits.tools._files import check_output, file_named, packed_path
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["choose_plan", "load_plan", "pack", "report_dict", "report_text"]
 
+_DEFAULT_DENSITY: Final = 2
 _MAX_PLAN_BYTES: Final = 1 << 30
 _SHOWN_NAMES: Final = 3
 
@@ -61,6 +62,7 @@ def pack(
     from nnbits.codec.api import pack_model
     from nnbits.formats.registry import adapter_for_file
 
+    _check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
     source = Path(source)
     target = packed_path(source) if target is None else Path(target)
     model = adapter_for_file(source).read(source)
@@ -99,20 +101,10 @@ def choose_plan(
         NnbitsError: BAD_OPTION if they contradict each other; the errors of the plan file.
     """
     from nnbits.codec.api import plan_exact, plan_quantized
-    from nnbits.codec.errors import NnbitsError, ReasonCode
 
-    quality = [name for name, value in (("qp", qp), ("bits", bits), ("plan", plan)) if value is not None]
-    if len(quality) > 1:
-        raise NnbitsError(ReasonCode.BAD_OPTION, f"{' and '.join(f'--{name}' for name in quality)} exclude each other")
-    details = {"--nonweight-qp": nonweight_qp is not None, "--uniform": uniform, "--density": density is not None}
-    for name, given in details.items():
-        if given and (qp is None if name == "--nonweight-qp" else qp is None and bits is None):
-            needed = "--qp" if name == "--nonweight-qp" else "--qp or --bits"
-            raise NnbitsError(ReasonCode.BAD_OPTION, f"{name} needs {needed}")
-    if profile != "standard":
-        raise NnbitsError(ReasonCode.BAD_OPTION, f"there is no profile {profile!r}", hint="Known: standard")
+    _check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
     if density is None:
-        density = 2
+        density = _DEFAULT_DENSITY
     if plan is not None:
         return load_plan(plan)
     if bits is not None:
@@ -122,6 +114,39 @@ def choose_plan(
     if qp is not None:
         return plan_quantized(model, qp=qp, nonweight_qp=nonweight_qp, dependent=not uniform, qp_density=density)
     return plan_exact(model)
+
+
+def _check_options(
+    qp: int | None,
+    nonweight_qp: int | None,
+    bits: int | None,
+    uniform: bool,
+    density: int | None,
+    profile: str,
+    plan: Path | None,
+) -> None:
+    from nnbits.codec.errors import NnbitsError, ReasonCode
+    from nnbits.codec.quant.step import qp_range
+
+    def refuse(message: str, hint: str | None = None) -> NoReturn:
+        raise NnbitsError(ReasonCode.BAD_OPTION, message, hint=hint)
+
+    quality = [name for name, value in (("--qp", qp), ("--bits", bits), ("--plan", plan)) if value is not None]
+    if len(quality) > 1:
+        refuse(f"{' and '.join(quality)} exclude each other")
+    if nonweight_qp is not None and qp is None:
+        refuse("--nonweight-qp needs --qp")
+    for name, given in (("--uniform", uniform), ("--density", density is not None)):
+        if given and qp is None and bits is None:
+            refuse(f"{name} needs --qp or --bits")
+    if density is not None and not 0 <= density <= 7:
+        refuse("--density must lie in 0..7")
+    low, high = qp_range(_DEFAULT_DENSITY if density is None else density)
+    for name, value in (("--qp", qp), ("--nonweight-qp", nonweight_qp)):
+        if value is not None and not low <= value <= high:
+            refuse(f"{name} {value} lies outside {low}..{high}")
+    if profile != "standard":
+        refuse(f"there is no profile {profile!r}", "Known: standard")
 
 
 def load_plan(path: Path) -> EncodePlan:
@@ -205,14 +230,14 @@ def report_text(report: PackReport, source: Path, target: Path, seconds: float) 
     source_bytes = source.stat().st_size
     bits = _bits_per_weight(report)
     numbers = [
-        f"{100 * report.stream_bytes / source_bytes:.1f} % of the original",
+        f"{100 * report.stream_bytes / source_bytes:.1f} %",
         f"ratio {source_bytes / report.stream_bytes:.2f}",
     ]
     if bits is not None:
         numbers.append(f"{bits:.2f} bits per weight")
     lines = [
         f"{printable(str(source))} -> {printable(str(target))}",
-        f"  {source_bytes:,} -> {report.stream_bytes:,} bytes ({', '.join(numbers)})",
+        f"  {source_bytes:,} -> {report.stream_bytes:,} bytes: {', '.join(numbers)}",
         f"  {count(len(report.tensors), 'tensor')}: {_codings(report)}; {seconds:.2f} s",
     ]
     if all(tensor.qp is None for tensor in report.tensors):

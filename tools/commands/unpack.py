@@ -12,6 +12,7 @@ from nnbits.tools._files import check_output, open_stream, unpacked_path
 
 if TYPE_CHECKING:
     from nnbits.codec.types import Model, TensorInfo
+    from nnbits.formats.base import Adapter
 
 __all__ = ["UnpackReport", "report_dict", "report_text", "unpack"]
 
@@ -72,7 +73,7 @@ def unpack(
         elif target is not None:
             adapter = adapter_for_output(Path(target))
         else:
-            adapter = adapter_by_name(stream.source_format or _DEFAULT_FORMAT)
+            adapter = _adapter_of_source(stream.source_format)
         target = unpacked_path(source, adapter.suffixes[0]) if target is None else Path(target)
         check_output(target, force=force, inputs=(source,))
         model = stream.model()
@@ -84,6 +85,20 @@ def unpack(
             on_tensor=_counter(model, progress),
         )
         return UnpackReport(source, target, adapter.name, len(model.tensors), stream.size, target.stat().st_size)
+
+
+def _adapter_of_source(name: str | None) -> Adapter:
+    from nnbits.codec.errors import NnbitsError, ReasonCode
+    from nnbits.formats.registry import ADAPTERS
+
+    for adapter in ADAPTERS:
+        if adapter.name == (name or _DEFAULT_FORMAT):
+            return adapter
+    raise NnbitsError(
+        ReasonCode.UNSUPPORTED_FEATURE,
+        f"the stream was packed from a file of format {name!r}, which is not supported",
+        hint=f"Choose another format with --to: {', '.join(adapter.name for adapter in ADAPTERS)}",
+    )
 
 
 def _counter(model: Model, progress: Progress | None) -> Callable[[TensorInfo], None] | None:

@@ -36,7 +36,7 @@ typedef struct tracker {
   uint32_t reserved;
 } tracker;
 
-/* Signed increments for the bins 0 and 1; the index is (a + 7 >> 3) + 16 for bin 0, (a >> 3) + 16 for bin 1. */
+/* Signed increments for the bins 0 and 1; the index is ((a - 1) >> 3) + 16 for bin 0, (a >> 3) + 16 for bin 1. */
 typedef struct increments {
   int16_t a[NNB_RATE_COUNT][2][32];
   int16_t b[NNB_RATE_COUNT][2][32];
@@ -54,9 +54,9 @@ static void make_increments(increments *steps) {
     for (int i = 0; i < 32; i++) {
       steps->a[rate][1][i] = nnb_delta_a[32 * rate + i];
       steps->b[rate][1][i] = nnb_delta_b[32 * rate + i];
-      /* s = -1: D[16 - ceil(a / 8)]; the index 0, ceil = -16, does not occur. */
-      steps->a[rate][0][i] = (int16_t)(i > 0 ? -nnb_delta_a[32 * rate + 32 - i] : 0);
-      steps->b[rate][0][i] = (int16_t)(i > 0 ? -nnb_delta_b[32 * rate + 32 - i] : 0);
+      /* -a >> 3 = -1 - ((a - 1) >> 3), so that the same table is read backwards. */
+      steps->a[rate][0][i] = (int16_t)-nnb_delta_a[32 * rate + 31 - i];
+      steps->b[rate][0][i] = (int16_t)-nnb_delta_b[32 * rate + 31 - i];
     }
   }
 }
@@ -77,13 +77,11 @@ NNB_INLINE void follow(copy *const *copies, const int n, const uint8_t *bins, si
   }
   for (size_t k = 0; k < count; k++) {
     const int32_t bin = bins[k];
-    const int32_t up_a = bin ? 0 : 7;
-    const int32_t up_b = bin ? 0 : 127;
     for (int i = 0; i < n; i++) {
       const int32_t p = 16 * a[i] + b[i];
       cost[i] += nnb_est_bits[2 * (512 + (p >> 3)) + bin];
-      a[i] += step_a[i][32 * bin + ((a[i] + up_a) >> 3)];
-      b[i] += step_b[i][32 * bin + ((b[i] + up_b) >> 7)];
+      a[i] += step_a[i][32 * bin + ((a[i] + bin - 1) >> 3)];
+      b[i] += step_b[i][32 * bin + ((b[i] + bin - 1) >> 7)];
     }
   }
   for (int i = 0; i < n; i++) {
