@@ -60,7 +60,7 @@ def plan_quantized(
     Args:
         model: read once, to find values that cannot be quantized.
         qp: quantization parameter of weights (two or more dimensions): step size about 2^(qp / 2^qp_density).
-        nonweight_qp: of all others; by default a quarter of the weights' step.
+        nonweight_qp: of all others, which are few and sensitive; by default a step of about 2^-18.75.
         dependent: trellis-coded quantization, else uniform.
         qp_density: QP steps per doubling of the step size, as a power of two, 0..7.
 
@@ -242,7 +242,9 @@ def decode(data: bytes | bytearray | memoryview, *, threads: int | None = None) 
     Raises:
         NnbitsError: codes 1xx..4xx with the unit and its byte offset.
     """
-    return _decode_all(Stream(memoryview(data).cast("B")), threads)
+    stream = Stream(memoryview(data).cast("B"))
+    stream.check_complete()
+    return _decode_all(stream, threads)
 
 
 def load(path: StrPath, *, threads: int | None = None) -> dict[str, Array]:
@@ -290,6 +292,7 @@ class NncFile(Mapping[str, Array]):
         self._map, self._view = _map_file(self.path)
         # An error's traceback may hold slices of the map, so it is then left to the garbage collector to close it.
         self.stream = Stream(self._view, limits=limits)
+        self.stream.check_complete()
 
     def __enter__(self) -> NncFile:
         return self

@@ -57,6 +57,9 @@ DATA_FORMATS: Final[Mapping[int, DType]] = {
 }
 
 
+_CUT: Final = "The file is cut or damaged: fetch it again"
+
+
 class PayloadDecoder(Protocol):
     """decode_payload of the C core or of the Python reference."""
 
@@ -194,7 +197,7 @@ class Stream:
                 ReasonCode.TRUNCATED,
                 f"the stream holds {len(self._unit_of)} of its {self.source.count} tensors",
                 offset=self.size,
-                hint="The file is cut or damaged: fetch it again",
+                hint=_CUT,
             )
         self.tensors: Mapping[str, StoredTensor] = {
             part.name: self._describe(part, unit) for unit in self.data_units for part in unit.parts
@@ -326,6 +329,17 @@ class Stream:
     def is_update(self) -> bool:
         """Whether a data unit names a parent: its tensors then change another model, or may do so."""
         return any(unit.body.parent_node_id_present_flag for unit in self.data_units)
+
+    def check_complete(self) -> None:
+        """Refuse a stream that stops behind its parameter sets: valid, but nobody packs a model without tensors so.
+
+        Raises:
+            NnbitsError: TRUNCATED.
+        """
+        if not self.data_units and not self.topologies:
+            raise NnbitsError(
+                ReasonCode.TRUNCATED, "the stream ends behind its parameter sets", offset=self.size, hint=_CUT
+            )
 
     def data_unit(self, name: str) -> DataUnit:
         """The unit that carries a tensor.

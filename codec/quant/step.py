@@ -20,8 +20,12 @@ def qp_range(qp_density: int) -> tuple[int, int]:
 
 
 def default_nonweight_qp(qp: int, qp_density: int) -> int:
-    """QP of tensors with fewer than two dimensions: a quarter of the step (nnc-encoder-notes section 1)."""
-    return max(qp - (2 << qp_density), qp_range(qp_density)[0])
+    """QP of tensors with fewer than two dimensions, which are few and sensitive (nnc-encoder-notes section 1).
+
+    A step of about 2^-18.75 as NNCodec uses (QP -75 at density 2), or a quarter of the weights' step if that is finer.
+    """
+    fine = -(75 << qp_density) // 4
+    return max(min(qp - (2 << qp_density), fine), qp_range(qp_density)[0])
 
 
 def nearest_qp(step: float, qp_density: int) -> int:

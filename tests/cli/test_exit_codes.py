@@ -158,6 +158,24 @@ def test_cut_stream(run: Run, stream: Path, names: Names) -> None:
     assert names() == before
 
 
+def test_damaged_stream(run: Run, stream: Path, names: Names) -> None:
+    """Whatever byte is wrong, it is no bug of ours, also where only decoding a payload finds it."""
+    data = stream.read_bytes()
+    damaged, back = stream.with_name("damaged.nnc"), stream.with_name("back.safetensors")
+    before = names() | {damaged.name}
+    codes = set()
+    for position in range(0, len(data), 3):
+        damaged.write_bytes(data[:position] + bytes([data[position] ^ 0x55]) + data[position + 1 :])
+        result = run("unpack", damaged, back, "--json")
+        assert result.exit_code in (ExitCode.OK, ExitCode.DAMAGED, ExitCode.UNSUPPORTED), (position, result.stdout)
+        if result.exit_code == ExitCode.OK:
+            back.unlink()
+        else:
+            codes.add(reason(result))
+        assert names() == before
+    assert "CABAC_END" in codes
+
+
 def test_cut_behind_the_parameters(run: Run, stream: Path) -> None:
     """What is left is whole units, but says that more follows: topology_carriage_flag is set."""
     data = stream.read_bytes()
