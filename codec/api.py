@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import mmap
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -258,6 +259,13 @@ def load(path: StrPath, *, threads: int | None = None) -> dict[str, Array]:
 
 
 def _decode_all(stream: Stream, threads: int | None) -> dict[str, Array]:
+    if stream.is_update:
+        raise NnbitsError(
+            ReasonCode.BASE_MISSING,
+            "the stream is an update of another model, not a model",
+            path="parent_node_id_present_flag",
+            hint="Apply it to its base: nnbits apply, or nnbits.UpdateChain",
+        )
     stored = list(stream.tensors.values())
     arrays = largest_first_map(
         lambda t: to_numpy(t.info, stream.read(t.info.name)),
@@ -304,9 +312,12 @@ class NncFile(Mapping[str, Array]):
 
     def close(self) -> None:
         """Release the file; arrays already decoded stay valid."""
-        self._view.release()
+        with suppress(BufferError):
+            self._view.release()
         if self._map is not None:
-            self._map.close()
+            # Slices may live on in another thread or in the traceback of an error: then the collector closes the map.
+            with suppress(BufferError):
+                self._map.close()
 
     def __getitem__(self, name: str) -> Array:
         info = self._stored(name).info

@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .convert import float32_is_exact, int32_is_exact, to_float32, to_int32
-from .entropy.coding import EntryPoint, LevelCoding, LevelsToCode
-from .entropy.native import encode_payload
 from .errors import NnbitsError, ReasonCode
 from .limits import MAX_NAME_BYTES
 from .parallel import ordered_map
@@ -26,6 +24,7 @@ from .syntax import (
     DecompressedDataFormat,
     ModelParameterSet,
     ParameterSets,
+    ParentNodeIdType,
     PayloadType,
     StartUnit,
     Topology,
@@ -33,8 +32,20 @@ from .syntax import (
     build_unit_prefix,
 )
 from .types import DTYPES, Array, DType, LazyTensor, Model, TensorInfo
+from .unit_encoder import CodedLevels, DataUnitEncoder
 
-__all__ = ["EncodedTensor", "check_exact", "encode_model", "quantize"]
+__all__ = [
+    "EncodedTensor",
+    "Node",
+    "check_exact",
+    "describe_source",
+    "encode_model",
+    "encode_tensor",
+    "head_units",
+    "levels_of",
+    "quantize",
+    "unit_header",
+]
 
 #: Source bytes of the tensors that are worked on or wait to be written.
 _WINDOW_BYTES: Final = 1 << 28
@@ -52,6 +63,27 @@ _FORMATS: Final = {f.name.lower(): f for f in DecompressedDataFormat if f.name.l
 
 
 @dataclass(frozen=True)
+class Node:
+    """Place of a unit in the parameter update tree (nnc-bitstream section 7); ``parent_device_id`` None is a root."""
+
+    device_id: int
+    parameter_id: int
+    put_node_depth: int
+    parent_device_id: int | None = None
+
+    def place(self, header: CompressedDataUnit) -> CompressedDataUnit:
+        """The header with the node's elements."""
+        return replace(
+            header,
+            device_id=self.device_id,
+            parameter_id=self.parameter_id,
+            put_node_depth=self.put_node_depth,
+            parent_node_id_type=None if self.parent_device_id is None else ParentNodeIdType.NODE_ID,
+            parent_device_id=self.parent_device_id,
+        )
+
+
+@dataclass(frozen=True)
 class EncodedTensor:
     """A finished data unit.
 
@@ -61,6 +93,7 @@ class EncodedTensor:
         prefix: unit size and header.
         payload: unit payload, bytes.
         note: what the user should know, or None.
+        all_zero: whether all its levels are 0.
     """
 
     info: TensorInfo
@@ -68,6 +101,7 @@ class EncodedTensor:
     prefix: bytes
     payload: memoryview
     note: str | None = None
+    all_zero: bool = False
 
     @property
     def unit_bytes(self) -> int:
@@ -175,29 +209,34 @@ def encode_model(
         mps_qp_density=plan.qp_density,
         mps_quantization_parameter=0,
     )
-    before = ParameterSets(plan.general_profile_idc)
     parameters = ParameterSets(plan.general_profile_idc, mps)
-    write(build_unit(StartUnit(general_profile_idc=plan.general_profile_idc), parameters=before))
-    write(build_unit(mps, parameters=before))
-    write(build_unit(Topology(topology_data=_source_of(model).to_text()), parameters=parameters))
+    for unit in head_units(mps, describe_source(model, (t.info for t in model)), plan.general_profile_idc):
+        write(unit)
     largest = max((tensor.info.nbytes for tensor in model), default=0)
     units = ordered_map(
-        lambda tensor: _encode_tensor(tensor, plan, parameters),
+        lambda tensor: _encode_single(tensor, plan, parameters),
         model,
         threads=threads,
         window=max(_WINDOW_BYTES, threads * (largest + _OVERHEAD_BYTES)),
         weight=lambda tensor: tensor.info.nbytes + _OVERHEAD_BYTES,
     )
     with closing(units):
-        for unit in units:
-            write(unit.prefix)
-            write(unit.payload)
+        for coded in units:
+            write(coded.prefix)
+            write(coded.payload)
             if on_tensor:
-                on_tensor(unit)
+                on_tensor(coded)
 
 
-def _source_of(model: Model) -> SourceDescription:
-    infos = [tensor.info for tensor in model]
+def _encode_single(tensor: LazyTensor, plan: EncodePlan, parameters: ParameterSets) -> EncodedTensor:
+    how = _plan_of(plan, tensor.info)
+    encoder = DataUnitEncoder(parameters, plan.set_choice, how.row_skipping)
+    return encode_tensor(tensor, how, plan.qp_density, encoder)
+
+
+def describe_source(model: Model, carried: Iterable[TensorInfo]) -> SourceDescription:
+    """What the stream of these tensors has to say about its source."""
+    infos = list(carried)
     return SourceDescription(
         len(infos),
         model.source_format,
@@ -205,6 +244,16 @@ def _source_of(model: Model) -> SourceDescription:
         {i.name: i.dtype.name for i in infos if i.dtype.name not in _FORMATS},
         {i.name: i.shape for i in infos if not i.shape},
     )
+
+
+def head_units(mps: ModelParameterSet, source: SourceDescription, general_profile_idc: int) -> list[bytes]:
+    """Start unit, model parameter set and topology unit."""
+    before = ParameterSets(general_profile_idc)
+    return [
+        build_unit(StartUnit(general_profile_idc), parameters=before),
+        build_unit(mps, parameters=before),
+        build_unit(Topology(topology_data=source.to_text()), parameters=ParameterSets(general_profile_idc, mps)),
+    ]
 
 
 def quantize(values: NDArray[np.float32], plan: TensorPlan, qp_density: int) -> tuple[NDArray[np.int32], int]:
@@ -242,35 +291,63 @@ def _matrix(shape: Sequence[int]) -> tuple[int, int]:
     return shape[0] if shape else 1, prod(shape[1:])
 
 
-def _encode_tensor(tensor: LazyTensor, plan: EncodePlan, parameters: ParameterSets) -> EncodedTensor:
+def encode_tensor(
+    tensor: LazyTensor, how: TensorPlan, qp_density: int, encoder: DataUnitEncoder, node: Node | None = None
+) -> EncodedTensor:
+    """Read, quantize and code one tensor into a unit of its own."""
     info = tensor.info
-    how = _plan_of(plan, info)
-    shape = info.shape or (1,)
     try:
-        stored = np.ascontiguousarray(tensor.read()).reshape(shape)
-        note = None
+        stored = np.ascontiguousarray(tensor.read()).reshape(info.shape or (1,))
         if how.coding == "raw":
+            body = unit_header(info, how, node)
             payload = _raw_payload(info.dtype, stored)
-            entry_points: Sequence[EntryPoint] = ()
-        else:
-            payload, entry_points, how, note = _coded_payload(info, stored, how, plan)
+            prefix = build_unit_prefix(body, parameters=encoder.parameters, payload_size=len(payload))
+            return EncodedTensor(info, how, prefix, payload)
+        levels, how, note = levels_of(info, stored, how, qp_density)
+        prefix, payload = encoder.encode(unit_header(info, how, node), {info.name: levels})
+        return EncodedTensor(info, how, prefix, payload, note, not levels.levels.any())
     except NnbitsError as error:
         if error.path is None:
             error.path = info.name
         raise
-    data_format = _data_format(info.dtype, how.coding)
-    body = CompressedDataUnit(
+
+
+def levels_of(
+    info: TensorInfo, stored: Array, how: TensorPlan, qp_density: int
+) -> tuple[CodedLevels, TensorPlan, str | None]:
+    """The integers that a tensor is coded as, the plan that was really followed, and a note on the difference.
+
+    Raises:
+        NnbitsError: NOT_EXACT for integers outside int32, BAD_TENSOR for values that cannot be quantized.
+    """
+    height, width = _matrix(stored.shape)
+    if height == 1 or width == 1:
+        how = replace(how, scan_order=0)
+    if how.coding == "integer":
+        if not int32_is_exact(info.dtype, stored):
+            raise NnbitsError(ReasonCode.NOT_EXACT, "values do not fit in int32")
+        return CodedLevels(to_int32(stored).reshape(-1)), how, None
+    levels, qp = quantize(to_float32(info.dtype, stored), how, qp_density)
+    note = None
+    if qp != how.qp:
+        note = f"QP raised from {how.qp} to {qp}: the levels would not fit in 32 bits"
+        how = replace(how, qp=qp)
+    return CodedLevels(levels, qp), how, note
+
+
+def unit_header(info: TensorInfo, how: TensorPlan, node: Node | None = None) -> CompressedDataUnit:
+    """The header of a unit with one tensor, without entry points."""
+    header = CompressedDataUnit(
         nnr_compressed_data_unit_payload_type=_PAYLOAD_TYPES[how.coding],
         topology_elem_id=info.name,
         dq_flag=int(how.coding == "dependent"),
-        nnr_decompressed_data_format=data_format,
+        nnr_decompressed_data_format=_data_format(info.dtype, how.coding),
         cabac_unary_length_flag=int(how.coding != "raw"),
-        tensor_dimensions=shape,
+        tensor_dimensions=info.shape or (1,),
         cabac_unary_length_minus1=how.cabac_unary_length_minus1,
         scan_order=how.scan_order,
-    ).with_cabac_entry_points(entry_points)
-    prefix = build_unit_prefix(body, parameters=parameters, payload_size=len(payload))
-    return EncodedTensor(info, how, prefix, payload, note)
+    )
+    return node.place(header) if node else header
 
 
 def _data_format(dtype: DType, coding: Coding) -> DecompressedDataFormat | None:
@@ -284,53 +361,3 @@ def _raw_payload(dtype: DType, stored: Array) -> memoryview:
     if not float32_is_exact(dtype, stored):
         raise NnbitsError(ReasonCode.NOT_EXACT, "values are not float32 values")
     return memoryview(np.ascontiguousarray(to_float32(dtype, stored), "<f4").reshape(-1).view(np.uint8).data)
-
-
-def _coded_payload(
-    info: TensorInfo, stored: Array, how: TensorPlan, plan: EncodePlan
-) -> tuple[memoryview, Sequence[EntryPoint], TensorPlan, str | None]:
-    note = None
-    qp_value = 0
-    if how.coding == "integer":
-        if not int32_is_exact(info.dtype, stored):
-            raise NnbitsError(ReasonCode.NOT_EXACT, "values do not fit in int32")
-        levels = to_int32(stored).reshape(-1)
-    else:
-        levels, qp_value = quantize(to_float32(info.dtype, stored), how, plan.qp_density)
-        if qp_value != how.qp:
-            note = f"QP raised from {how.qp} to {qp_value}: the levels would not fit in 32 bits"
-            how = replace(how, qp=qp_value)
-    height, width = _matrix(stored.shape)
-    if height == 1 or width == 1:
-        how = replace(how, scan_order=0)
-    coding = LevelCoding(
-        height=height,
-        width=width,
-        profile=plan.general_profile_idc,
-        dq=how.coding == "dependent",
-        unary_length=how.cabac_unary_length_minus1 + 1,
-        scan_order=how.scan_order,
-        qp_bits=0 if how.coding == "integer" else 6 + plan.qp_density,
-    )
-    sets = None if plan.set_choice == "zero" else plan.set_choice
-    encoded = [
-        encode_payload([LevelsToCode(coding, levels, qp_value, skip, initial_sets=sets)])
-        for skip in _row_skipping_choices(coding, levels, how.row_skipping)
-    ]
-    best = min(encoded, key=lambda e: len(e.data))
-    return memoryview(best.data), best.entry_points[0], how, note
-
-
-def _row_skipping_choices(coding: LevelCoding, levels: NDArray[np.int32], wanted: bool | None) -> Iterable[bool]:
-    """What to try: both ways only where a zero row makes the outcome open."""
-    if not coding.row_flags or wanted is False or not _row_skipping_is_safe(coding):
-        return (False,)
-    if wanted:
-        return (True,)
-    rows = levels.reshape(coding.height, coding.width)
-    return (False,) if rows.any(axis=1).all() else (False, True)
-
-
-def _row_skipping_is_safe(coding: LevelCoding) -> bool:
-    """Whether a skipped segment leaves the trellis in the state that the quantizer assumed (nnc-entropy 8.3)."""
-    return not (coding.dq and coding.block and coding.width > coding.block and coding.width % 4)

@@ -11,13 +11,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal, cast, get_args
 
 from .errors import NnbitsError, ReasonCode
 from .limits import MAX_DIMENSIONS
 from .types import DTYPES
 
-__all__ = ["SourceDescription"]
+__all__ = ["SourceDescription", "UpdateMode"]
+
+#: Whether an update carries differences or complete tensors.
+UpdateMode = Literal["difference", "full"]
 
 _KEY: Final = "nnbits"
 _VERSION: Final = 1
@@ -33,6 +36,8 @@ class SourceDescription:
         metadata: the file's string metadata.
         dtypes: element type by tensor name, only where it differs from what the data unit says.
         shapes: shape by tensor name, likewise.
+        update: what the tensors with a parent are in an update stream, None in others.
+        removed: names that the update takes out of the model.
     """
 
     count: int | None = None
@@ -40,6 +45,8 @@ class SourceDescription:
     metadata: Mapping[str, str] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    update: UpdateMode | None = None
+    removed: tuple[str, ...] = ()
 
     def to_text(self) -> str:
         """Canonical JSON, or an empty string if there is nothing to say."""
@@ -54,6 +61,10 @@ class SourceDescription:
             body["dtypes"] = dict(self.dtypes)
         if self.shapes:
             body["shapes"] = {name: list(shape) for name, shape in self.shapes.items()}
+        if self.update:
+            body["update"] = self.update
+        if self.removed:
+            body["removed"] = list(self.removed)
         if not body:
             return ""
         return json.dumps({_KEY: _VERSION, **body}, ensure_ascii=False, separators=(",", ":"))
@@ -73,7 +84,7 @@ class SourceDescription:
             raise _bad(f"is not JSON: {error}") from None
         if not isinstance(body, dict) or body.pop(_KEY, None) != _VERSION:
             raise _bad(f"is not of version {_VERSION}")
-        unknown = set(body) - {"count", "format", "metadata", "dtypes", "shapes"}
+        unknown = set(body) - {"count", "format", "metadata", "dtypes", "shapes", "update", "removed"}
         if unknown:
             raise _bad(f"has unknown keys {sorted(unknown)}")
         count = body.get("count")
@@ -85,6 +96,8 @@ class SourceDescription:
             _strings(body.get("metadata", {}), "metadata"),
             _dtypes(body.get("dtypes", {})),
             _shapes(body.get("shapes", {})),
+            _update(body.get("update")),
+            _names(body.get("removed", [])),
         )
 
 
@@ -110,6 +123,18 @@ def _dtypes(value: object) -> dict[str, str]:
         if dtype not in DTYPES:
             raise _bad(f"gives tensor {name!r} the unknown element type {dtype!r}")
     return names
+
+
+def _update(value: object) -> UpdateMode | None:
+    if value not in (None, *get_args(UpdateMode)):
+        raise _bad(f"has the unknown update mode {value!r}")
+    return cast("UpdateMode | None", value)
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise _bad("has removed names that are not strings")
+    return tuple(value)
 
 
 def _shapes(value: object) -> dict[str, tuple[int, ...]]:

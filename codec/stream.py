@@ -128,7 +128,7 @@ def _check_start(data: memoryview) -> None:
         size_bytes = 4 if head[0] & 0x80 else 2
         size = int.from_bytes(head[:size_bytes], "big") & 0x7FFFFFFF
         kind = head[size_bytes : size_bytes + 1]
-        if size <= 7 and kind and kind[0] >> 2 == UnitType.NNR_STR:
+        if 4 <= size <= 7 and kind and kind[0] >> 2 == UnitType.NNR_STR:
             return
     raise NnbitsError(
         ReasonCode.NOT_NNC, "not an NNC stream: it does not begin with a start unit", path="unit[0]", offset=0

@@ -16,7 +16,7 @@ from .syntax import CompressedDataUnit, ParentNodeIdType
 __all__ = ["StoreEntry", "UpdateStore"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class StoreEntry:
     """The last update of one tensor.
 
@@ -49,6 +49,10 @@ class UpdateStore:
     keep_history: bool = True
     entries: dict[str, StoreEntry] = field(default_factory=dict)
     device_id: int = 0
+
+    def copy(self) -> UpdateStore:
+        """A store that can be advanced without changing this one; the arrays are shared and never written to."""
+        return UpdateStore(self.keep_history, dict(self.entries), self.device_id)
 
     def base_of(self, part: Part, body: CompressedDataUnit) -> NDArray[np.int32] | None:
         """The temporal reference of a tensor, or None if its unit uses none.

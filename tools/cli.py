@@ -166,7 +166,7 @@ _quiet = click.option("--quiet", "-q", is_flag=True, help="Print nothing but err
 @click.argument("source", metavar="IN", type=_PATH)
 @click.argument("target", metavar="[OUT]", type=_PATH, required=False)
 @click.option("--qp", type=int, metavar="N", help="Quality of the weights, e.g. -32; 4 less halve the step size.")
-@click.option("--nonweight-qp", type=int, metavar="N", help="QP of biases and the like.  [default: a quarter step]")
+@click.option("--nonweight-qp", type=int, metavar="N", help="QP of biases and the like.  [default: very fine]")
 @click.option("--bits", type=click.IntRange(2, 32), metavar="N", help="Quality as bits for each value, 2 to 32.")
 @click.option("--uniform", is_flag=True, help="With --qp: plain rounding in place of the trellis.")
 @click.option("--density", type=click.IntRange(0, 7), metavar="N", help="2^N QPs halve the step size.  [default: 2]")

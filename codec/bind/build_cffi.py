@@ -27,11 +27,8 @@ typedef struct {
 } nnb_level_coding;
 
 typedef struct {
-  int16_t a;
-  int16_t b;
-  uint16_t rate;
   uint8_t set;
-  uint8_t reserved;
+  ...;
 } nnb_context;
 
 typedef struct {

@@ -90,47 +90,74 @@ def _rates() -> tuple[tuple[int, int], ...]:
     return tuple(dict.fromkeys((entry.ra, entry.rb) for entry in INITIAL_SETS))
 
 
-def _array(declaration: str, values: Iterable[int], per_line: int) -> str:
-    numbers = [str(value) for value in values]
-    lines = [", ".join(numbers[at : at + per_line]) for at in range(0, len(numbers), per_line)]
-    return f"{declaration} = {{\n    " + ",\n    ".join(lines) + ",\n};\n"
+def _lines(values: Iterable[int | str], per_line: int) -> str:
+    texts = [str(value) for value in values]
+    return "".join(f"    {', '.join(texts[at : at + per_line])},\n" for at in range(0, len(texts), per_line))
+
+
+def _array(declaration: str, values: Iterable[int | str], per_line: int) -> str:
+    return f"{declaration} = {{\n{_lines(values, per_line)}}};\n"
 
 
 def _flat(rows: Iterable[Sequence[int]]) -> list[int]:
     return [value for row in rows for value in row]
 
 
+def _next_a(rate: int, biased: int, bin_: int) -> int:
+    """Estimate a + 128 after a bin; 128 + a is kept in one byte."""
+    s = 1 if bin_ else -1
+    a = biased - 128
+    index = 16 + ((s * a) >> 3)
+    if index > 31:  # -a = 128 does not occur
+        return biased
+    return min(max(biased + s * (STEPS[index] >> rate), 0), 255)
+
+
+def _b_step(rate: int, index: int, bin_: int) -> int:
+    """Increment of b; index (b + 2048) >> 7 for bin 1, (b + 2047) >> 7 for bin 0."""
+    return STEPS[index] >> rate if bin_ else -(STEPS[31 - index] >> rate)
+
+
+def _rate(ra: int, rb: int) -> str:
+    a = _lines([_next_a(ra, a, bin_) for a in range(256) for bin_ in (0, 1)], 24)
+    b = _lines([_b_step(rb, index, bin_) for index in range(32) for bin_ in (0, 1)], 24)
+    return f"    {{{{\n{a}    }}, {{\n{b}    }}}},\n"
+
+
+def _rlps_by_estimate() -> list[str]:
+    """RLPS with the estimate first: by (p + 4096) >> 7, then by row."""
+    return [f"R({RLPS[row][min(31, abs(p7))]})" for p7 in range(-32, 32) for row in range(8)]
+
+
 def c_header() -> str:
     """Text of ``src/common/tables_gen.h``."""
     rates = _rates()
     rate_of_set = [rates.index((entry.ra, entry.rb)) for entry in INITIAL_SETS]
+    rlps = _lines(_rlps_by_estimate(), 8).replace("\n", " \\\n")
     parts = [
         "/* Generated from codec/entropy/tables.py; do not edit. */\n"
         "#ifndef NNB_TABLES_GEN_H\n#define NNB_TABLES_GEN_H\n\n#include <stdint.h>\n\n"
         f"enum {{ NNB_INITIAL_SET_COUNT = {len(INITIAL_SETS)}, NNB_RATE_COUNT = {len(rates)} }};\n",
-        "/* RLPS[row][q] of nnc-entropy 3.2, index (R & 0xE0) + q. */\n"
-        + _array("static const uint8_t nnb_rlps[256]", _flat(RLPS), 16),
-        "/* D >> ra and D >> rb, 32 entries a pair of rates. */\n"
-        + _array(
-            f"static const uint8_t nnb_delta_a[{32 * len(rates)}]",
-            _flat([step >> ra for step in STEPS] for ra, _ in rates),
-            16,
-        ),
-        _array(
-            f"static const uint8_t nnb_delta_b[{32 * len(rates)}]",
-            _flat([step >> rb for step in STEPS] for _, rb in rates),
-            16,
-        ),
-        "/* Initial sets: start values and number of the pair of rates. */\n"
-        + _array("static const int8_t nnb_set_a[NNB_INITIAL_SET_COUNT]", [entry.a for entry in INITIAL_SETS], 16),
-        _array("static const int16_t nnb_set_b[NNB_INITIAL_SET_COUNT]", [entry.b for entry in INITIAL_SETS], 16),
+        "/* RLPS of nnc-entropy 3.2: 64 times 8 values R(rl), by (p + 4096) >> 7, then by row. */\n"
+        f"#define NNB_RLPS_VALUES(R) \\\n{rlps}\n",
+        "/*\n * update() of nnc-entropy 3.3 for one pair of rates, with the estimates as a + 128 and b + 2048:\n"
+        " * a = a_next[a][bin], b += b_step[(b + bin - 1) >> 7][bin].\n */\n"
+        "struct nnb_rate {\n  uint8_t a_next[512];\n  int16_t b_step[64];\n};\n\n"
+        f"static const struct nnb_rate nnb_rates[NNB_RATE_COUNT] = {{\n{''.join(_rate(*pair) for pair in rates)}}};\n",
+        "/* Initial sets: start values a + 128 and b + 2048, and number of the pair of rates. */\n"
+        + _array("static const uint8_t nnb_set_a[NNB_INITIAL_SET_COUNT]", [e.a + 128 for e in INITIAL_SETS], 16),
+        _array("static const uint16_t nnb_set_b[NNB_INITIAL_SET_COUNT]", [e.b + 2048 for e in INITIAL_SETS], 16),
         _array("static const uint8_t nnb_set_rate[NNB_INITIAL_SET_COUNT]", rate_of_set, 16),
-        "/* NEXT[state][K & 1], index 2 * state + (K & 1). */\n"
-        + _array("static const uint8_t nnb_next_state[16]", _flat(NEXT), 16),
-        "/* Cost of bin 0 and bin 1 in 1/32768 bit, index 2 * (512 + (p >> 3)) + bin; the encoder's only. */\n"
+        "/* NEXT[state][K & 1], one nibble each: index 2 * state + (K & 1). */\n"
+        f"#define NNB_NEXT_STATES UINT64_C(0x{_nibbles(_flat(NEXT)):016X})\n",
+        "/* Cost of bin 0 and bin 1 in 1/32768 bit, index 2 * ((p + 4096) >> 3) + bin; the encoder's only. */\n"
         "#ifdef NNB_WITH_EST_BITS\n"
         + _array("static const uint32_t nnb_est_bits[2048]", _flat(est_bits()), 12)
         + "#endif\n",
         "#endif\n",
     ]
     return "\n".join(parts)
+
+
+def _nibbles(values: Sequence[int]) -> int:
+    return sum(value << 4 * at for at, value in enumerate(values))

@@ -11,14 +11,16 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
-from .. import errors
+from .. import errors, limits
 from ..errors import ReasonCode
+from . import enums
 from .fields import markdown
 
-__all__ = ["GENERATED", "main", "status_header"]
+__all__ = ["GENERATED", "main", "status_header", "syntax_header"]
 
 _STATUS_HEAD: Final = """\
 /* Generated from codec/errors.py; do not edit. */
@@ -55,6 +57,41 @@ def status_header() -> str:
     return "".join(parts) + _STATUS_TAIL
 
 
+_SYNTAX_HEAD: Final = """\
+/* Generated from codec/limits.py and codec/syntax/enums.py; do not edit. */
+#ifndef NNB_SYNTAX_GEN_H
+#define NNB_SYNTAX_GEN_H
+
+#include <stdint.h>
+
+"""
+
+
+def syntax_header() -> str:
+    """``nnb_syntax_gen.h``: every bound of a reader and every enumeration."""
+    parts = [_SYNTAX_HEAD]
+    for name, value in vars(limits).items():
+        if name.isupper() and isinstance(value, int):
+            parts.append(f"#define NNB_{name} {_c_constant(value)}\n")
+    parts.append(f"#define NNB_DEFAULT_MAX_UNITS {_c_constant(limits.DEFAULT_LIMITS.max_units)}\n")
+    for name in enums.__all__:
+        members: type[IntEnum] = getattr(enums, name)
+        snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+        summary = (members.__doc__ or "").rstrip(".")
+        parts.append(f"\n/* {summary} */\ntypedef enum nnb_{snake} {{\n")
+        for member in members:
+            full = member.name if member.name.startswith("NNR_") else f"{snake.upper()}_{member.name}"
+            parts.append(f"  NNB_{full} = {int(member)},\n")
+        parts.append(f"}} nnb_{snake};\n")
+    return "".join(parts) + "\n#endif\n"
+
+
+def _c_constant(value: int) -> str:
+    if value < 0:
+        return f"INT64_C({value})"
+    return f"{value}u" if value < 2**32 else f"UINT64_C({value})"
+
+
 def _tables_header() -> str:
     # By name: the tables lie in a layer above this one, and only this tool reaches up to them.
     header: str = importlib.import_module("nnbits.codec.entropy.tables").c_header()
@@ -64,6 +101,7 @@ def _tables_header() -> str:
 #: What is generated, by path from the root of the source tree.
 GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "codec/core/include/nnb/nnb_status.h": status_header,
+    "codec/core/include/nnb/nnb_syntax_gen.h": syntax_header,
     "codec/core/src/common/tables_gen.h": _tables_header,
     "docs/fields.md": markdown,
 }

@@ -334,7 +334,7 @@ class Loop(Group):
 
     def rows(self) -> Iterator[Step]:
         for name, row in self.body.names():
-            yield name, Array(self.count, row, limit=self.limit)
+            yield name, row if isinstance(row, Hidden) else Array(self.count, row, limit=self.limit)
 
     @property
     def steps(self) -> list[Step]:

@@ -229,10 +229,11 @@ def build_unit_prefix(
 ) -> bytes:
     """Everything of a unit that precedes a payload of ``payload_size`` bytes; see :func:`build_unit`."""
     path = f"unit[{index}]"
-    with _only_own_errors(path, offset):
+    with _only_own_errors(path, offset, wrong_type=ReasonCode.BAD_OPTION):
         opaque = isinstance(body, CompressedDataUnit | AggregateUnit | UnknownUnit)
         if payload_size and not opaque:
-            raise NnbitsError(ReasonCode.BAD_OPTION, "units of this type have no payload of bytes", path=path)
+            message = "units of this type have no payload of bytes"
+            raise NnbitsError(ReasonCode.BAD_OPTION, message, path=path, offset=offset)
         _require_mps(body.nnr_unit_type, parameters, path, offset)
         if isinstance(body, CompressedDataUnit):
             _check_payload_size(body, payload_size, path, offset)
@@ -315,10 +316,11 @@ def _context(parameters: ParameterSets, *, parsing: bool) -> Any:
 
 
 @contextmanager
-def _only_own_errors(path: str, offset: int) -> Iterator[None]:
-    """The border behind which only NnbitsError exists."""
+def _only_own_errors(path: str, offset: int, wrong_type: ReasonCode = ReasonCode.INTERNAL) -> Iterator[None]:
+    """The border behind which only NnbitsError exists; ``wrong_type`` is for objects of a wrong type."""
     try:
         yield
     except _FOREIGN_ERRORS as error:
+        code = wrong_type if isinstance(error, TypeError | AttributeError) else ReasonCode.INTERNAL
         message = f"{type(error).__name__}: {error}"
-        raise NnbitsError(ReasonCode.INTERNAL, message, path=path, offset=offset) from error
+        raise NnbitsError(code, message, path=path, offset=offset) from error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .codec.api import NncFile, PackReport, decode, encode, load, plan_exact, plan_quantized, save
     from .codec.api import open_file as open
+    from .codec.chain import UpdateChain
     from .codec.errors import NnbitsError, ReasonCode
     from .codec.limits import Limits
     from .codec.plan import EncodePlan, TensorPlan
@@ -27,6 +28,7 @@ __all__ = [
     "ReasonCode",
     "TensorInfo",
     "TensorPlan",
+    "UpdateChain",
     "decode",
     "encode",
     "load",
@@ -39,6 +41,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "codec.chain": ("UpdateChain",),
     "codec.errors": ("NnbitsError", "ReasonCode"),
     "codec.limits": ("Limits",),
     "codec.plan": ("EncodePlan", "TensorPlan"),

@@ -13,6 +13,7 @@ from click.testing import Result
 
 from nnbits.codec.api import open_file, pack_model, plan_exact
 from nnbits.codec.plan import EncodePlan
+from nnbits.codec.quant.step import default_nonweight_qp
 from nnbits.codec.types import Model
 from nnbits.formats import safetensors
 from nnbits.tools._files import packed_path, unpacked_path
@@ -70,7 +71,7 @@ def test_quality_options_choose_the_coding(run: Run, model: Path, tmp_path: Path
     assert exact["first.weight"] == exact["first.bias"] == ("raw", None)
     assert exact["counts"] == exact["steps"] == exact["mask"] == ("integer", None)
     assert packed("--qp", -24)["first.weight"] == ("dependent", -24)
-    assert packed("--qp", -24)["first.bias"] == ("dependent", -32)
+    assert packed("--qp", -24)["first.bias"] == ("dependent", default_nonweight_qp(-24, 2))
     assert packed("--qp", -24)["counts"] == ("integer", None)
     assert packed("--qp", -24, "--uniform")["first.weight"] == ("uniform", -24)
     assert packed("--qp", -24, "--nonweight-qp", -60)["first.bias"] == ("dependent", -60)
@@ -111,7 +112,7 @@ def test_summary(run: Run, model: Path) -> None:
     assert f"{model.stat().st_size:,} -> {packed.stat().st_size:,} bytes" in text
     assert "bits per weight" in text
     assert "3 integer" in text
-    assert "2 dependent (QP -32 and -24)" in text
+    assert f"2 dependent (QP {default_nonweight_qp(-24, 2)} and -24)" in text
     result = ok(run("unpack", packed, model.with_name("back.safetensors")))
     assert "5 tensors" in result.stdout
 

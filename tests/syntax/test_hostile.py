@@ -342,6 +342,10 @@ def test_large_claims_allocate_nothing() -> None:
         (replace(FLOAT, input_parameters_present_flag=0), ReasonCode.BAD_OPTION),
         (replace(FLOAT, CbB=IntegerCodebook(0, 0)), ReasonCode.BAD_OPTION),
         (UnknownUnit(64), ReasonCode.VALUE_RANGE),
+        (replace(FLOAT, CbA=5), ReasonCode.BAD_OPTION),
+        (replace(BLOCK, topology_elem_id_list=5), ReasonCode.BAD_OPTION),
+        (replace(FLOAT, tensor_dimensions=None), ReasonCode.BAD_OPTION),
+        (None, ReasonCode.BAD_OPTION),
     ],
 )
 def test_wrong_values_are_not_written(body: Any, code: ReasonCode) -> None:

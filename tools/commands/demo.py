@@ -45,16 +45,16 @@ class Setting:
         return {key.replace("-", "_"): value for key, value in self.options.items()}
 
 
-#: From everything kept to nothing left. A QP after the slash is that of biases, normalization and the like.
+#: From everything kept to too little. A QP after the slash is that of biases, normalization and the like.
 SETTINGS: Final = (
     Setting("exact", "digits-exact.nnc", {}),
     Setting("QP -40", "digits-qp-40.nnc", {"qp": -40}),
     Setting("QP -32", "digits-qp-32.nnc", {"qp": -32}),
     Setting("QP -28", "digits-qp-28.nnc", {"qp": -28}),
-    Setting("QP -28/-56", "digits-qp-28-56.nnc", {"qp": -28, "nonweight-qp": -56}),
-    Setting("QP -24/-56", "digits-qp-24-56.nnc", {"qp": -24, "nonweight-qp": -56}),
-    Setting("uniform -24/-56", "digits-qp-24-56-uniform.nnc", {"qp": -24, "nonweight-qp": -56, "uniform": True}),
-    Setting("QP -20/-56", "digits-qp-20-56.nnc", {"qp": -20, "nonweight-qp": -56}),
+    Setting("QP -24", "digits-qp-24.nnc", {"qp": -24}),
+    Setting("QP -24/-32", "digits-qp-24-32.nnc", {"qp": -24, "nonweight-qp": -32}),
+    Setting("QP -24 uniform", "digits-qp-24-uniform.nnc", {"qp": -24, "uniform": True}),
+    Setting("QP -20", "digits-qp-20.nnc", {"qp": -20}),
     Setting("6 bits", "digits-6bits.nnc", {"bits": 6}),
     Setting("4 bits", "digits-4bits.nnc", {"bits": 4}),
     Setting("3 bits", "digits-3bits.nnc", {"bits": 3}),
@@ -325,13 +325,13 @@ def print_report(report: DemoReport) -> None:
     console.print(
         f"\nSmallest without a loss on these images: {best.setting}, {best.ratio:.1f} times smaller.\n"
         f"One image is {percent:.2f} %: do not read much into differences of a few.\n"
-        "A QP after the slash is that of biases, normalization and the like\n"
-        "(--nonweight-qp); without it, theirs is a quarter of the step of the weights."
+        "A QP after the slash (--nonweight-qp) is that of biases, normalization and the\n"
+        "like: these are few but sensitive, and much finer by default."
     )
     folder = printable(str(report.folder))
     console.print(
         f"\nThe files are in {folder} ({count(len(report.rows) + 2, 'file')}). Look inside and make your own:\n"
         f"  nnbits info {folder}/{best.file}\n"
         f"  nnbits unpack {folder}/{best.file} {folder}/decoded.safetensors\n"
-        f"  nnbits pack {folder}/{report.model} {folder}/mine.nnc --qp -30 --nonweight-qp -48"
+        f"  nnbits pack {folder}/{report.model} {folder}/mine.nnc --qp -26"
     )

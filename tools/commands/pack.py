@@ -45,7 +45,7 @@ def pack(
         source: the model file.
         target: the stream; default: :func:`~nnbits.tools._files.packed_path` of ``source``.
         qp: quantization parameter of the weights (two or more dimensions): 4 less halve the step at density 2.
-        nonweight_qp: that of the other float tensors; default: a quarter of the weights' step.
+        nonweight_qp: that of the other float tensors; default: that of ``default_nonweight_qp``, very fine.
         bits: in place of ``qp``: bits of each quantized value.
         uniform: uniform instead of dependent (trellis) quantization.
         density: 0..7; 2^density QPs halve the step; default 2.

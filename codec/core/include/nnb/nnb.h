@@ -44,11 +44,10 @@ typedef struct nnb_level_coding {
 
 /* One context variable (nnc-entropy section 3). `set` is its initial set; the rest is private. */
 typedef struct nnb_context {
-  int16_t a;
-  int16_t b;
-  uint16_t rate;
+  const struct nnb_rate *rate;
+  uint16_t b;
+  uint8_t a;
   uint8_t set;
-  uint8_t reserved;
 } nnb_context;
 
 /* State of the engine at the start of a block row (nnc-entropy section 7.3). */
@@ -94,7 +93,7 @@ typedef struct nnb_cabac {
   size_t size;
   size_t next;
   nnb_window window;
-  uint32_t range;
+  nnb_window range;
   int32_t spare;
 } nnb_cabac;
 

@@ -23,13 +23,12 @@ NNB_INLINE size_t nnb_ctx_par(uint32_t u) { return 87 + 4 * (size_t)u; }
 NNB_INLINE size_t nnb_ctx_row(uint32_t u) { return 89 + 4 * (size_t)u; }
 NNB_INLINE size_t nnb_ctx_count(uint32_t u) { return 90 + 4 * (size_t)u; }
 
-/* (Re)starts a context with an initial set. `rate` is kept as the index of D[16] in the tables of increments. */
+/* (Re)starts a context with an initial set. */
 NNB_INLINE void nnb_context_init(nnb_context *c, unsigned set) {
+  c->rate = &nnb_rates[nnb_set_rate[set]];
   c->a = nnb_set_a[set];
   c->b = nnb_set_b[set];
-  c->rate = (uint16_t)(32u * nnb_set_rate[set] + 16u);
   c->set = (uint8_t)set;
-  c->reserved = 0;
 }
 
 /* "Reset" of nnc-entropy 3.4. */
@@ -41,18 +40,16 @@ NNB_INLINE void nnb_contexts_start(nnb_context *contexts, size_t count) {
   for (size_t i = 0; i < count; i++) nnb_context_init(&contexts[i], 0);
 }
 
-NNB_INLINE int32_t nnb_context_p(const nnb_context *c) { return 16 * c->a + c->b; }
+/* p of nnc-entropy 3.1, as p + 4096. Its upper six bits choose in the range table; 32 and more mean that 1 is likelier. */
+NNB_INLINE uint32_t nnb_context_p(const nnb_context *c) { return 16 * (uint32_t)c->a + c->b; }
 
-/* flip is 0 for bin 1 and -1 for bin 0: (x ^ flip) - flip is s*x. */
-NNB_INLINE void nnb_context_update(nnb_context *c, int32_t flip) {
-  const int32_t a = c->a;
-  const int32_t b = c->b;
-  const int32_t ia = ((a ^ flip) - flip) >> 3;
-  const int32_t ib = ((b ^ flip) - flip) >> 7;
-  const int32_t da = nnb_delta_a[c->rate + ia];
-  const int32_t db = nnb_delta_b[c->rate + ib];
-  c->a = (int16_t)(a + ((da ^ flip) - flip));
-  c->b = (int16_t)(b + ((db ^ flip) - flip));
+enum { NNB_P_SHIFT = 7 };
+
+NNB_INLINE void nnb_context_update(nnb_context *c, uint32_t bin) {
+  const struct nnb_rate *const rate = c->rate;
+  const uint32_t b = c->b;
+  c->a = rate->a_next[2 * (uint32_t)c->a + bin];
+  c->b = (uint16_t)((int32_t)b + rate->b_step[2 * ((b + bin - 1) >> 7) + bin]);
 }
 
 /* Geometry of level_data(). */
@@ -73,13 +70,10 @@ NNB_INLINE nnb_scan nnb_scan_of(const nnb_level_coding *coding) {
 }
 
 /* State after `width` even level indices (nnc-entropy 8.3); the cycles of the even column have length 1, 2 or 4. */
-NNB_INLINE unsigned nnb_skip_state(unsigned state, size_t width) {
-  for (unsigned i = 0; i < (unsigned)(width & 3); i++) state = nnb_next_state[2 * state];
+NNB_INLINE uint32_t nnb_skip_state(uint32_t state, size_t width) {
+  for (size_t i = 0; i < (width & 3); i++) state = (uint32_t)(NNB_NEXT_STATES >> (8 * state)) & 7;
   return state;
 }
-
-/* NEXT in one register: nibble 2 * state + (K & 1). */
-#define NNB_NEXT_STATES UINT64_C(0x6413750246315720)
 
 /* What estimation_parameters() assigns, in its order: each item is a run of contexts, present or not. */
 typedef struct nnb_set_run {

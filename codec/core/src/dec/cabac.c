@@ -13,11 +13,11 @@ static nnb_status start(nnb_cabac *cabac, const uint8_t *payload, size_t size) {
 nnb_status nnb_cabac_open(nnb_cabac *cabac, const uint8_t *payload, size_t size) {
   const nnb_status status = start(cabac, payload, size);
   if (status != NNB_OK) return status;
-  cabac->range = 510;
+  cabac->range = NNB_SCALED(510);
   nnb_refill(cabac);
   if (nnb_cabac_overrun(cabac)) return NNB_TRUNCATED;
   /* V < R always holds in a code string that an encoder made. */
-  return cabac->window >> NNB_V_SHIFT < 510 ? NNB_OK : NNB_CABAC_END;
+  return cabac->window < cabac->range ? NNB_OK : NNB_CABAC_END;
 }
 
 nnb_status nnb_cabac_enter(nnb_cabac *cabac, const uint8_t *payload, size_t size, uint64_t bit_position,
@@ -26,7 +26,7 @@ nnb_status nnb_cabac_enter(nnb_cabac *cabac, const uint8_t *payload, size_t size
   if (status != NNB_OK) return status;
   if (cabac_offset >= 256) return NNB_ENTRY_POINT;
   if (bit_position > 8 * (uint64_t)size || bit_position + 9 > 8 * (uint64_t)size) return NNB_ENTRY_POINT;
-  cabac->range = 256;
+  cabac->range = NNB_SCALED(256);
   /* Read the nine bits before the position as if they were V, then put the real V in their place. */
   const uint32_t shift = (uint32_t)(bit_position & 7);
   cabac->next = (size_t)(bit_position >> 3);
@@ -43,8 +43,8 @@ uint64_t nnb_cabac_position(const nnb_cabac *cabac) { return nnb_bits_read(cabac
 
 nnb_status nnb_cabac_finish(nnb_cabac *cabac) {
   if (nnb_cabac_overrun(cabac)) return NNB_TRUNCATED;
-  cabac->range -= 2;
-  if (cabac->window >> NNB_V_SHIFT < cabac->range) return NNB_CABAC_END; /* terminating bin 0 */
+  cabac->range -= NNB_SCALED(2);
+  if (cabac->window < cabac->range) return NNB_CABAC_END; /* terminating bin 0 */
 
   const uint64_t bits = nnb_bits_read(cabac); /* T + 9 >= 9; the last one is the stop bit */
   const size_t last = (size_t)((bits - 1) >> 3);

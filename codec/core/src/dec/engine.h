@@ -1,8 +1,8 @@
 /*
  * Arithmetic decoding engine (nnc-entropy section 2.1).
  *
- * The offset V sits in the top nine bits of `window`, the bits that follow it in the payload below: V < R is then
- * window < R << (width - 9), and reading bits is a shift. `spare` counts the valid bits below V. Past the end the
+ * The offset V sits in the top nine bits of `window`, the bits that follow it in the payload below, and the range R in the
+ * top nine bits of `range`: V < R is window < range, and reading bits is a shift. `spare` counts the valid bits below V. Past the end the
  * window fills with zeros while `next` goes on counting, so that nothing fails here; nnb_cabac_overrun() tells.
  */
 #ifndef NNB_ENGINE_H
@@ -45,36 +45,48 @@ NNB_INLINE uint64_t nnb_bits_read(const nnb_cabac *e) { return 8 * (uint64_t)e->
 /* Whether more bits were used than the payload has. */
 NNB_INLINE int nnb_cabac_overrun(const nnb_cabac *e) { return nnb_bits_read(e) > 8 * (uint64_t)e->size; }
 
-/* Number of doublings that bring r, 1..511, to 256 or more. */
-NNB_INLINE uint32_t nnb_renorm_shift(uint32_t r) {
-#if defined(__GNUC__) || defined(__clang__)
-  return (uint32_t)__builtin_clz(r) - 23u;
+#define NNB_SCALED(rl) (nnb_window)(rl) << NNB_V_SHIFT
+static const nnb_window nnb_rlps[512] = {NNB_RLPS_VALUES(NNB_SCALED)};
+
+/* Number of doublings that bring a range to 256 or more. */
+NNB_INLINE uint32_t nnb_renorm_shift(nnb_window range) {
+#if (defined(__GNUC__) || defined(__clang__)) && NNB_WINDOW_BITS == 64
+  return (uint32_t)__builtin_clzll(range);
+#elif defined(__GNUC__) || defined(__clang__)
+  return (uint32_t)__builtin_clz(range);
 #else
   uint32_t n = 0;
-  while (r << n < 256) n++;
+  while (!(range << n >> (NNB_WINDOW_BITS - 1))) n++;
   return n;
 #endif
 }
 
-/* Branchless up to the refill: only what the caller does with the bin can be mispredicted. */
-NNB_INLINE uint32_t nnb_decode_bin(nnb_cabac *e, nnb_context *c) {
-  const int32_t p7 = nnb_context_p(c) >> 7;
-  const int32_t sign = p7 >> 31;
-  const uint32_t q = (uint32_t)((p7 ^ sign) - sign);
-  const uint32_t rl = nnb_rlps[(e->range & 0xE0u) + q];
-  const uint32_t rm = e->range - rl;
-  const nnb_window scaled = (nnb_window)rm << NNB_V_SHIFT;
-  const uint32_t lps = e->window >= scaled;
-  e->window -= scaled & (nnb_window)(0 - (nnb_window)lps);
-  const uint32_t range = lps ? rl : rm;
+/*
+ * decode_context_bin(), p7 = p + 4096 >> 7. Branchless up to the refill: only what the caller does with the bin can be
+ * mispredicted.
+ */
+NNB_INLINE uint32_t nnb_decode_bin_at(nnb_cabac *e, nnb_context *c, uint32_t p7) {
+  /* The top bit of the range is 1, the next three are its row. */
+  const nnb_window rl = nnb_rlps[8 * p7 + (uint32_t)(e->range >> (NNB_WINDOW_BITS - 4)) - 8];
+  const nnb_window rm = e->range - rl;
+#if defined(__x86_64__)
+  nnb_window diff = e->window, range = rl; uint32_t mask;
+  __asm__("sub %3, %0\n\tcmovb %3, %1\n\tcmovb %4, %0\n\tsbb %2, %2" : "+&r"(diff), "+&r"(range), "=&r"(mask) : "r"(rm), "r"(e->window) : "cc");
+  const uint32_t lps = mask + 1;
+  e->window = diff;
+#endif
   const uint32_t n = nnb_renorm_shift(range);
   e->range = range << n;
   e->window <<= n;
   e->spare -= (int32_t)n;
   if (NNB_UNLIKELY(e->spare < 0)) nnb_refill(e);
-  const uint32_t bin = ((uint32_t)sign + 1u) ^ lps;
-  nnb_context_update(c, (int32_t)bin - 1);
+  const uint32_t bin = (p7 >> 5) ^ lps;
+  nnb_context_update(c, bin);
   return bin;
+}
+
+NNB_INLINE uint32_t nnb_decode_bin(nnb_cabac *e, nnb_context *c) {
+  return nnb_decode_bin_at(e, c, nnb_context_p(c) >> NNB_P_SHIFT);
 }
 
 /* bp(count), count <= 31. */
@@ -84,9 +96,9 @@ NNB_INLINE uint32_t nnb_decode_bypass(nnb_cabac *e, uint32_t count) {
     const uint32_t n = count < 16 ? count : 16;
     if (e->spare < (int32_t)n) nnb_refill(e);
     for (uint32_t i = 1; i <= n; i++) {
-      const nnb_window scaled = (nnb_window)e->range << ((uint32_t)NNB_V_SHIFT - i);
-      const uint32_t bin = e->window >= scaled;
-      e->window -= scaled & (nnb_window)(0 - (nnb_window)bin);
+      const nnb_window half = e->range >> i; /* R is a multiple of 2^V_SHIFT, so that nothing is lost */
+      const uint32_t bin = e->window >= half;
+      e->window -= bin ? half : 0;
       value = value << 1 | bin;
     }
     e->window <<= n;

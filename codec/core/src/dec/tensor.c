@@ -124,8 +124,8 @@ static nnb_status decode_block_row(const traversal *t, nnb_run *run, size_t y0) 
 
 /* "R = 256". V must be below the new range, which holds in every code string that an encoder made. */
 static nnb_status restart_range(nnb_cabac *cabac) {
-  cabac->range = 256;
-  return cabac->window >> NNB_V_SHIFT < 256 ? NNB_OK : NNB_CABAC_END;
+  cabac->range = NNB_SCALED(256);
+  return cabac->window < cabac->range ? NNB_OK : NNB_CABAC_END;
 }
 
 nnb_status nnb_decode_block_rows(nnb_cabac *cabac, const nnb_level_coding *coding, const nnb_tensor *tensor,

@@ -29,26 +29,30 @@ NNB_INLINE void nnb_put_settled(nnb_encoder *e) {
   e->pending -= 32;
 }
 
+/* The range R is kept in the top nine bits of its word, as in the decoder. */
+enum { NNB_R_SHIFT = 23 };
+
+#define NNB_SCALED(rl) (uint32_t)(rl) << NNB_R_SHIFT
+static const uint32_t nnb_rlps[512] = {NNB_RLPS_VALUES(NNB_SCALED)};
+
 NNB_INLINE void nnb_encode_bin(nnb_encoder *e, nnb_context *c, uint32_t bin) {
-  const int32_t p7 = nnb_context_p(c) >> 7;
-  const int32_t sign = p7 >> 31;
-  const uint32_t q = (uint32_t)((p7 ^ sign) - sign);
-  const uint32_t rl = nnb_rlps[(e->range & 0xE0u) + q];
+  const uint32_t p7 = nnb_context_p(c) >> NNB_P_SHIFT;
+  const uint32_t rl = nnb_rlps[8 * p7 + (e->range >> 28) - 8];
   const uint32_t rm = e->range - rl;
-  const uint32_t lps = ((uint32_t)sign + 1u) ^ bin;
-  e->low += rm & (0u - lps);
+  const uint32_t lps = (p7 >> 5) ^ bin;
   const uint32_t range = lps ? rl : rm;
+  e->low += lps ? rm >> NNB_R_SHIFT : 0;
 #if defined(__GNUC__) || defined(__clang__)
-  const uint32_t n = (uint32_t)__builtin_clz(range) - 23u;
+  const uint32_t n = (uint32_t)__builtin_clz(range);
 #else
   uint32_t n = 0;
-  while (range << n < 256) n++;
+  while (!(range << n >> 31)) n++;
 #endif
   e->range = range << n;
   e->low <<= n;
   e->pending += (int32_t)n;
   if (NNB_UNLIKELY(e->pending >= 32)) nnb_put_settled(e);
-  nnb_context_update(c, (int32_t)bin - 1);
+  nnb_context_update(c, bin);
 }
 
 /* bp(count), count <= 31. */
@@ -57,7 +61,7 @@ NNB_INLINE void nnb_encode_bypass(nnb_encoder *e, uint32_t value, uint32_t count
     const uint32_t n = count < 16 ? count : 16;
     count -= n;
     const uint32_t part = value >> count & ((1u << n) - 1);
-    e->low = (e->low << n) + (uint64_t)e->range * part;
+    e->low = (e->low << n) + (uint64_t)(e->range >> NNB_R_SHIFT) * part;
     e->pending += (int32_t)n;
     if (e->pending >= 32) nnb_put_settled(e);
   }

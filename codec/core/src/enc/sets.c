@@ -23,11 +23,11 @@ enum {
 /* One copy of the estimates of a context. */
 typedef struct copy {
   int64_t cost; /* in 1/32768 bit; while following: to be added to the leader's */
-  int16_t a;
-  int16_t b;
+  uint16_t b;
+  uint8_t a;
   uint8_t rate;
   uint8_t leader; /* index of the copy that does the work, itself if not following */
-  uint8_t reserved[2];
+  uint8_t reserved[3];
 } copy;
 
 typedef struct tracker {
@@ -36,57 +36,36 @@ typedef struct tracker {
   uint32_t reserved;
 } tracker;
 
-/* Signed increments for the bins 0 and 1; the index is ((a - 1) >> 3) + 16 for bin 0, (a >> 3) + 16 for bin 1. */
-typedef struct increments {
-  int16_t a[NNB_RATE_COUNT][2][32];
-  int16_t b[NNB_RATE_COUNT][2][32];
-} increments;
-
 typedef struct chooser {
   tracker *trackers;
   uint8_t *bins; /* BUFFER of each context */
-  const increments *steps;
   size_t count; /* of contexts */
 } chooser;
 
-static void make_increments(increments *steps) {
-  for (int rate = 0; rate < NNB_RATE_COUNT; rate++) {
-    for (int i = 0; i < 32; i++) {
-      steps->a[rate][1][i] = nnb_delta_a[32 * rate + i];
-      steps->b[rate][1][i] = nnb_delta_b[32 * rate + i];
-      /* -a >> 3 = -1 - ((a - 1) >> 3), so that the same table is read backwards. */
-      steps->a[rate][0][i] = (int16_t)-nnb_delta_a[32 * rate + 31 - i];
-      steps->b[rate][0][i] = (int16_t)-nnb_delta_b[32 * rate + 31 - i];
-    }
-  }
-}
-
 /* Lets n copies, n a constant, follow the bins. They do not depend on each other, so that their latencies overlap. */
-NNB_INLINE void follow(copy *const *copies, const int n, const uint8_t *bins, size_t count, const increments *steps) {
-  int32_t a[4];
+NNB_INLINE void follow(copy *const *copies, const int n, const uint8_t *bins, size_t count) {
+  uint32_t a[4];
   int32_t b[4];
   int64_t cost[4];
-  const int16_t *step_a[4];
-  const int16_t *step_b[4];
+  const struct nnb_rate *rate[4];
   for (int i = 0; i < n; i++) {
     a[i] = copies[i]->a;
     b[i] = copies[i]->b;
     cost[i] = copies[i]->cost;
-    step_a[i] = steps->a[copies[i]->rate][0] + 16;
-    step_b[i] = steps->b[copies[i]->rate][0] + 16;
+    rate[i] = &nnb_rates[copies[i]->rate];
   }
   for (size_t k = 0; k < count; k++) {
-    const int32_t bin = bins[k];
+    const uint32_t bin = bins[k];
     for (int i = 0; i < n; i++) {
-      const int32_t p = 16 * a[i] + b[i];
-      cost[i] += nnb_est_bits[2 * (512 + (p >> 3)) + bin];
-      a[i] += step_a[i][32 * bin + ((a[i] + bin - 1) >> 3)];
-      b[i] += step_b[i][32 * bin + ((b[i] + bin - 1) >> 7)];
+      const uint32_t now = (uint32_t)b[i];
+      cost[i] += nnb_est_bits[2 * ((16 * a[i] + now) >> 3) + bin];
+      a[i] = rate[i]->a_next[2 * a[i] + bin];
+      b[i] += rate[i]->b_step[2 * ((now + bin - 1) >> 7) + bin];
     }
   }
   for (int i = 0; i < n; i++) {
-    copies[i]->a = (int16_t)a[i];
-    copies[i]->b = (int16_t)b[i];
+    copies[i]->a = (uint8_t)a[i];
+    copies[i]->b = (uint16_t)b[i];
     copies[i]->cost = cost[i];
   }
 }
@@ -130,10 +109,10 @@ static NNB_NOINLINE void follow_bins(chooser *s, size_t index) {
     if (t->copies[i].leader == i) leaders[n++] = &t->copies[i];
   }
   int at = 0;
-  for (; n - at >= 4; at += 4) follow(leaders + at, 4, bins, t->count, s->steps);
-  if (n - at == 3) follow(leaders + at, 3, bins, t->count, s->steps);
-  if (n - at == 2) follow(leaders + at, 2, bins, t->count, s->steps);
-  if (n - at == 1) follow(leaders + at, 1, bins, t->count, s->steps);
+  for (; n - at >= 4; at += 4) follow(leaders + at, 4, bins, t->count);
+  if (n - at == 3) follow(leaders + at, 3, bins, t->count);
+  if (n - at == 2) follow(leaders + at, 2, bins, t->count);
+  if (n - at == 1) follow(leaders + at, 1, bins, t->count);
   t->count = 0;
   if (n > NNB_RATE_COUNT) merge_copies(t);
 }
@@ -199,7 +178,7 @@ static unsigned best_set(const tracker *t) {
 
 size_t nnb_choose_work_size(const nnb_level_coding *coding) {
   const size_t count = nnb_context_count(coding->unary_length);
-  return _Alignof(tracker) + sizeof(increments) + count * (sizeof(tracker) + BUFFER);
+  return _Alignof(tracker) + count * (sizeof(tracker) + BUFFER);
 }
 
 nnb_status nnb_choose_initial_sets(const nnb_level_coding *coding, const nnb_source *source, nnb_set_rule rule,
@@ -213,10 +192,7 @@ nnb_status nnb_choose_initial_sets(const nnb_level_coding *coding, const nnb_sou
   const size_t misaligned = (size_t)((uintptr_t)work % _Alignof(tracker));
   chooser s = {.count = nnb_ctx_count(coding->unary_length)};
   s.trackers = (tracker *)(void *)((uint8_t *)work + (misaligned ? _Alignof(tracker) - misaligned : 0));
-  increments *const steps = (increments *)(void *)(s.trackers + s.count);
-  make_increments(steps);
-  s.steps = steps;
-  s.bins = (uint8_t *)(steps + 1);
+  s.bins = (uint8_t *)(s.trackers + s.count);
   for (size_t i = 0; i < s.count; i++) {
     tracker *const t = &s.trackers[i];
     start_copies(t);

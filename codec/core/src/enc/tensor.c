@@ -102,7 +102,7 @@ static nnb_status block_row(void *sink, nnb_walk *walk, size_t row) {
   job *const j = sink;
   nnb_contexts_reset(j->contexts, j->context_count);
   walk->prev = 0;
-  j->encoder->range = 256;
+  j->encoder->range = NNB_SCALED(256);
   const uint64_t position = nnb_encoder_position(j->encoder);
   if (row == 0) {
     j->first_position = position;
@@ -123,7 +123,7 @@ void nnb_encoder_open(nnb_encoder *encoder, uint8_t *buffer, size_t capacity, nn
   encoder->grow = grow;
   encoder->user = user;
   encoder->low = 0;
-  encoder->range = 510;
+  encoder->range = NNB_SCALED(510);
   encoder->pending = 0;
 }
 
@@ -204,7 +204,7 @@ nnb_status nnb_encode_tensor(nnb_encoder *encoder, const nnb_level_coding *codin
 nnb_status nnb_encoder_finish(nnb_encoder *encoder) {
   nnb_status status = make_room(encoder, 16);
   if (status != NNB_OK) return status;
-  encoder->low = (encoder->low + encoder->range - 2) | 1;
+  encoder->low = (encoder->low + (encoder->range >> NNB_R_SHIFT) - 2) | 1;
   const uint32_t bits = 9 + (uint32_t)encoder->pending; /* 9 .. 40 */
   if (encoder->low >> bits) nnb_propagate_carry(encoder->buffer, encoder->size);
   const uint64_t left = encoder->low << (64 - bits);
