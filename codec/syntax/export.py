@@ -107,13 +107,20 @@ GENERATED: Final[Mapping[str, Callable[[], str]]] = {
 }
 
 
+def _source_tree() -> Path:
+    # The resolved path leaves src/nnbits, whose folders are links; an installed package is run in a checkout.
+    for root in (Path(__file__).resolve().parents[2], Path.cwd()):
+        if (root / "codec" / "core" / "CMakeLists.txt").is_file():
+            return root
+    raise SystemExit("run this in a checkout of nnbits")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m nnbits.codec.syntax.export", description="Write generated files.")
     parser.add_argument("--check", action="store_true", help="compare only")
     check: bool = parser.parse_args(arguments).check
-    # The resolved path leaves src/nnbits, whose folders are links.
-    root = Path(__file__).resolve().parents[2]
+    root = _source_tree()
     stale = [
         name
         for name, generate in GENERATED.items()
