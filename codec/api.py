@@ -22,7 +22,7 @@ from .errors import NnbitsError, ReasonCode
 from .limits import DEFAULT_LIMITS, Limits
 from .parallel import default_threads, largest_first_map
 from .plan import Coding, EncodePlan, TensorPlan
-from .quant.step import default_nonweight_qp
+from .quant.step import default_nonweight_qp, qp_range
 from .types import Array, LazyTensor, Model, TensorInfo, from_numpy, to_numpy
 
 __all__ = [
@@ -68,6 +68,12 @@ def plan_quantized(
     Raises:
         NnbitsError: BAD_OPTION for values out of range.
     """
+    if not 0 <= qp_density <= 7:
+        raise NnbitsError(ReasonCode.BAD_OPTION, f"qp_density {qp_density} lies outside 0..7", path="qp_density")
+    low, high = qp_range(qp_density)
+    for name, value in (("qp", qp), ("nonweight_qp", nonweight_qp)):
+        if value is not None and not low <= value <= high:
+            raise NnbitsError(ReasonCode.BAD_OPTION, f"{name} {value} lies outside {low}..{high}", path=name)
     if nonweight_qp is None:
         nonweight_qp = default_nonweight_qp(qp, qp_density)
 

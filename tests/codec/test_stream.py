@@ -21,7 +21,6 @@ from nnbits.codec.syntax import (
     ParameterSets,
     StartUnit,
     Topology,
-    UnitHeader,
     UnknownUnit,
     build_unit,
     build_unit_prefix,
@@ -124,12 +123,10 @@ def _split(name: str, levels: list[int], counters: list[int], cut: int = 3) -> l
     info = TensorInfo(name, DTYPES["float32"], (len(levels),))
     header = unit_header(info, TensorPlan("uniform", 0))
     _, payload = DataUnitEncoder(IN_FORCE).encode(header, {name: CodedLevels(np.array(levels, np.int32))})
-    chunks = [payload[:cut], *([payload[cut : cut + 1]] * 0), payload[cut:]]
+    chunks = [payload[:cut], payload[cut:]]
     units = []
     for counter, chunk in zip(counters, chunks, strict=True):
-        prefix = build_unit_prefix(
-            header, parameters=IN_FORCE, payload_size=len(chunk), header=UnitHeader(5, partial_data_counter=counter)
-        )
+        prefix = build_unit_prefix(header, parameters=IN_FORCE, payload_size=len(chunk), partial_data_counter=counter)
         units.append(prefix + bytes(chunk))
     return units
 
