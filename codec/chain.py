@@ -111,9 +111,15 @@ class UpdateChain:
             held[name] = _added(held[name], array)
         for name in stream.source.removed:
             held.pop(name, None)
+        if order := stream.source.order:
+            if set(order) != set(held):
+                raise NnbitsError(ReasonCode.METADATA, "the order names other tensors than the model has", path="order")
+            held = {name: held[name] for name in order}
         for name in held:
             self._ids.setdefault(name, len(self._ids))
         self._held, self._store = held, store
+        if stream.source.update is not None:
+            self._metadata, self._format = stream.source.metadata, stream.source.format
 
     # ---- making
 
@@ -149,9 +155,16 @@ class UpdateChain:
         )
         parameters = ParameterSets(1, mps)
         units = list(self._units(new, plan, parameters, mode, temporal, history))
-        names = {t.info.name for t in new}
+        names = [t.info.name for t in new]
         removed = tuple(name for name in self._held if name not in names)
-        source = replace(describe_source(new, (unit.info for unit in units)), update=mode, removed=removed)
+        kept = [name for name in self._held if name not in removed]
+        grown = kept + [name for name in names if name not in self._held]
+        source = replace(
+            describe_source(new, (unit.info for unit in units)),
+            update=mode,
+            removed=removed,
+            order=() if grown == names else tuple(names),
+        )
         head = head_units(mps, source, 1)
         stream = b"".join([*head, *(piece for unit in units for piece in (unit.prefix, unit.payload))])
         self.apply(Stream(memoryview(stream)))
@@ -181,11 +194,14 @@ class UpdateChain:
                 )
             if before is not None and _same(before.stored, stored):
                 continue
-            # 64-bit integers and raw floats are sent complete, and then have no parent in a stream of differences.
-            difference = mode == "difference" and before is not None and how.coding != "raw" and info.dtype.bits <= 32
+            # 64-bit integers, raw floats and differences that overflow are sent complete, and then have no parent.
+            change = None
+            if mode == "difference" and before is not None and how.coding != "raw" and info.dtype.bits <= 32:
+                change = _difference(before, stored)
+            difference = change is not None
             root = before is None or (mode == "difference" and not difference)
-            if difference and before is not None:
-                info, stored = _difference(before, stored)
+            if change is not None:
+                info, stored = change
             store = None if root else self._store
             encoder = DataUnitEncoder(parameters, plan.set_choice, how.row_skipping, store, temporal, history)
             unit = encode_tensor(
@@ -232,8 +248,8 @@ def _added(before: _Held, difference: Array) -> _Held:
     return _Held(info, from_float32(dtype, total32))
 
 
-def _difference(before: _Held, stored: Array) -> tuple[TensorInfo, Array]:
-    """new - old, in float32 or int32."""
+def _difference(before: _Held, stored: Array) -> tuple[TensorInfo, Array] | None:
+    """new - old, in float32 or int32; None if it does not fit."""
     info = before.info
     if info.dtype.kind == "float":
         dtype = DTYPES["float32"]
@@ -242,7 +258,7 @@ def _difference(before: _Held, stored: Array) -> tuple[TensorInfo, Array]:
         dtype = DTYPES["int32"]
         wide = stored.astype(np.int64) - before.stored.astype(np.int64)
         if not int32_is_exact(DTYPES["int64"], wide):
-            raise NnbitsError(ReasonCode.NOT_EXACT, "differences do not fit in int32", path=info.name)
+            return None
         change = wide.astype(np.int32)
     return TensorInfo(info.name, dtype, info.shape), change
 

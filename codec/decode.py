@@ -327,8 +327,8 @@ class Stream:
 
     @property
     def is_update(self) -> bool:
-        """Whether a data unit names a parent: its tensors then change another model, or may do so."""
-        return any(unit.body.parent_node_id_present_flag for unit in self.data_units)
+        """Whether the stream says so, or a data unit names a parent: its tensors then change another model."""
+        return self.source.update is not None or any(unit.body.parent_node_id_present_flag for unit in self.data_units)
 
     def check_complete(self) -> None:
         """Refuse a stream that stops behind its parameter sets: valid, but nobody packs a model without tensors so.

@@ -151,6 +151,8 @@ def main() -> None:
     nnbits pack model.safetensors small.nnc --qp -32
     nnbits info small.nnc
     nnbits unpack small.nnc decoded.safetensors
+    nnbits diff model.safetensors tuned.safetensors update.nnc
+    nnbits apply model.safetensors update.nnc -o tuned.safetensors
     """
 
 
@@ -245,6 +247,89 @@ def _info(source: Path, units: bool, as_json: bool) -> None:
         print_json(command.report_dict(report))
     else:
         command.print_report(report, units=units)
+
+
+@main.command(name="diff", short_help="What changed in a model, as an update.")
+@click.argument("base", metavar="BASE", type=_PATH)
+@click.argument("new", metavar="NEW", type=_PATH)
+@click.argument("target", metavar="OUT", type=_PATH)
+@click.option("--after", type=_PATH, multiple=True, metavar="UPDATE", help="An update sent before; repeat it in order.")
+@click.option("--qp", type=int, metavar="N", help="Quality of the weights, e.g. -32; 4 less halve the step size.")
+@click.option("--nonweight-qp", type=int, metavar="N", help="QP of biases and the like.  [default: very fine]")
+@click.option("--bits", type=click.IntRange(2, 32), metavar="N", help="Quality as bits for each value, 2 to 32.")
+@click.option("--uniform", is_flag=True, help="With --qp: plain rounding in place of the trellis.")
+@click.option("--density", type=click.IntRange(0, 7), metavar="N", help="2^N QPs halve the step size.  [default: 2]")
+@click.option("--full", is_flag=True, help="Send changed tensors complete, not as differences.")
+@click.option("--no-temporal", is_flag=True, help="Code without regard to the values of the last update.")
+@click.option("--no-history", is_flag=True, help="Code without regard to what changed in earlier updates.")
+@click.option("--compare", is_flag=True, help="Tell the size of NEW packed whole at the same quality.")
+@_threads
+@_force
+@_json
+@_quiet
+def _diff(
+    base: Path,
+    new: Path,
+    target: Path,
+    no_temporal: bool,
+    no_history: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Make the update OUT that turns the model BASE into the model NEW.
+
+    BASE and NEW are model files or NNC streams. If updates of BASE were sent before, name them with --after, in order:
+    OUT then continues from there. Without --qp or --bits the result is exact.
+    """
+    from nnbits.tools.commands import diff as command
+
+    start = time.perf_counter()
+    with progress_bar("Comparing", enabled=not (as_json or quiet)) as progress:
+        report = command.diff(
+            base, new, target, temporal=not no_temporal, history=not no_history, progress=progress, **options
+        )
+    seconds = time.perf_counter() - start
+    if as_json:
+        print_json(command.report_dict(report, seconds))
+    elif not quiet:
+        click.echo(command.report_text(report, seconds))
+
+
+@main.command(name="apply", short_help="Model and updates to the newer model.")
+@click.argument("base", metavar="BASE", type=_PATH)
+@click.argument("updates", metavar="UPDATE...", type=_PATH, nargs=-1, required=True)
+@click.option("--out", "-o", "target", type=_PATH, required=True, metavar="OUT", help="The model file, or .nnc stream.")
+@click.option("--to", metavar="FORMAT", help="Format of OUT, nnc for a stream.  [default: by its suffix]")
+@click.option("--no-check-base", is_flag=True, help="Apply the updates even if they were made for another model.")
+@_threads
+@_force
+@_json
+@_quiet
+def _apply(
+    base: Path,
+    updates: tuple[Path, ...],
+    target: Path,
+    no_check_base: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Apply the updates to the model BASE, in order, and write the model OUT.
+
+    BASE is a model file or an NNC stream. An .nnc stream OUT holds the result exactly. An update that was made for
+    another model, or comes too early or too late, is refused.
+    """
+    from nnbits.tools.commands import apply as command
+
+    start = time.perf_counter()
+    with progress_bar("Applying", enabled=not (as_json or quiet)) as progress:
+        report = command.apply(base, updates, target, check_base=not no_check_base, progress=progress, **options)
+    seconds = time.perf_counter() - start
+    if as_json:
+        print_json(command.report_dict(report, seconds))
+    elif not quiet:
+        click.echo(command.report_text(report, seconds))
 
 
 @main.command(name="demo", short_help="Pack a small real network and measure it.")

@@ -167,3 +167,30 @@ def test_shape_changes_are_refused() -> None:
     with pytest.raises(NnbitsError) as caught:
         chain.encode(_model(version), _plan(version))
     assert caught.value.code is ReasonCode.SHAPE_MISMATCH
+
+
+def test_order_and_metadata_travel() -> None:
+    base = Model(
+        [from_numpy("b", np.ones((2, 2), np.float32)), from_numpy("a", np.arange(3))], {"v": "1"}, "safetensors"
+    )
+    new = Model([from_numpy(n, np.full((2, 2), 2, np.float32)) for n in ("a2", "b", "c")], {"v": "2"}, "safetensors")
+    sender, receiver = UpdateChain(base), UpdateChain(base)
+    receiver.apply(Stream(memoryview(sender.encode(new, nnbits.plan_exact(new)))))
+    assert [t.info.name for t in receiver.model()] == ["a2", "b", "c"]
+    assert receiver.model().metadata == {"v": "2"}
+
+
+def test_differences_that_overflow_are_sent_complete() -> None:
+    base = _model({"a": np.array([-(2**31), 5], np.int32)})
+    new = {"a": np.array([2**31 - 1, 5], np.int32)}
+    chain = UpdateChain(base)
+    chain.encode(_model(new), _plan(new, None))
+    assert _arrays(chain.model())["a"].tolist() == new["a"].tolist()
+
+
+def test_an_exact_update_is_an_update_too() -> None:
+    base, first = _steps(1)
+    update = UpdateChain(_model(base)).encode(_model(first), _plan(first, None), mode="full")
+    with pytest.raises(NnbitsError) as caught:
+        nnbits.decode(update)
+    assert caught.value.code is ReasonCode.BASE_MISSING

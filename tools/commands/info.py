@@ -17,6 +17,11 @@ __all__ = ["InfoReport", "TensorRow", "UnitRow", "info", "print_report", "report
 
 _SHOWN_METADATA: Final = 12
 _SHOWN_VALUE: Final = 60
+_UPDATES: Final = {
+    "difference": "differences to the values of the base",
+    "full": "complete tensors in place of those of the base",
+    "unspecified": "presumably differences",
+}
 _SHORT_CODINGS: Final = {"integer": "int", "uniform": "unif", "dependent": "dep", "codebook": "book"}
 
 
@@ -71,6 +76,10 @@ class InfoReport:
         metadata: of that file.
         elements: of all tensors.
         bits_per_weight: of the whole file; None without elements.
+        update: what an update of another model carries: ``difference``, ``full`` (complete tensors), or ``unspecified``
+            if it does not say; None if the stream is a model.
+        base_model_id: what the stream calls the model that it updates, or None.
+        removed: names of the tensors that the update takes out of that model.
     """
 
     path: Path
@@ -82,6 +91,9 @@ class InfoReport:
     bits_per_weight: float | None
     tensors: tuple[TensorRow, ...]
     units: tuple[UnitRow, ...]
+    update: str | None = None
+    base_model_id: str | None = None
+    removed: tuple[str, ...] = ()
 
 
 def info(path: Path) -> InfoReport:
@@ -90,6 +102,8 @@ def info(path: Path) -> InfoReport:
     Raises:
         NnbitsError: the errors of the file and of the stream.
     """
+    from nnbits.tools.commands.apply import is_update
+
     path = Path(path)
     with open_stream(path) as stream:
         tensors = tuple(
@@ -135,6 +149,9 @@ def info(path: Path) -> InfoReport:
             8 * stream.size / elements if elements else None,
             tensors,
             units,
+            (stream.stream.source.update or "unspecified") if is_update(stream.stream) else None,
+            stream.stream.mps.base_model_id,
+            stream.stream.source.removed,
         )
 
 
@@ -167,6 +184,11 @@ def _head(report: InfoReport) -> list[str]:
     lines = [f"{printable(str(report.path))}: {', '.join(parts)}"]
     source = f", packed from {printable(report.source_format)}" if report.source_format else ""
     lines.append(f"general_profile_idc {report.general_profile_idc}{source}")
+    if report.update is not None:
+        removed = f", {count(len(report.removed), 'tensor')} removed" if report.removed else ""
+        lines.append(f"an update, not a model: {_UPDATES[report.update]}{removed} (nnbits apply)")
+    if report.base_model_id is not None:
+        lines.append(f"applies to {printable(report.base_model_id)}")
     for key, value in list(report.metadata.items())[:_SHOWN_METADATA]:
         shown = printable(value[:_SHOWN_VALUE]) + ("..." if len(value) > _SHOWN_VALUE else "")
         lines.append(f"  {printable(key[:_SHOWN_VALUE])}: {shown}")

@@ -61,13 +61,16 @@ def unpack(
         progress: called after each tensor.
 
     Raises:
-        NnbitsError: the errors of the stream and of the files. No output is there then.
+        NnbitsError: BASE_MISSING if it is an update; the errors of the stream and of the files. No output is there
+            then.
     """
     from nnbits.codec.parallel import default_threads
     from nnbits.formats.registry import adapter_by_name, adapter_for_output
+    from nnbits.tools.commands.apply import check_is_model
 
     source = Path(source)
     with open_stream(source) as stream:
+        check_is_model(stream)
         if to is not None:
             adapter = adapter_by_name(to)
         elif target is not None:
