@@ -14,9 +14,8 @@ nnb_status nnb_check_coding(const nnb_level_coding *coding) {
   if (coding->qp_bits > NNB_MAX_QP_BITS) return NNB_BAD_OPTION;
   if (coding->codebook_size > NNB_MAX_CODEBOOK_SIZE) return NNB_LIMIT;
   if (coding->codebook_size != 0 && coding->codebook_zero_offset >= coding->codebook_size) return NNB_BAD_OPTION;
-  if (coding->height == 0 || coding->width == 0) return NNB_BAD_OPTION;
   /* The levels, four bytes each, must be addressable. */
-  if (coding->width > (uint64_t)(PTRDIFF_MAX / 4) / coding->height) return NNB_LIMIT;
+  if (coding->height > 0 && coding->width > (uint64_t)(PTRDIFF_MAX / 4) / coding->height) return NNB_LIMIT;
   return NNB_OK;
 }
 
