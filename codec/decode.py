@@ -12,16 +12,18 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .compose import Composition, compositions, needs_composition
 from .convert import from_float32, from_int32
 from .entropy import native, reference
 from .entropy.coding import DecodedLevels, EntryPoint, LevelCoding
 from .entropy.reference import first_qp_value
 from .errors import NnbitsError, ReasonCode
 from .limits import DEFAULT_LIMITS, MAX_ELEMENTS, MAX_TOPOLOGY_BYTES, Limits
-from .parts import Part, Role, entry_points, parts_of, quantization
+from .parts import Part, entry_points, parts_of, quantization
 from .quant import native as quant_native
 from .quant import reference as quant_reference
 from .quant.step import step_size
+from .records import DataUnit, StoredTensor, UnitRecord
 from .source import SourceDescription
 from .stream import read_units
 from .syntax import (
@@ -91,60 +93,6 @@ class Engine:
 
 NATIVE: Final = Engine(native.decode_payload, quant_native.dequantize)
 REFERENCE: Final = Engine(reference.decode_payload, quant_reference.dequantize)
-
-
-@dataclass(frozen=True)
-class UnitRecord:
-    """One unit of a stream, for listings. Sizes in bytes."""
-
-    index: int
-    offset: int
-    size: int
-    unit_type: int
-    type_name: str
-    payload_bytes: int
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor as it stands in a stream.
-
-    Attributes:
-        info: name, element type and shape that decoding delivers.
-        unit: index of its data unit.
-        coding: ``raw``, ``integer``, ``uniform``, ``dependent`` or ``codebook``.
-        role: what it is in its unit: a tensor of its own, a factor, a scaling vector, ...
-        unit_bytes: size of the whole unit, which may carry several tensors.
-        payload_bytes: size of its payload.
-    """
-
-    info: TensorInfo
-    unit: int
-    coding: str
-    role: str
-    unit_bytes: int
-    payload_bytes: int
-
-
-@dataclass(frozen=True)
-class DataUnit:
-    """A compressed data unit with what is needed to decode it.
-
-    Attributes:
-        unit: of the last part, if the data is split.
-        chunks: (start, stop) of the payload's pieces in the stream, bytes.
-    """
-
-    unit: ParsedUnit
-    body: CompressedDataUnit
-    parameters: ParameterSets
-    parts: Sequence[Part]
-    chunks: Sequence[tuple[int, int]]
-
-    @property
-    def payload_type(self) -> PayloadType:
-        """nnr_compressed_data_unit_payload_type."""
-        return self.body.nnr_compressed_data_unit_payload_type
 
 
 class Stream:
@@ -384,48 +332,45 @@ class Stream:
 
         return Model([lazy(t) for t in self.tensors.values()], self.source.metadata, self.source.format)
 
+    @property
+    def needs_composition(self) -> bool:
+        """Whether units carry factors or scaling vectors, of which :meth:`composed` makes the tensors that they are."""
+        return any(map(needs_composition, self.data_units))
+
     def composed(self) -> Model:
-        """The stream as a model whose weights are put together (nnc-entropy section 10).
+        """The stream as a model whose weights are put together (nnc-entropy section 10), in stream order.
 
         Weights are multiplied by their local scaling vectors, which disappear, and factors G and H become their
-        product. Batch-norm vectors and biases stay as they are.
+        product. Batch-norm vectors and biases stay as they are. Where our encoder folded a norm, the tensors of the
+        source are there again, with a norm that only adds a bias.
+
+        Raises:
+            NnbitsError: as :func:`~nnbits.codec.compose.compositions`.
         """
-        return Model(list(self._composed()), self.source.metadata, self.source.format)
+        tensors = []
+        for item in self.compositions():
+            if isinstance(item, Composition):
+                tensors += item.tensors()
+            else:
+                infos = (self.tensors[part.name].info for part in item.parts)
+                tensors += [LazyTensor(info, partial(self.read, info.name)) for info in infos]
+        return Model(tensors, self.source.metadata, self.source.format)
 
-    def _composed(self) -> Iterator[LazyTensor]:
-        factors: dict[str, StoredTensor] = {}
-        for data_unit in self.data_units:
-            by_role = {part.role: part for part in data_unit.parts}
-            scaling = by_role.get(Role.LOCAL_SCALING)
-            if Role.G in by_role and Role.H not in by_role:  # in units of their own, G first
-                factors["G"] = self.tensors[by_role[Role.G].name]
-                continue
-            for part in data_unit.parts:
-                if part.role in (Role.G, Role.LOCAL_SCALING):
-                    continue
-                info = self.tensors[part.name].info
-                if part.role is Role.H:
-                    info = TensorInfo(part.name.removesuffix("_H"), info.dtype, data_unit.body.tensor_dimensions)
-                    g = by_role[Role.G].name if Role.G in by_role else factors.pop("G").info.name
-                    read = partial(self._product, data_unit, g, part.name, scaling.name if scaling else None)
-                elif part.role is Role.TENSOR and scaling:
-                    read = partial(self._scaled, data_unit, part.name, scaling.name)
-                else:
-                    read = partial(self.read, part.name)
-                yield LazyTensor(info, read)
+    def compositions(self) -> list[DataUnit | Composition]:
+        """What :meth:`composed` delivers, unit by unit: the unit itself where there is nothing to compose."""
+        infos = {name: stored.info for name, stored in self.tensors.items()}
+        return compositions(self.data_units, infos, self.source, self._float_values, self._limits)
 
-    def _scaled(self, data_unit: DataUnit, weight: str, scaling: str) -> Array:
-        arrays = dict(self.decode_unit(data_unit))
-        w, s = arrays[weight], arrays[scaling]
-        return w * s.reshape(-1, *(1,) * (w.ndim - 1))
-
-    def _product(self, data_unit: DataUnit, g: str, h: str, scaling: str | None) -> Array:
-        arrays = dict(self.decode_unit(data_unit))
-        left = arrays[g] if g in arrays else self.read(g)
-        if scaling:
-            left = left * arrays[scaling][:, None]
-        product: Array = left @ arrays[h]
-        return product.reshape(data_unit.body.tensor_dimensions)
+    def _float_values(self, data_unit: DataUnit) -> dict[str, NDArray[np.float32]]:
+        """The tensors of a quantized unit in float32, whatever their element types."""
+        try:
+            decoded = self.levels(data_unit)
+            return {
+                part.name: self._values(part, item, data_unit.parameters).reshape(part.shape)
+                for part, item in zip(data_unit.parts, decoded, strict=True)
+            }
+        except NnbitsError as error:
+            raise _located(error, data_unit.unit) from None
 
     def read(self, name: str) -> Array:
         """Decode one tensor (and, in a BLOCK, those that are coded with it); thread-safe.

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from inspect import signature
 from math import prod
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .blocks import block_header, block_plans, block_values, check_blocks, describe_blocks
+from .codebook import choose_codebook
+from .compat import check_compat
 from .convert import float32_is_exact, int32_is_exact, to_float32, to_int32
 from .errors import NnbitsError, ReasonCode
 from .limits import MAX_NAME_BYTES
 from .parallel import ordered_map
-from .plan import Coding, EncodePlan, TensorPlan
+from .plan import BlockPlan, Coding, EncodePlan, TensorPlan
 from .quant.native import quantize_dependent, quantize_uniform
 from .quant.step import qp_range
 from .source import SourceDescription
 from .syntax import (
     CompressedDataUnit,
     DecompressedDataFormat,
+    IntegerCodebook,
     ModelParameterSet,
     ParameterSets,
     ParentNodeIdType,
@@ -39,10 +44,12 @@ __all__ = [
     "Node",
     "check_exact",
     "describe_source",
+    "encode_levels",
     "encode_model",
     "encode_tensor",
     "head_units",
     "levels_of",
+    "modified",
     "quantize",
     "unit_header",
 ]
@@ -55,6 +62,7 @@ _PAYLOAD_TYPES: Final[dict[Coding, PayloadType]] = {
     "integer": PayloadType.NNR_PT_INT,
     "uniform": PayloadType.NNR_PT_FLOAT,
     "dependent": PayloadType.NNR_PT_FLOAT,
+    "codebook": PayloadType.NNR_PT_FLOAT,
     "raw": PayloadType.NNR_PT_RAW_FLOAT,
 }
 
@@ -88,12 +96,13 @@ class EncodedTensor:
     """A finished data unit.
 
     Attributes:
-        info: the source tensor.
+        info: the source tensor; of a block its weight.
         plan: what was done; ``qp`` is the one used, which the overflow guard may have raised.
         prefix: unit size and header.
         payload: unit payload, bytes.
         note: what the user should know, or None.
         all_zero: whether all its levels are 0.
+        others: of a block the other source tensors in it, with their plans.
     """
 
     info: TensorInfo
@@ -102,6 +111,7 @@ class EncodedTensor:
     payload: memoryview
     note: str | None = None
     all_zero: bool = False
+    others: tuple[tuple[TensorInfo, TensorPlan], ...] = ()
 
     @property
     def unit_bytes(self) -> int:
@@ -116,22 +126,28 @@ def check_exact(model: Model, plan: EncodePlan) -> None:
 
     Raises:
         NnbitsError: NOT_EXACT with the tensor and its dtype; BAD_OPTION if the plan does not fit the model;
-            BAD_TENSOR for a name or shape that cannot be written.
+            BAD_TENSOR for a name or shape that cannot be written; UNSUPPORTED_FEATURE for what ``compat`` excludes.
     """
-    names = set()
+    infos: dict[str, TensorInfo] = {}
     for tensor in model:
         info = tensor.info
-        names.add(info.name)
+        infos[info.name] = info
         _check_name(info.name)
         how = _plan_of(plan, info)
         if how.coding == "raw" and info.dtype.name == "float64" and not float32_is_exact(info.dtype, tensor.read()):
             raise _not_exact(info, "its values are not all float32 values")
         if how.coding == "integer" and not _surely_int32(info.dtype) and not int32_is_exact(info.dtype, tensor.read()):
             raise _not_exact(info, "its values do not all fit in int32")
-    if len(names) != len(model.tensors):
+    if len(infos) != len(model.tensors):
         raise NnbitsError(ReasonCode.BAD_TENSOR, "two tensors have the same name")
-    if unknown := set(plan.tensors) - names:
+    created = {name for block in plan.blocks for name in block.created}
+    if unknown := set(plan.tensors) - infos.keys() - created:
         raise NnbitsError(ReasonCode.BAD_OPTION, f"the plan names tensors that do not exist: {sorted(unknown)[:5]}")
+    check_blocks(plan, infos)
+    for name in created:
+        _check_name(name)
+    if plan.compat:
+        check_compat(model, plan)
 
 
 def _surely_int32(dtype: DType) -> bool:
@@ -172,6 +188,12 @@ def _plan_of(plan: EncodePlan, info: TensorInfo) -> TensorPlan:
             f"the plan codes tensor {info.name!r} of dtype {info.dtype.name} as {how.coding}",
             path=f"plan.tensors[{info.name!r}].coding",
         )
+    if how.zero_rows and (not info.shape or how.zero_rows[-1] >= info.shape[0]):
+        raise NnbitsError(
+            ReasonCode.BAD_OPTION,
+            f"row {how.zero_rows[-1]} of tensor {info.name!r} of shape {info.shape}",
+            path=f"plan.tensors[{info.name!r}].zero_rows",
+        )
     if how.qp is not None:
         low, high = qp_range(plan.qp_density)
         if not low <= how.qp <= high:
@@ -210,16 +232,26 @@ def encode_model(
         mps_quantization_parameter=0,
     )
     parameters = ParameterSets(plan.general_profile_idc, mps)
-    for unit in head_units(mps, describe_source(model, (t.info for t in model)), plan.general_profile_idc):
+    by_name = {tensor.info.name: tensor for tensor in model}
+    block_of = {name: block for block in plan.blocks for name in block.members}
+    source = describe_source(model, (t.info for t in model if t.info.name not in block_of))
+    if plan.blocks:
+        source = describe_blocks(source, plan.blocks, {name: tensor.info for name, tensor in by_name.items()})
+    for unit in head_units(mps, source, plan.general_profile_idc):
         write(unit)
-    largest = max((tensor.info.nbytes for tensor in model), default=0)
-    units = ordered_map(
-        lambda tensor: _encode_single(tensor, plan, parameters),
-        model,
-        threads=threads,
-        window=max(_WINDOW_BYTES, threads * (largest + _OVERHEAD_BYTES)),
-        weight=lambda tensor: tensor.info.nbytes + _OVERHEAD_BYTES,
-    )
+
+    def encode(name: str) -> EncodedTensor:
+        if name in block_of:
+            return _encode_block(block_of[name], by_name, plan, parameters)
+        return _encode_single(by_name[name], plan, parameters)
+
+    def weight(name: str) -> int:
+        members = block_of[name].members if name in block_of else (name,)
+        return sum(by_name[member].info.nbytes + _OVERHEAD_BYTES for member in members)
+
+    heads = [name for name in by_name if name not in block_of or block_of[name].weight == name]
+    window = max(_WINDOW_BYTES, threads * max(map(weight, heads), default=1))
+    units = ordered_map(encode, heads, threads=threads, window=window, weight=weight)
     with closing(units):
         for coded in units:
             write(coded.prefix)
@@ -232,6 +264,41 @@ def _encode_single(tensor: LazyTensor, plan: EncodePlan, parameters: ParameterSe
     how = _plan_of(plan, tensor.info)
     encoder = DataUnitEncoder(parameters, plan.set_choice, how.row_skipping)
     return encode_tensor(tensor, how, plan.qp_density, encoder)
+
+
+def _encode_block(
+    block: BlockPlan, model: Mapping[str, LazyTensor], plan: EncodePlan, parameters: ParameterSets
+) -> EncodedTensor:
+    try:
+        members = {name: to_float32(model[name].info.dtype, model[name].read()) for name in block.members}
+        values = block_values(block, members)
+    except NnbitsError as error:
+        if error.path is None:
+            error.path = block.weight
+        raise
+    hows = block_plans(block, plan)
+    coded: dict[str, CodedLevels] = {}
+    all_zero = True
+    notes = []
+    for name, how in hows.items():
+        encoder = DataUnitEncoder(parameters, plan.set_choice, how.row_skipping)
+        info = TensorInfo(name, DTYPES["float32"], values[name].shape)
+        try:
+            levels, hows[name], note = levels_of(info, values[name], how, plan.qp_density)
+            all_zero = all_zero and not levels.levels.any()
+            coded[name] = _with_codebook(levels, info, hows[name], encoder)
+        except NnbitsError as error:
+            if error.path is None:
+                error.path = name
+            raise
+        if note:
+            notes.append(f"{name}: {note}")
+    weight, how = model[block.weight].info, hows[block.weight_names[0]]
+    codebooks = {name: item.codebook for name, item in coded.items() if item.codebook}
+    encoder = DataUnitEncoder(parameters, plan.set_choice, how.row_skipping)
+    prefix, payload = encoder.encode(block_header(block, weight.shape, how, codebooks), coded)
+    others = tuple((model[name].info, hows.get(name, plan.tensors[name])) for name in block.members[1:])
+    return EncodedTensor(weight, how, prefix, payload, "; ".join(notes) or None, all_zero, others)
 
 
 def describe_source(model: Model, carried: Iterable[TensorInfo]) -> SourceDescription:
@@ -270,13 +337,15 @@ def quantize(values: NDArray[np.float32], plan: TensorPlan, qp_density: int) -> 
         raise NnbitsError(
             ReasonCode.BAD_TENSOR, "infinite or NaN values cannot be quantized", hint="Keep this tensor exact"
         )
+    values = modified(values, plan)
+    height, width = _matrix(values.shape)
+    matrix = {"height": height, "width": width, "scan_order": plan.scan_order}
     if plan.coding == "dependent":
-        height, width = _matrix(values.shape)
         levels, qp = quantize_dependent(
-            values, plan.qp, qp_density, height=height, width=width, scan_order=plan.scan_order
+            values, plan.qp, qp_density, **matrix, **_rate_options(quantize_dependent, plan, matrix)
         )
     else:
-        levels, qp = quantize_uniform(values, plan.qp, qp_density)
+        levels, qp = quantize_uniform(values, plan.qp, qp_density, **_rate_options(quantize_uniform, plan, matrix))
     if qp > qp_range(qp_density)[1]:
         raise NnbitsError(ReasonCode.BAD_TENSOR, "values are too large to be quantized", hint="Keep this tensor exact")
     if plan.bitdepth is not None:
@@ -284,6 +353,42 @@ def quantize(values: NDArray[np.float32], plan: TensorPlan, qp_density: int) -> 
         high = (1 << (plan.bitdepth - signed)) - 1
         np.clip(levels, -high - 1 if signed else 0, min(high, 2**31 - 1), out=levels)
     return levels, qp
+
+
+def modified(values: NDArray[np.float32], plan: TensorPlan) -> NDArray[np.float32]:
+    """The values with what the plan sets to zero; the array itself if that is nothing."""
+    if plan.threshold is not None:
+        # The smallest binary32 that is not below the threshold compares as the threshold itself does.
+        with np.errstate(over="ignore"):
+            limit = np.float32(plan.threshold)
+        if float(limit) < plan.threshold:
+            limit = np.nextafter(limit, np.float32(np.inf))
+        values = np.where(np.abs(values) < limit, np.float32(0), values)
+    if plan.zero_rows:
+        values = values.copy()
+        values[list(plan.zero_rows)] = 0
+    return values
+
+
+def _rate_options(quantizer: Callable[..., Any], plan: TensorPlan, matrix: Mapping[str, int]) -> dict[str, Any]:
+    """What a quantizer that weighs the rate has to know beyond the values.
+
+    Raises:
+        NnbitsError: UNSUPPORTED_FEATURE if this build's quantizer does not weigh the rate.
+    """
+    if not plan.lambda_scale:
+        return {}
+    known = signature(quantizer).parameters
+    if "lambda_scale" not in known:
+        raise NnbitsError(
+            ReasonCode.UNSUPPORTED_FEATURE,
+            f"no rate-distortion optimized quantization with coding {plan.coding!r}",
+            path="lambda_scale",
+        )
+    coding = {"cabac_unary_length_minus1": plan.cabac_unary_length_minus1}
+    extra = {} if plan.coding == "dependent" else matrix
+    options = {"lambda_scale": plan.lambda_scale, **coding, **extra}
+    return {name: value for name, value in options.items() if name in known}
 
 
 def _matrix(shape: Sequence[int]) -> tuple[int, int]:
@@ -304,12 +409,20 @@ def encode_tensor(
             prefix = build_unit_prefix(body, parameters=encoder.parameters, payload_size=len(payload))
             return EncodedTensor(info, how, prefix, payload)
         levels, how, note = levels_of(info, stored, how, qp_density)
-        prefix, payload = encoder.encode(unit_header(info, how, node), {info.name: levels})
+        prefix, payload = encode_levels(info, levels, how, encoder, node)
         return EncodedTensor(info, how, prefix, payload, note, not levels.levels.any())
     except NnbitsError as error:
         if error.path is None:
             error.path = info.name
         raise
+
+
+def encode_levels(
+    info: TensorInfo, levels: CodedLevels, how: TensorPlan, encoder: DataUnitEncoder, node: Node | None = None
+) -> tuple[bytes, memoryview]:
+    """The unit of a tensor that is quantized already, by :func:`levels_of`: unit size and header, and payload."""
+    coded = _with_codebook(levels, info, how, encoder, node)
+    return encoder.encode(unit_header(info, how, node, coded.codebook), {info.name: coded})
 
 
 def levels_of(
@@ -335,11 +448,29 @@ def levels_of(
     return CodedLevels(levels, qp), how, note
 
 
-def unit_header(info: TensorInfo, how: TensorPlan, node: Node | None = None) -> CompressedDataUnit:
+def _with_codebook(
+    levels: CodedLevels, info: TensorInfo, how: TensorPlan, encoder: DataUnitEncoder, node: Node | None = None
+) -> CodedLevels:
+    """The levels as indices into the codebook that makes the shortest unit, if the plan asks for a codebook."""
+    if how.coding != "codebook":
+        return levels
+
+    def coded(book: tuple[IntegerCodebook, NDArray[np.int32]]) -> int:
+        header = unit_header(info, how, node, book[0])
+        return sum(map(len, encoder.encode(header, {info.name: CodedLevels(book[1], levels.qp, book[0])})))
+
+    codebook, indices = choose_codebook(levels.levels, coded)
+    return CodedLevels(indices, levels.qp, codebook)
+
+
+def unit_header(
+    info: TensorInfo, how: TensorPlan, node: Node | None = None, codebook: IntegerCodebook | None = None
+) -> CompressedDataUnit:
     """The header of a unit with one tensor, without entry points."""
     header = CompressedDataUnit(
         nnr_compressed_data_unit_payload_type=_PAYLOAD_TYPES[how.coding],
         topology_elem_id=info.name,
+        CbA=codebook,
         dq_flag=int(how.coding == "dependent"),
         nnr_decompressed_data_format=_data_format(info.dtype, how.coding),
         cabac_unary_length_flag=int(how.coding != "raw"),

@@ -3,13 +3,14 @@
 NNC leaves the content of ``topology_data`` of storage format NNR_TPL_UNREC to the application; other decoders
 ignore it. nnbits keeps there the metadata of the model file, and for each tensor whose element type or shape
 the data unit cannot say (bfloat16, bool, unsigned integers, scalars), that element type or shape. The number
-of tensors is there too, because a standard stream that is cut between two units looks complete.
+of tensors is there too, because a standard stream that is cut between two units looks complete; and where batch
+norms were folded, what they were called.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast, get_args
 
@@ -17,13 +18,87 @@ from .errors import NnbitsError, ReasonCode
 from .limits import MAX_DIMENSIONS
 from .types import DTYPES
 
-__all__ = ["SourceDescription", "UpdateMode"]
+__all__ = ["FoldedNorm", "FoldingRule", "SourceDescription", "UpdateMode", "folding_rules"]
 
 #: Whether an update carries differences or complete tensors.
 UpdateMode = Literal["difference", "full"]
 
 _KEY: Final = "nnbits"
 _VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class FoldedNorm:
+    """A batch norm that was folded into scaling vector and bias of a block (nnc-encoder-notes section 8).
+
+    Attributes:
+        batch_norm: names of beta, gamma, mean and variance.
+        epsilon: what the layer adds to the variance.
+        own_bias: the block's bias is the model's; without, beta takes the folded bias.
+        own_scaling: the block's scaling vector is the model's; without, the weight takes it.
+    """
+
+    batch_norm: tuple[str, str, str, str]
+    epsilon: float
+    own_bias: bool = False
+    own_scaling: bool = False
+
+
+@dataclass(frozen=True)
+class FoldingRule:
+    """Which norm was folded, for one weight or for all that are named alike.
+
+    Attributes:
+        weight: name of the weight, or with ``suffix`` how it ends: whole components, as in ``conv1.weight``.
+        suffix: ``weight`` and the names of ``norm`` are what follows a common prefix.
+        norm: None where a block with this weight folds no norm.
+    """
+
+    weight: str
+    norm: FoldedNorm | None
+    suffix: bool = False
+
+    def prefix_of(self, weight: str) -> str | None:
+        """What comes before the suffix, None if the rule is not about ``weight``."""
+        prefix = weight.removesuffix(self.weight) if self.suffix else ""
+        fits = prefix + self.weight == weight and (not prefix or prefix.endswith("."))
+        return prefix if fits else None
+
+    def norm_of(self, weight: str) -> FoldedNorm | None:
+        """The norm that was folded into a weight that the rule is about."""
+        prefix, norm = self.prefix_of(weight), self.norm
+        if norm is None or not prefix:
+            return norm
+        beta, gamma, mean, variance = (prefix + name for name in norm.batch_norm)
+        return FoldedNorm((beta, gamma, mean, variance), norm.epsilon, norm.own_bias, norm.own_scaling)
+
+
+def folding_rules(blocks: Mapping[str, FoldedNorm | None]) -> tuple[FoldingRule, ...]:
+    """Few rules that say for each block with a scaling vector, by its weight, which norm it folds."""
+    rules: dict[str, FoldingRule] = {}
+    for weight, norm in blocks.items():
+        if norm is not None:
+            start = _common_components([weight, *norm.batch_norm])
+            beta, gamma, mean, variance = (name[start:] for name in norm.batch_norm)
+            short = FoldedNorm((beta, gamma, mean, variance), norm.epsilon, norm.own_bias, norm.own_scaling)
+            rules.setdefault(weight[start:], FoldingRule(weight[start:], short, suffix=True))
+    alike = tuple(rules.values())
+    exact = (FoldingRule(weight, norm) for weight, norm in blocks.items() if _folded(alike, weight) != norm)
+    return (*exact, *alike)
+
+
+def _common_components(names: list[str]) -> int:
+    """Length of the components, with their dots, that all names begin with."""
+    low, high = min(names), max(names)
+    alike = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    return low.rfind(".", 0, alike) + 1
+
+
+def _folded(rules: Iterable[FoldingRule], weight: str) -> FoldedNorm | None:
+    """By the rule for this very weight, else by the one with the longest suffix."""
+    fitting = [rule for rule in rules if rule.prefix_of(weight) is not None]
+    best = max(fitting, key=lambda rule: (not rule.suffix, len(rule.weight)), default=None)
+    return best.norm_of(weight) if best else None
 
 
 @dataclass(frozen=True)
@@ -38,6 +113,8 @@ class SourceDescription:
         shapes: shape by tensor name, likewise.
         update: what the tensors with a parent are in an update stream, None in others.
         removed: names that the update takes out of the model.
+        order: the names of the whole model after the update, if new tensors do not simply follow the old ones.
+        folded: rules for the weights of blocks with a scaling vector.
     """
 
     count: int | None = None
@@ -47,6 +124,12 @@ class SourceDescription:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     update: UpdateMode | None = None
     removed: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+    folded: tuple[FoldingRule, ...] = ()
+
+    def norm_of(self, weight: str) -> FoldedNorm | None:
+        """The batch norm that was folded into the block of a weight, or None."""
+        return _folded(self.folded, weight)
 
     def to_text(self) -> str:
         """Canonical JSON, or an empty string if there is nothing to say."""
@@ -65,6 +148,10 @@ class SourceDescription:
             body["update"] = self.update
         if self.removed:
             body["removed"] = list(self.removed)
+        if self.order:
+            body["order"] = list(self.order)
+        if self.folded:
+            body["folded"] = [_rule_to_json(rule) for rule in self.folded]
         if not body:
             return ""
         return json.dumps({_KEY: _VERSION, **body}, ensure_ascii=False, separators=(",", ":"))
@@ -84,7 +171,17 @@ class SourceDescription:
             raise _bad(f"is not JSON: {error}") from None
         if not isinstance(body, dict) or body.pop(_KEY, None) != _VERSION:
             raise _bad(f"is not of version {_VERSION}")
-        unknown = set(body) - {"count", "format", "metadata", "dtypes", "shapes", "update", "removed"}
+        unknown = set(body) - {
+            "count",
+            "format",
+            "metadata",
+            "dtypes",
+            "shapes",
+            "update",
+            "removed",
+            "order",
+            "folded",
+        }
         if unknown:
             raise _bad(f"has unknown keys {sorted(unknown)}")
         count = body.get("count")
@@ -97,7 +194,9 @@ class SourceDescription:
             _dtypes(body.get("dtypes", {})),
             _shapes(body.get("shapes", {})),
             _update(body.get("update")),
-            _names(body.get("removed", [])),
+            _names(body.get("removed", []), "removed"),
+            _names(body.get("order", []), "order"),
+            _rules(body.get("folded", [])),
         )
 
 
@@ -131,9 +230,9 @@ def _update(value: object) -> UpdateMode | None:
     return cast("UpdateMode | None", value)
 
 
-def _names(value: object) -> tuple[str, ...]:
+def _names(value: object, key: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise _bad("has removed names that are not strings")
+        raise _bad(f"has {key} names that are not strings")
     return tuple(value)
 
 
@@ -150,3 +249,45 @@ def _shapes(value: object) -> dict[str, tuple[int, ...]]:
             raise _bad(f"gives tensor {name!r} an impossible shape")
         shapes[name] = tuple(shape)
     return shapes
+
+
+def _rule_to_json(rule: FoldingRule) -> dict[str, Any]:
+    item: dict[str, Any] = {"suffix" if rule.suffix else "weight": rule.weight}
+    if rule.norm:
+        item["norm"] = list(rule.norm.batch_norm)
+        item["epsilon"] = rule.norm.epsilon
+        item.update({key: True for key, value in _own(rule.norm).items() if value})
+    return item
+
+
+def _own(norm: FoldedNorm) -> dict[str, bool]:
+    return {"bias": norm.own_bias, "scaling": norm.own_scaling}
+
+
+def _rules(value: object) -> tuple[FoldingRule, ...]:
+    if not isinstance(value, list):
+        raise _bad("has folded norms that are not a list")
+    return tuple(_rule(item) for item in value)
+
+
+def _rule(item: object) -> FoldingRule:
+    if not isinstance(item, dict) or set(item) - {"suffix", "weight", "norm", "epsilon", "bias", "scaling"}:
+        raise _bad("has a folded norm with unknown keys")
+    weight = item.get("suffix", item.get("weight"))
+    if not isinstance(weight, str) or ("suffix" in item) == ("weight" in item):
+        raise _bad("has a folded norm without a weight")
+    if "norm" not in item:
+        if len(item) > 1:
+            raise _bad(f"says of the weight {weight!r} what needs a norm")
+        return FoldingRule(weight, None, "suffix" in item)
+    names, epsilon = item["norm"], item.get("epsilon")
+    if not isinstance(names, list) or len(names) != 4 or not all(isinstance(name, str) for name in names):
+        raise _bad(f"does not name four vectors of the norm at {weight!r}")
+    if not isinstance(epsilon, int | float) or isinstance(epsilon, bool) or not 0 <= epsilon < 1:
+        raise _bad(f"gives the norm at {weight!r} an impossible epsilon")
+    own_bias, own_scaling = item.get("bias", False), item.get("scaling", False)
+    if not isinstance(own_bias, bool) or not isinstance(own_scaling, bool):
+        raise _bad(f"has a flag of the norm at {weight!r} that is neither true nor false")
+    beta, gamma, mean, variance = names
+    norm = FoldedNorm((beta, gamma, mean, variance), epsilon, own_bias, own_scaling)
+    return FoldingRule(weight, norm, "suffix" in item)

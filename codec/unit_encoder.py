@@ -12,7 +12,7 @@ from .entropy.coding import EncodedPayload, LevelCoding, LevelsToCode
 from .entropy.native import encode_payload
 from .parts import Part, parts_of
 from .plan import SetChoice
-from .syntax import CompressedDataUnit, ParameterSets, build_unit_prefix
+from .syntax import CompressedDataUnit, IntegerCodebook, ParameterSets, build_unit_prefix
 from .update import UpdateStore
 
 __all__ = ["CodedLevels", "DataUnitEncoder"]
@@ -20,10 +20,17 @@ __all__ = ["CodedLevels", "DataUnitEncoder"]
 
 @dataclass(frozen=True)
 class CodedLevels:
-    """Quantized (or integer) values of one tensor: int32 array L, flat, row-major, and its QP (0 for integers)."""
+    """Quantized (or integer) values of one tensor.
+
+    Attributes:
+        levels: int32 array L, flat, row-major; with a codebook the indices relative to its zero offset.
+        qp: 0 for integers.
+        codebook: None without one.
+    """
 
     levels: NDArray[np.int32]
     qp: int = 0
+    codebook: IntegerCodebook | None = None
 
 
 @dataclass(frozen=True)

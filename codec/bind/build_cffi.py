@@ -121,6 +121,7 @@ SOURCE = """
 
 #include "nnb/nnb.h"
 #include "nnb/nnb_enc.h"
+#include "nnb/nnb_unit.h"
 
 /* The core has no heap; an encoder's buffer that grows is the binding's. */
 static uint8_t *grow(void *user, uint8_t *buffer, size_t used, size_t needed, size_t *capacity) {
@@ -142,10 +143,27 @@ static void nnb_encoder_close(nnb_encoder *encoder) {
 }
 """
 
+HEADERS = ("nnb_syntax_gen.h", "nnb_unit.h")  # in cffi's subset of C but for the preprocessor's lines
+
+UNIT_CDEF = """
+extern "Python" void nnb_on_element(void *user, const nnb_trace_record *record);
+"""
+
+
+def declarations(header: str) -> str:
+    """A header without its preprocessor directives and its C++ brackets."""
+    lines = (Path(__file__).parents[1] / "core" / "include" / "nnb" / header).read_text(encoding="utf-8").splitlines()
+    brackets = [i for i, line in enumerate(lines) if line.startswith("#ifdef __cplusplus")]
+    skipped = {i + 1 for i in brackets}
+    return "".join(f"{line}\n" for i, line in enumerate(lines) if i not in skipped and not line.startswith("#"))
+
 
 def main(target: str) -> None:
     ffi = cffi.FFI()
     ffi.cdef(CDEF)
+    for header in HEADERS:
+        ffi.cdef(declarations(header))
+    ffi.cdef(UNIT_CDEF)
     ffi.set_source("nnbits.codec._core", SOURCE)
     ffi.emit_c_code(str(Path(target)))
 

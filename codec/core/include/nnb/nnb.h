@@ -48,6 +48,7 @@ typedef struct nnb_context {
   uint16_t b;
   uint8_t a;
   uint8_t set;
+  uint8_t p7;
 } nnb_context;
 
 /* State of the engine at the start of a block row (nnc-entropy section 7.3). */

@@ -230,8 +230,8 @@ typedef struct nnb_data_unit {
 typedef struct nnb_aggregate {
   uint8_t nnr_aggregate_unit_type;
   uint8_t entry_points_present_flag;
-  uint8_t unification; /* each unit has ctu_scan_order */
-  uint32_t unit_count; /* num_of_nnr_units_minus2 + 2 */
+  uint8_t unification;   /* each unit has ctu_scan_order */
+  uint32_t unit_count;   /* num_of_nnr_units_minus2 + 2 */
   nnb_list entry_points; /* 40 bits each: nnr_unit_type, nnr_unit_entry_point */
   nnb_list units;        /* 8 bits each: quant_bitdepth, ctu_scan_order or reserved bits */
 } nnb_aggregate;

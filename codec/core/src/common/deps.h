@@ -26,6 +26,36 @@
 #define NNB_TARGET(features)
 #endif
 
+#if NNB_X86_DISPATCH
+/* Every processor with BMI2 and AVX2 has LZCNT too, which not every compiler can ask for. */
+NNB_INLINE int nnb_cpu_has_bmi2(void) { return __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("avx2"); }
+#endif
+
+/* Keeps a compiler from turning the branch around it into a conditional move, and with it a rare wait into a constant one. */
+#if defined(__GNUC__) || defined(__clang__)
+#define NNB_KEEP_BRANCH(x) __asm__("" : "+r"(x))
+#else
+#define NNB_KEEP_BRANCH(x) (void)(x)
+#endif
+
+/* Conditional moves by hand, since compilers tend to make branches of them. */
+#if defined(__GNUC__) && defined(__x86_64__) && !defined(NNB_PORTABLE)
+#define NNB_X86_ASM 1
+#else
+#define NNB_X86_ASM 0
+#endif
+
+/* flag ? yes : no, never a branch. */
+NNB_INLINE uint32_t nnb_choose(uint32_t flag, uint32_t yes, uint32_t no) {
+#if NNB_X86_ASM
+  __asm__("test %[flag], %[flag]\n\tcmovne %[yes], %[no]" : [no] "+r"(no) : [flag] "r"(flag), [yes] "r"(yes) : "cc");
+  return no;
+#else
+  const uint32_t mask = 0u - (uint32_t)(flag != 0);
+  return (yes & mask) | (no & ~mask);
+#endif
+}
+
 _Static_assert((-1 >> 1) == -1 && (-9 >> 2) == -3, "right shifts of negative numbers must be arithmetic");
 _Static_assert(sizeof(float) == 4 && sizeof(int32_t) == 4, "binary32 and int32 have the same size");
 

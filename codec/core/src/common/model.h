@@ -23,11 +23,17 @@ NNB_INLINE size_t nnb_ctx_par(uint32_t u) { return 87 + 4 * (size_t)u; }
 NNB_INLINE size_t nnb_ctx_row(uint32_t u) { return 89 + 4 * (size_t)u; }
 NNB_INLINE size_t nnb_ctx_count(uint32_t u) { return 90 + 4 * (size_t)u; }
 
+/* p >> 7 as a number from 0 to 63: what the range table and the more probable bin depend on. */
+NNB_INLINE uint8_t nnb_p7(uint32_t a, uint32_t b) { return (uint8_t)((16 * a + b) >> 7); }
+
+NNB_INLINE uint32_t nnb_probable_bin(uint32_t p7) { return p7 >> 5; }
+
 /* (Re)starts a context with an initial set. */
 NNB_INLINE void nnb_context_init(nnb_context *c, unsigned set) {
   c->rate = &nnb_rates[nnb_set_rate[set]];
   c->a = nnb_set_a[set];
   c->b = nnb_set_b[set];
+  c->p7 = nnb_p7(c->a, c->b);
   c->set = (uint8_t)set;
 }
 
@@ -40,16 +46,13 @@ NNB_INLINE void nnb_contexts_start(nnb_context *contexts, size_t count) {
   for (size_t i = 0; i < count; i++) nnb_context_init(&contexts[i], 0);
 }
 
-/* p of nnc-entropy 3.1, as p + 4096. Its upper six bits choose in the range table; 32 and more mean that 1 is likelier. */
-NNB_INLINE uint32_t nnb_context_p(const nnb_context *c) { return 16 * (uint32_t)c->a + c->b; }
-
-enum { NNB_P_SHIFT = 7 };
-
 NNB_INLINE void nnb_context_update(nnb_context *c, uint32_t bin) {
   const struct nnb_rate *const rate = c->rate;
-  const uint32_t b = c->b;
-  c->a = rate->a_next[2 * (uint32_t)c->a + bin];
-  c->b = (uint16_t)((int32_t)b + rate->b_step[2 * ((b + bin - 1) >> 7) + bin]);
+  const uint32_t a = rate->a_next[2 * (uint32_t)c->a + bin];
+  const uint32_t b = (uint32_t)(c->b + rate->b_step[2 * ((c->b + bin - 1) >> 7) + bin]);
+  c->a = (uint8_t)a;
+  c->b = (uint16_t)b;
+  c->p7 = nnb_p7(a, b);
 }
 
 /* Geometry of level_data(). */

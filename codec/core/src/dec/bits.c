@@ -178,8 +178,11 @@ nnb_string nnb_read_st(nnb_bits *s, uint32_t limit NNB_NAME_PARAMETER) {
   const size_t left = (size_t)((s->end - start) >> 3);
   size_t size = 0;
   while (size < left && size <= limit && text[size] != 0) size++;
-  if (size > limit) nnb_fail(s, NNB_LIMIT);
-  if (size == left || !is_utf8(text, size)) nnb_fail(s, NNB_BAD_STRING);
+  if (size > limit) {
+    s->status = NNB_LIMIT;
+  } else if (size == left || !is_utf8(text, size)) {
+    s->status = NNB_BAD_STRING;
+  }
   if (!nnb_ok(s)) return none;
   const nnb_string string = {text, size};
   s->position += 8 * ((uint64_t)size + 1);

@@ -61,32 +61,34 @@ NNB_INLINE uint32_t nnb_renorm_shift(nnb_window range) {
 #endif
 }
 
-/*
- * decode_context_bin(), p7 = p + 4096 >> 7. Branchless up to the refill: only what the caller does with the bin can be
- * mispredicted.
- */
-NNB_INLINE uint32_t nnb_decode_bin_at(nnb_cabac *e, nnb_context *c, uint32_t p7) {
-  /* The top bit of the range is 1, the next three are its row. */
-  const nnb_window rl = nnb_rlps[8 * p7 + (uint32_t)(e->range >> (NNB_WINDOW_BITS - 4)) - 8];
-  const nnb_window rm = e->range - rl;
-#if defined(__x86_64__)
-  nnb_window diff = e->window, range = rl; uint32_t mask;
-  __asm__("sub %3, %0\n\tcmovb %3, %1\n\tcmovb %4, %0\n\tsbb %2, %2" : "+&r"(diff), "+&r"(range), "=&r"(mask) : "r"(rm), "r"(e->window) : "cc");
-  const uint32_t lps = mask + 1;
-  e->window = diff;
-#endif
+/* RLPS; the top bit of the range is 1, the next three are its row. */
+NNB_INLINE nnb_window nnb_range_lps(nnb_window range, size_t p7) {
+  return nnb_rlps[8 * p7 + (size_t)(range >> (NNB_WINDOW_BITS - 4)) - 8];
+}
+
+NNB_INLINE void nnb_renormalize(nnb_cabac *e, nnb_window range) {
   const uint32_t n = nnb_renorm_shift(range);
   e->range = range << n;
   e->window <<= n;
   e->spare -= (int32_t)n;
   if (NNB_UNLIKELY(e->spare < 0)) nnb_refill(e);
-  const uint32_t bin = (p7 >> 5) ^ lps;
-  nnb_context_update(c, bin);
-  return bin;
+}
+
+/* decode_context_bin() without the update, which is cheaper where the bin is known. */
+NNB_INLINE uint32_t nnb_read_bin(nnb_cabac *e, const nnb_context *c) {
+  const uint32_t p7 = c->p7;
+  const nnb_window rl = nnb_range_lps(e->range, p7);
+  const nnb_window rm = e->range - rl;
+  const uint32_t lps = e->window >= rm;
+  e->window -= lps ? rm : 0;
+  nnb_renormalize(e, lps ? rl : rm);
+  return nnb_probable_bin(p7) ^ lps;
 }
 
 NNB_INLINE uint32_t nnb_decode_bin(nnb_cabac *e, nnb_context *c) {
-  return nnb_decode_bin_at(e, c, nnb_context_p(c) >> NNB_P_SHIFT);
+  const uint32_t bin = nnb_read_bin(e, c);
+  nnb_context_update(c, bin);
+  return bin;
 }
 
 /* bp(count), count <= 31. */

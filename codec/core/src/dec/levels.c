@@ -1,3 +1,4 @@
+/* level() as it reads in the specification (nnc-entropy sections 4 to 6), and with little to mispredict if it is mostly 0. */
 #include "dec/levels.h"
 
 /*
@@ -12,7 +13,6 @@ NNB_INLINE nnb_status decode_run(nnb_cabac *cabac, nnb_run *run, int32_t *levels
   const uint32_t cs = general ? run->codebook_size : 0;
   const uint32_t cz = run->codebook_zero_offset;
   const int sign_coded = cs == 0 || (cz != 0 && cz != cs - 1);
-  nnb_context *const rem = contexts + nnb_ctx_rem(u);
   uint32_t prev = run->prev;
   uint32_t state = run->state;
   nnb_status status = NNB_OK;
@@ -29,12 +29,14 @@ NNB_INLINE nnb_status decode_run(nnb_cabac *cabac, nnb_run *run, int32_t *levels
         sig = contexts + NNB_CTX_SIG_T + 2 * state + (abs_base > 1);
       }
     }
-    if (!nnb_decode_bin(&e, sig)) {
+    if (!nnb_read_bin(&e, sig)) {
+      nnb_context_update(sig, 0);
       levels[i] = 0;
       prev = 0;
       if (dq) state = (uint32_t)(NNB_NEXT_STATES >> (8 * state)) & 7;
       continue;
     }
+    nnb_context_update(sig, 1);
 
     uint32_t negative;
     if (!general) {
@@ -47,33 +49,23 @@ NNB_INLINE nnb_status decode_run(nnb_cabac *cabac, nnb_run *run, int32_t *levels
       negative = nnb_decode_bin(&e, contexts + NNB_CTX_SGN + prev);
     }
 
-    /* magnitude(): max is unlimited in the plain cases */
+    /* magnitude(); without a codebook there is no largest one */
     const uint64_t max = cs == 0 ? UINT64_MAX : negative ? cz : cs - 1 - cz;
     uint64_t v = 1;
-    int open = !general || max > 1;
-    if (open) {
-      nnb_context *gtx = contexts + NNB_CTX_GTX + negative;
-      uint32_t j = 0;
-      uint32_t g;
-      do {
-        nnb_context *c = gtx + 2 * j;
-        if (general && base != 0) c = contexts + nnb_ctx_gtx_t(u) + 2 * j + (abs_base >= j ? 0 : 1);
-        g = nnb_decode_bin(&e, c);
-        j += g;
-      } while (g && j < u && (!general || 1 + j != max));
-      v = 1 + (uint64_t)j;
-      open = g && (!general || v != max);
+    int more = !general || max > 1;
+    for (uint32_t j = 0; more && j < u; j++) {
+      nnb_context *c = contexts + NNB_CTX_GTX + 2 * j + negative;
+      if (general && base != 0) c = contexts + nnb_ctx_gtx_t(u) + 2 * j + (abs_base >= j ? 0 : 1);
+      if (!nnb_read_bin(&e, c)) {
+        nnb_context_update(c, 0);
+        more = 0;
+        break;
+      }
+      nnb_context_update(c, 1);
+      v++;
+      more = !general || v != max;
     }
-    if (NNB_UNLIKELY(open)) {
-      uint32_t r = 0;
-      uint32_t g;
-      do {
-        g = nnb_decode_bin(&e, rem + r);
-        v += (uint64_t)g << r;
-        r += g;
-      } while (g && r < 31 && (!general || max >= v + ((uint64_t)1 << r)));
-      v += nnb_decode_bypass(&e, r);
-    }
+    if (NNB_UNLIKELY(more)) v = nnb_decode_remainder(&e, contexts, u, max);
 
     const uint32_t odd = (uint32_t)v & 1;
     uint64_t magnitude = v;
@@ -86,7 +78,7 @@ NNB_INLINE nnb_status decode_run(nnb_cabac *cabac, nnb_run *run, int32_t *levels
       break;
     }
     prev = 2 - negative;
-    levels[i] = (int32_t)(((uint32_t)magnitude ^ (0u - negative)) + negative);
+    levels[i] = nnb_signed_level((uint32_t)magnitude, negative);
   }
 
   *cabac = e;
@@ -95,15 +87,18 @@ NNB_INLINE nnb_status decode_run(nnb_cabac *cabac, nnb_run *run, int32_t *levels
   return status;
 }
 
-#define NNB_RUN_VARIANTS(suffix, attributes)                                                                \
-  attributes static nnb_status run_uniform##suffix(nnb_cabac *cabac, nnb_run *run, int32_t *levels, size_t count) { \
-    return decode_run(cabac, run, levels, count, 0, 0);                                                     \
-  }                                                                                                         \
-  attributes static nnb_status run_dq##suffix(nnb_cabac *cabac, nnb_run *run, int32_t *levels, size_t count) { \
-    return decode_run(cabac, run, levels, count, 1, 0);                                                     \
+#define NNB_RUN_VARIANTS(suffix, attributes)                                                                           \
+  attributes static nnb_status run_uniform##suffix(nnb_cabac *cabac, nnb_run *run, int32_t *levels, size_t count) {    \
+    return decode_run(cabac, run, levels, count, 0, 0);                                                                \
+  }                                                                                                                    \
+  attributes static nnb_status run_dq##suffix(nnb_cabac *cabac, nnb_run *run, int32_t *levels, size_t count) {         \
+    return decode_run(cabac, run, levels, count, 1, 0);                                                                \
   }
 
 NNB_RUN_VARIANTS(_portable, )
+#if NNB_X86_DISPATCH
+NNB_RUN_VARIANTS(_bmi2, NNB_TARGET("bmi,bmi2,lzcnt"))
+#endif
 
 static nnb_status run_uniform_general(nnb_cabac *cabac, nnb_run *run, int32_t *levels, size_t count) {
   return decode_run(cabac, run, levels, count, 0, 1);
@@ -115,5 +110,8 @@ static nnb_status run_dq_general(nnb_cabac *cabac, nnb_run *run, int32_t *levels
 
 nnb_decode_run_fn *nnb_select_decode_run(int dq, int general) {
   if (general) return dq ? run_dq_general : run_uniform_general;
+#if NNB_X86_DISPATCH
+  if (nnb_cpu_has_bmi2()) return dq ? run_dq_bmi2 : run_uniform_bmi2;
+#endif
   return dq ? run_dq_portable : run_uniform_portable;
 }

@@ -4,6 +4,28 @@
 
 #include "dec/engine.h"
 
+/*
+ * The remainder of magnitude(), after U flags of 1: returns the magnitude. It may exceed max, the largest that there is,
+ * since the suffix can.
+ */
+NNB_INLINE uint64_t nnb_decode_remainder(nnb_cabac *e, nnb_context *contexts, uint32_t unary_length, uint64_t max) {
+  nnb_context *const prefix = contexts + nnb_ctx_rem(unary_length);
+  uint64_t v = 1 + (uint64_t)unary_length;
+  uint32_t r = 0;
+  uint32_t g;
+  do {
+    g = nnb_decode_bin(e, prefix + r);
+    v += (uint64_t)g << r;
+    r += g;
+  } while (g && r < 31 && max >= v + ((uint64_t)1 << r));
+  return v + nnb_decode_bypass(e, r);
+}
+
+/* The level of a magnitude up to 2^31 - 1, or 2^31 if negative. */
+NNB_INLINE int32_t nnb_signed_level(uint32_t magnitude, uint32_t negative) {
+  return (int32_t)((magnitude ^ (0u - negative)) + negative);
+}
+
 /* What decoding a run needs besides the engine; all pointers stand at the first position of the run. */
 typedef struct nnb_run {
   nnb_context *contexts;

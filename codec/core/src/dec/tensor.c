@@ -1,4 +1,5 @@
 /* tensor_data() and the traversal of level_data() (nnc-entropy sections 1, 3.4, 6 and 7). */
+#include "dec/automaton.h"
 #include "dec/levels.h"
 
 /* Truncation is looked for once that many bins or levels. */
@@ -67,9 +68,42 @@ typedef struct traversal {
   int nothing_coded;   /* cs = 1 */
   nnb_cabac *cabac;
   const nnb_tensor *tensor;
+#if NNB_WITH_AUTOMATON
+  const nnb_automaton *automaton; /* NULL if it cannot be used */
+  nnb_automaton_run_fn *run_automaton;
+  int dense; /* whether the levels are such that the automaton is faster */
+  size_t seen;
+  uint64_t seen_from;
+#endif
 } traversal;
 
-static nnb_status decode_positions(const traversal *t, nnb_run *run, size_t at, size_t count) {
+#if NNB_WITH_AUTOMATON
+/* A few thousand levels tell how the next ones will be. From this many bits a level on the automaton is faster. */
+enum { DENSE_NUMERATOR = 9, DENSE_DENOMINATOR = 8 };
+
+static void look_at_density(traversal *t, size_t count) {
+  t->seen += count;
+  if (t->seen < CHECK_EVERY) return;
+  const uint64_t position = nnb_cabac_position(t->cabac);
+  t->dense = (position - t->seen_from) * DENSE_DENOMINATOR > (uint64_t)t->seen * DENSE_NUMERATOR;
+  t->seen = 0;
+  t->seen_from = position;
+}
+#endif
+
+static nnb_status decode_run(traversal *t, nnb_run *run, int32_t *levels, size_t count) {
+#if NNB_WITH_AUTOMATON
+  if (t->automaton != NULL) {
+    const nnb_status status = t->dense ? t->run_automaton(t->automaton, t->cabac, run, levels, count)
+                                       : t->decode(t->cabac, run, levels, count);
+    look_at_density(t, count);
+    return status;
+  }
+#endif
+  return t->decode(t->cabac, run, levels, count);
+}
+
+static nnb_status decode_positions(traversal *t, nnb_run *run, size_t at, size_t count) {
   if (t->nothing_coded) {
     nnb_memset(t->tensor->levels + at, 0, 4 * count);
     run->prev = 0;
@@ -80,7 +114,7 @@ static nnb_status decode_positions(const traversal *t, nnb_run *run, size_t at, 
     const size_t n = count < CHECK_EVERY ? count : CHECK_EVERY;
     if (run->base != NULL) run->base = t->tensor->base + at;
     if (run->history != NULL) run->history = t->tensor->history + at;
-    const nnb_status status = t->decode(t->cabac, run, t->tensor->levels + at, n);
+    const nnb_status status = decode_run(t, run, t->tensor->levels + at, n);
     if (nnb_cabac_overrun(t->cabac)) return NNB_TRUNCATED;
     if (status != NNB_OK) return status;
     at += n;
@@ -89,7 +123,7 @@ static nnb_status decode_positions(const traversal *t, nnb_run *run, size_t at, 
   return NNB_OK;
 }
 
-static nnb_status decode_segment(const traversal *t, nnb_run *run, size_t row, size_t column, size_t count) {
+static nnb_status decode_segment(traversal *t, nnb_run *run, size_t row, size_t column, size_t count) {
   const size_t at = row * t->scan.width + column;
   if (t->skip != NULL && t->skip[row]) {
     nnb_memset(t->tensor->levels + at, 0, 4 * count);
@@ -99,7 +133,7 @@ static nnb_status decode_segment(const traversal *t, nnb_run *run, size_t row, s
   return decode_positions(t, run, at, count);
 }
 
-static nnb_status decode_plain(const traversal *t, nnb_run *run) {
+static nnb_status decode_plain(traversal *t, nnb_run *run) {
   const nnb_scan *scan = &t->scan;
   if (t->skip == NULL) return decode_positions(t, run, 0, scan->height * scan->width);
   for (size_t row = 0; row < scan->height; row++) {
@@ -109,7 +143,7 @@ static nnb_status decode_plain(const traversal *t, nnb_run *run) {
   return NNB_OK;
 }
 
-static nnb_status decode_block_row(const traversal *t, nnb_run *run, size_t y0) {
+static nnb_status decode_block_row(traversal *t, nnb_run *run, size_t y0) {
   const nnb_scan *scan = &t->scan;
   const size_t y1 = scan->height - y0 < scan->block ? scan->height : y0 + scan->block;
   for (size_t x0 = 0; x0 < scan->width; x0 += scan->block) {
@@ -139,7 +173,7 @@ nnb_status nnb_decode_block_rows(nnb_cabac *cabac, const nnb_level_coding *codin
 
   const int hist = info->hist_dep_sig_prob_enabled_flag && tensor->history != NULL;
   const int general = coding->temporal || hist || coding->codebook_size != 0;
-  const traversal t = {
+  traversal t = {
       .scan = scan,
       .decode = nnb_select_decode_run(coding->dq, general),
       .skip = info->row_skip_enabled_flag ? tensor->row_skip_list : NULL,
@@ -159,6 +193,16 @@ nnb_status nnb_decode_block_rows(nnb_cabac *cabac, const nnb_level_coding *codin
       .base = coding->temporal ? tensor->base : NULL,
       .history = hist ? tensor->history : NULL,
   };
+
+#if NNB_WITH_AUTOMATON
+  nnb_automaton automaton;
+  if (!general && coding->unary_length <= NNB_AUTOMATON_MAX_UNARY && scan.height * scan.width >= 2 * CHECK_EVERY) {
+    nnb_automaton_build(&automaton, tensor->contexts, coding->unary_length, coding->dq);
+    t.automaton = &automaton;
+    t.run_automaton = nnb_select_automaton_run(coding->dq);
+    t.seen_from = nnb_cabac_position(cabac);
+  }
+#endif
 
   uint64_t position = nnb_cabac_position(cabac);
   for (uint64_t j = first; j < last; j++) {

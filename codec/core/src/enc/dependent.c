@@ -62,14 +62,15 @@ static void trace_segment(trellis *t, segment s) {
   for (size_t i = s.count; i-- > 0;) {
     const unsigned place = place_of[state];
     const unsigned odd = decisions[2 * i] >> place & 1u;
-    const unsigned zero = decisions[2 * i + 1] >> place & 1u & ~odd;
+    const int32_t zero = decisions[2 * i + 1] >> place & (int32_t)(odd ^ 1);
     state = from[state][odd];
     const int32_t quantizer = (int32_t)(state & 1);
     const float x = t->values[s.at + i];
-    const int32_t m = nnb_first_candidate((double)(x < 0 ? -x : x) * t->inverse);
-    const int32_t wanted = odd ? 2 - quantizer : 3 * quantizer;
-    const int32_t level = zero ? 0 : m + ((wanted - m) & 3); /* |L| is q, the multiple of the step */
-    t->levels[s.at + i] = x < 0 ? -level : level;
+    const int32_t m = nnb_first_candidate(nnb_scaled(x, t->inverse));
+    const int32_t wanted = (int32_t)(2 * odd) + quantizer * (3 - 4 * (int32_t)odd);
+    const int32_t level = (m + ((wanted - m) & 3)) & (zero - 1); /* |L| is q, the multiple of the step */
+    const int32_t sign = -(int32_t)(x < 0); /* not of the sign bit: that of -0 does not count */
+    t->levels[s.at + i] = (level ^ sign) - sign;
   }
   t->state = state;
 }

@@ -36,12 +36,12 @@ enum { NNB_R_SHIFT = 23 };
 static const uint32_t nnb_rlps[512] = {NNB_RLPS_VALUES(NNB_SCALED)};
 
 NNB_INLINE void nnb_encode_bin(nnb_encoder *e, nnb_context *c, uint32_t bin) {
-  const uint32_t p7 = nnb_context_p(c) >> NNB_P_SHIFT;
+  const uint32_t p7 = c->p7;
   const uint32_t rl = nnb_rlps[8 * p7 + (e->range >> 28) - 8];
   const uint32_t rm = e->range - rl;
-  const uint32_t lps = (p7 >> 5) ^ bin;
-  const uint32_t range = lps ? rl : rm;
-  e->low += lps ? rm >> NNB_R_SHIFT : 0;
+  const uint32_t lps = nnb_probable_bin(p7) ^ bin;
+  const uint32_t range = nnb_choose(lps, rl, rm);
+  e->low += rm >> NNB_R_SHIFT & (0u - lps);
 #if defined(__GNUC__) || defined(__clang__)
   const uint32_t n = (uint32_t)__builtin_clz(range);
 #else

@@ -8,15 +8,12 @@
  */
 #define NNB_WITH_EST_BITS
 #include "common/model.h"
-#include "nnb/nnb_enc.h"
-
-#define NNB_SINK chooser
-#define NNB_SINK_BIN(sink, index, bin) add_bin((sink), (index), (bin))
-#define NNB_SINK_BYPASS(sink, value, count) (void)(value)
+#include "enc/walk.h"
 
 enum {
   BUFFER = 1024, /* bins collected per context */
   SETS = NNB_INITIAL_SET_COUNT,
+  MOST_TOGETHER = 5,
   EST_ONE_BIT = 32768
 };
 
@@ -36,37 +33,58 @@ typedef struct tracker {
   uint32_t reserved;
 } tracker;
 
+/* update() of nnc-entropy 3.3 for one pair of rates: a and b after the bins 0 and 1. */
+typedef struct steps {
+  uint16_t next_b[2][4096];
+  uint16_t next_a[512];
+} steps;
+
+static void make_steps(steps table[NNB_RATE_COUNT]) {
+  for (int rate = 0; rate < NNB_RATE_COUNT; rate++) {
+    for (int i = 0; i < 512; i++) table[rate].next_a[i] = nnb_rates[rate].a_next[i];
+    for (int bin = 0; bin < 2; bin++) {
+      uint16_t *const next = table[rate].next_b[bin];
+      next[0] = 0; /* does not occur */
+      for (int group = 0; group < 32; group++) {
+        const int first = 128 * group + 1 - bin; /* (b + bin - 1) >> 7 is the group */
+        const int step = nnb_rates[rate].b_step[2 * group + bin];
+        for (int b = first; b < first + 128 && b < 4096; b++) next[b] = (uint16_t)((b + step) & 4095);
+      }
+    }
+  }
+}
+
 typedef struct chooser {
   tracker *trackers;
   uint8_t *bins; /* BUFFER of each context */
+  const steps *table;
   size_t count; /* of contexts */
 } chooser;
 
 /* Lets n copies, n a constant, follow the bins. They do not depend on each other, so that their latencies overlap. */
-NNB_INLINE void follow(copy *const *copies, const int n, const uint8_t *bins, size_t count) {
-  uint32_t a[4];
-  int32_t b[4];
-  int64_t cost[4];
-  const struct nnb_rate *rate[4];
+NNB_INLINE void follow(copy *const *copies, const int n, const uint8_t *bins, size_t count, const steps *table) {
+  size_t a[MOST_TOGETHER];
+  size_t b[MOST_TOGETHER];
+  uint64_t cost[MOST_TOGETHER];
+  const steps *step[MOST_TOGETHER];
   for (int i = 0; i < n; i++) {
     a[i] = copies[i]->a;
     b[i] = copies[i]->b;
-    cost[i] = copies[i]->cost;
-    rate[i] = &nnb_rates[copies[i]->rate];
+    cost[i] = (uint64_t)copies[i]->cost;
+    step[i] = &table[copies[i]->rate];
   }
-  for (size_t k = 0; k < count; k++) {
-    const uint32_t bin = bins[k];
+  for (const uint8_t *const end = bins + count; bins < end; bins++) {
+    const size_t bin = *bins;
     for (int i = 0; i < n; i++) {
-      const uint32_t now = (uint32_t)b[i];
-      cost[i] += nnb_est_bits[2 * ((16 * a[i] + now) >> 3) + bin];
-      a[i] = rate[i]->a_next[2 * a[i] + bin];
-      b[i] += rate[i]->b_step[2 * ((now + bin - 1) >> 7) + bin];
+      cost[i] += nnb_est_bits[2 * (2 * a[i] + (b[i] >> 3)) + bin]; /* (16 a + b) >> 3 */
+      a[i] = step[i]->next_a[2 * a[i] + bin];
+      b[i] = step[i]->next_b[bin][b[i]];
     }
   }
   for (int i = 0; i < n; i++) {
     copies[i]->a = (uint8_t)a[i];
     copies[i]->b = (uint16_t)b[i];
-    copies[i]->cost = cost[i];
+    copies[i]->cost = (int64_t)cost[i];
   }
 }
 
@@ -100,6 +118,16 @@ static void part_copies(tracker *t) {
   }
 }
 
+static void follow_together(copy *const *copies, int n, const uint8_t *bins, size_t count, const steps *table) {
+  switch (n) {
+    case 5: follow(copies, 5, bins, count, table); break;
+    case 4: follow(copies, 4, bins, count, table); break;
+    case 3: follow(copies, 3, bins, count, table); break;
+    case 2: follow(copies, 2, bins, count, table); break;
+    default: follow(copies, 1, bins, count, table); break;
+  }
+}
+
 static NNB_NOINLINE void follow_bins(chooser *s, size_t index) {
   tracker *const t = &s->trackers[index];
   const uint8_t *const bins = s->bins + BUFFER * index;
@@ -108,35 +136,29 @@ static NNB_NOINLINE void follow_bins(chooser *s, size_t index) {
   for (uint8_t i = 0; i < SETS; i++) {
     if (t->copies[i].leader == i) leaders[n++] = &t->copies[i];
   }
-  int at = 0;
-  for (; n - at >= 4; at += 4) follow(leaders + at, 4, bins, t->count);
-  if (n - at == 3) follow(leaders + at, 3, bins, t->count);
-  if (n - at == 2) follow(leaders + at, 2, bins, t->count);
-  if (n - at == 1) follow(leaders + at, 1, bins, t->count);
+  for (int at = 0, together; at < n; at += together) {
+    const int groups = (n - at + MOST_TOGETHER - 1) / MOST_TOGETHER;
+    together = (n - at + groups - 1) / groups;
+    follow_together(leaders + at, together, bins, t->count, s->table);
+  }
   t->count = 0;
   if (n > NNB_RATE_COUNT) merge_copies(t);
 }
 
-NNB_INLINE void add_bin(chooser *s, size_t index, uint32_t bin) {
-  uint32_t *const count = &s->trackers[index].count;
-  s->bins[BUFFER * index + *count] = (uint8_t)bin;
-  if (NNB_UNLIKELY(++*count == BUFFER)) follow_bins(s, index);
-}
-
-#include "enc/walk_levels.h"
-
-static nnb_status run(void *sink, nnb_walk *walk, size_t at, size_t count) {
+static nnb_status take_bins(void *sink, const uint16_t *bins, size_t count) {
   chooser *const s = sink;
-  if (walk->peer) {
-    if (walk->general) {
-      return walk->dq ? nnb_walk_levels(s, walk, at, count, 1, 1, 1) : nnb_walk_levels(s, walk, at, count, 0, 1, 1);
+  for (size_t i = 0; i < count; i++) {
+    const uint32_t entry = bins[i];
+    if (NNB_UNLIKELY(entry >= NNB_BYPASS)) {
+      i += 2; /* costs the same under every set */
+      continue;
     }
-    return walk->dq ? nnb_walk_levels(s, walk, at, count, 1, 0, 1) : nnb_walk_levels(s, walk, at, count, 0, 0, 1);
+    const size_t index = entry >> 1;
+    uint32_t *const collected = &s->trackers[index].count;
+    s->bins[BUFFER * index + *collected] = (uint8_t)(entry & 1);
+    if (NNB_UNLIKELY(++*collected == BUFFER)) follow_bins(s, index);
   }
-  if (walk->general) {
-    return walk->dq ? nnb_walk_levels(s, walk, at, count, 1, 1, 0) : nnb_walk_levels(s, walk, at, count, 0, 1, 0);
-  }
-  return walk->dq ? nnb_walk_levels(s, walk, at, count, 1, 0, 0) : nnb_walk_levels(s, walk, at, count, 0, 0, 0);
+  return NNB_OK;
 }
 
 static void start_copies(tracker *t) {
@@ -154,7 +176,7 @@ static void finish_bins(chooser *s) {
   }
 }
 
-static nnb_status block_row(void *sink, nnb_walk *walk, size_t row) {
+static nnb_status start_row(void *sink, nnb_walk *walk, size_t row) {
   chooser *const s = sink;
   if (row == 0) return NNB_OK;
   finish_bins(s);
@@ -178,7 +200,7 @@ static unsigned best_set(const tracker *t) {
 
 size_t nnb_choose_work_size(const nnb_level_coding *coding) {
   const size_t count = nnb_context_count(coding->unary_length);
-  return _Alignof(tracker) + count * (sizeof(tracker) + BUFFER);
+  return _Alignof(tracker) + NNB_RATE_COUNT * sizeof(steps) + count * (sizeof(tracker) + BUFFER);
 }
 
 nnb_status nnb_choose_initial_sets(const nnb_level_coding *coding, const nnb_source *source, nnb_set_rule rule,
@@ -192,7 +214,10 @@ nnb_status nnb_choose_initial_sets(const nnb_level_coding *coding, const nnb_sou
   const size_t misaligned = (size_t)((uintptr_t)work % _Alignof(tracker));
   chooser s = {.count = nnb_ctx_count(coding->unary_length)};
   s.trackers = (tracker *)(void *)((uint8_t *)work + (misaligned ? _Alignof(tracker) - misaligned : 0));
-  s.bins = (uint8_t *)(s.trackers + s.count);
+  steps *const table = (steps *)(void *)(s.trackers + s.count);
+  make_steps(table);
+  s.table = table;
+  s.bins = (uint8_t *)(table + NNB_RATE_COUNT);
   for (size_t i = 0; i < s.count; i++) {
     tracker *const t = &s.trackers[i];
     start_copies(t);
@@ -203,7 +228,10 @@ nnb_status nnb_choose_initial_sets(const nnb_level_coding *coding, const nnb_sou
     t->count = 0;
   }
 
-  status = nnb_walk_tensor(&walk, &s, run, block_row);
+  walk.sink = &s;
+  walk.take_bins = take_bins;
+  walk.start_row = start_row;
+  status = nnb_walk_tensor(&walk);
   if (status != NNB_OK) return status;
   finish_bins(&s);
 

@@ -1,19 +1,6 @@
 /* Arithmetic encoding of tensors (nnc-entropy sections 1, 2.2, 3.4 and 7.3). */
 #include "enc/engine.h"
-
-#define NNB_SINK coder
-#define NNB_SINK_BIN(sink, index, bin) nnb_encode_bin(&(sink)->e, (sink)->contexts + (index), (bin))
-#define NNB_SINK_BYPASS(sink, value, count) nnb_encode_bypass(&(sink)->e, (value), (count))
-
-typedef struct coder {
-  nnb_encoder e;
-  nnb_context *contexts;
-} coder;
-
-#include "enc/walk_levels.h"
-
-/* Levels coded between two looks at the capacity. */
-enum { CHUNK = 256 };
+#include "enc/walk.h"
 
 /*
  * Bytes that the bins of one level can settle at most: every context bin shifts by at most 7. The remainder has up to
@@ -34,19 +21,6 @@ static nnb_status make_room(nnb_encoder *e, size_t bytes) {
   return capacity >= needed ? NNB_OK : NNB_BUFFER_SIZE;
 }
 
-/* Makes room for some of `count` levels, at least one, and tells for how many. */
-static nnb_status make_room_for_levels(nnb_encoder *e, uint32_t unary_length, size_t count, size_t *fits) {
-  const size_t each = level_bytes(unary_length);
-  const size_t most = count < CHUNK ? count : CHUNK;
-  const nnb_status status = make_room(e, most * each);
-  *fits = most;
-  if (status != NNB_BUFFER_SIZE) return status;
-  /* The bound is a wide one: go on in small steps as long as the buffer lasts. */
-  const size_t room = e->capacity > e->size + NNB_ENC_SLACK ? e->capacity - e->size - NNB_ENC_SLACK : 0;
-  *fits = room / each;
-  return *fits > 0 ? NNB_OK : NNB_BUFFER_SIZE;
-}
-
 size_t nnb_encode_bound(const nnb_level_coding *codings, size_t count) {
   size_t bytes = 2 * NNB_ENC_SLACK;
   for (size_t i = 0; i < count; i++) {
@@ -62,14 +36,40 @@ size_t nnb_encode_bound(const nnb_level_coding *codings, size_t count) {
   return bytes;
 }
 
-/* One function for each case, so that dq and general are constants in the loop. */
-static nnb_status code_levels(coder *sink, nnb_walk *walk, size_t at, size_t count) {
-  if (walk->general) {
-    return walk->dq ? nnb_walk_levels(sink, walk, at, count, 1, 1, 0)
-                    : nnb_walk_levels(sink, walk, at, count, 0, 1, 0);
+/* The bins at bins[0 .. count - 1], with room for them in the buffer. */
+NNB_INLINE void encode_bins(nnb_encoder *encoder, nnb_context *contexts, const uint16_t *bins, size_t count) {
+  nnb_encoder e = *encoder;
+  const uint16_t *const end = bins + count;
+  while (bins < end) {
+    const uint32_t entry = *bins++;
+    if (NNB_UNLIKELY(entry >= NNB_BYPASS)) {
+      nnb_encode_bypass(&e, (uint32_t)bins[0] << 16 | bins[1], entry - NNB_BYPASS);
+      bins += 2;
+    } else {
+      nnb_encode_bin(&e, contexts + (entry >> 1), entry & 1);
+    }
   }
-  return walk->dq ? nnb_walk_levels(sink, walk, at, count, 1, 0, 0)
-                  : nnb_walk_levels(sink, walk, at, count, 0, 0, 0);
+  *encoder = e;
+}
+
+static void encode_bins_portable(nnb_encoder *encoder, nnb_context *contexts, const uint16_t *bins, size_t count) {
+  encode_bins(encoder, contexts, bins, count);
+}
+
+#if NNB_X86_DISPATCH
+NNB_TARGET("bmi,bmi2,lzcnt")
+static void encode_bins_bmi2(nnb_encoder *encoder, nnb_context *contexts, const uint16_t *bins, size_t count) {
+  encode_bins(encoder, contexts, bins, count);
+}
+#endif
+
+typedef void encode_bins_fn(nnb_encoder *encoder, nnb_context *contexts, const uint16_t *bins, size_t count);
+
+static encode_bins_fn *select_encode_bins(void) {
+#if NNB_X86_DISPATCH
+  if (nnb_cpu_has_bmi2()) return encode_bins_bmi2;
+#endif
+  return encode_bins_portable;
 }
 
 /* What the walk carries along. */
@@ -78,27 +78,32 @@ typedef struct job {
   nnb_context *contexts;
   nnb_entry_point *entry_points;
   size_t context_count;
+  encode_bins_fn *encode;
   uint64_t position; /* of the last block row */
   uint64_t first_position;
 } job;
 
-static nnb_status run(void *sink, nnb_walk *walk, size_t at, size_t count) {
+/* Bytes for so many list entries: 7 bits each, 31 for the three of bypass bins. */
+static size_t bytes_of_bins(size_t count) { return (11 * count + 7) / 8; }
+
+static nnb_status take_bins(void *sink, const uint16_t *bins, size_t count) {
   job *const j = sink;
-  while (count > 0) {
-    size_t n;
-    nnb_status status = make_room_for_levels(j->encoder, walk->unary_length, count, &n);
+  nnb_status status = make_room(j->encoder, bytes_of_bins(count));
+  if (status == NNB_OK) {
+    j->encode(j->encoder, j->contexts, bins, count);
+    return NNB_OK;
+  }
+  /* The bound is a wide one: go on in small steps as long as a buffer that does not grow lasts. */
+  for (size_t at = 0, n; at < count; at += n) {
+    n = bins[at] >= NNB_BYPASS ? 3 : 1;
+    status = make_room(j->encoder, bytes_of_bins(n));
     if (status != NNB_OK) return status;
-    coder local = {*j->encoder, j->contexts};
-    status = code_levels(&local, walk, at, n);
-    *j->encoder = local.e;
-    if (status != NNB_OK) return status;
-    at += n;
-    count -= n;
+    j->encode(j->encoder, j->contexts, bins + at, n);
   }
   return NNB_OK;
 }
 
-static nnb_status block_row(void *sink, nnb_walk *walk, size_t row) {
+static nnb_status start_row(void *sink, nnb_walk *walk, size_t row) {
   job *const j = sink;
   nnb_contexts_reset(j->contexts, j->context_count);
   walk->prev = 0;
@@ -126,6 +131,9 @@ void nnb_encoder_open(nnb_encoder *encoder, uint8_t *buffer, size_t capacity, nn
   encoder->range = NNB_SCALED(510);
   encoder->pending = 0;
 }
+
+/* Bins coded between two looks at the capacity. */
+enum { CHUNK = 256 };
 
 static nnb_status encode_rows(nnb_encoder *encoder, nnb_context *row, const uint8_t *list, size_t height) {
   for (size_t at = 0; at < height; at += CHUNK) {
@@ -194,9 +202,13 @@ nnb_status nnb_encode_tensor(nnb_encoder *encoder, const nnb_level_coding *codin
       .contexts = source->contexts,
       .entry_points = source->entry_points,
       .context_count = nnb_ctx_count(coding->unary_length),
+      .encode = select_encode_bins(),
   };
   j.position = j.first_position = nnb_encoder_position(encoder);
-  status = nnb_walk_tensor(&walk, &j, run, block_row);
+  walk.sink = &j;
+  walk.take_bins = take_bins;
+  walk.start_row = start_row;
+  status = nnb_walk_tensor(&walk);
   if (first_position != NULL) *first_position = j.first_position;
   return status;
 }

@@ -22,6 +22,8 @@ nnb_status nnb_walk_init(nnb_walk *walk, const nnb_level_coding *coding, const n
   walk->peer = 0;
   walk->prev = 0;
   walk->state = 0;
+  walk->count = 0;
+  nnb_make_flag_lists(walk);
   return NNB_OK;
 }
 
@@ -40,14 +42,13 @@ size_t nnb_mark_zero_rows(const int32_t *levels, size_t height, size_t width, ui
   return marked;
 }
 
-static nnb_status walk_positions(nnb_walk *walk, void *sink, nnb_walk_run_fn *run, size_t at, size_t count) {
+static nnb_status walk_positions(nnb_walk *walk, size_t at, size_t count) {
   /* A codebook with one entry: nothing is coded, and nothing else than 0 can be. */
   if (walk->codebook_size == 1) return all_zero(walk->levels + at, count) ? NNB_OK : NNB_BAD_TENSOR;
-  return run(sink, walk, at, count);
+  return nnb_binarize(walk, at, count);
 }
 
-static nnb_status walk_segment(nnb_walk *walk, void *sink, nnb_walk_run_fn *run, size_t row, size_t column,
-                               size_t count) {
+static nnb_status walk_segment(nnb_walk *walk, size_t row, size_t column, size_t count) {
   const size_t at = row * walk->scan.width + column;
   if (walk->skip != NULL && walk->skip[row]) {
     if (!all_zero(walk->levels + at, count)) return NNB_BAD_TENSOR;
@@ -55,39 +56,41 @@ static nnb_status walk_segment(nnb_walk *walk, void *sink, nnb_walk_run_fn *run,
     if (walk->dq) walk->state = nnb_skip_state(walk->state, walk->scan.width);
     return NNB_OK;
   }
-  return walk_positions(walk, sink, run, at, count);
+  return walk_positions(walk, at, count);
 }
 
-static nnb_status walk_plain(nnb_walk *walk, void *sink, nnb_walk_run_fn *run) {
+static nnb_status walk_plain(nnb_walk *walk) {
   const nnb_scan *scan = &walk->scan;
-  if (walk->skip == NULL) return walk_positions(walk, sink, run, 0, scan->height * scan->width);
+  if (walk->skip == NULL) return walk_positions(walk, 0, scan->height * scan->width);
   for (size_t row = 0; row < scan->height; row++) {
-    const nnb_status status = walk_segment(walk, sink, run, row, 0, scan->width);
+    const nnb_status status = walk_segment(walk, row, 0, scan->width);
     if (status != NNB_OK) return status;
   }
   return NNB_OK;
 }
 
-static nnb_status walk_block_row(nnb_walk *walk, void *sink, nnb_walk_run_fn *run, size_t y0) {
+static nnb_status walk_block_row(nnb_walk *walk, size_t y0) {
   const nnb_scan *scan = &walk->scan;
   const size_t y1 = scan->height - y0 < scan->block ? scan->height : y0 + scan->block;
   for (size_t x0 = 0; x0 < scan->width; x0 += scan->block) {
     const size_t count = scan->width - x0 < scan->block ? scan->width - x0 : scan->block;
     for (size_t y = y0; y < y1; y++) {
-      const nnb_status status = walk_segment(walk, sink, run, y, x0, count);
+      const nnb_status status = walk_segment(walk, y, x0, count);
       if (status != NNB_OK) return status;
     }
   }
   return NNB_OK;
 }
 
-nnb_status nnb_walk_tensor(nnb_walk *walk, void *sink, nnb_walk_run_fn *run, nnb_walk_block_row_fn *block_row) {
-  if (walk->scan.block == 0) return walk_plain(walk, sink, run);
-  for (size_t j = 0; j < walk->scan.block_rows; j++) {
-    nnb_status status = walk->scan.block_rows > 1 ? block_row(sink, walk, j) : NNB_OK;
-    if (status != NNB_OK) return status;
-    status = walk_block_row(walk, sink, run, j * walk->scan.block);
-    if (status != NNB_OK) return status;
+nnb_status nnb_walk_tensor(nnb_walk *walk) {
+  nnb_status status = NNB_OK;
+  if (walk->scan.block == 0) status = walk_plain(walk);
+  for (size_t j = 0; walk->scan.block > 0 && j < walk->scan.block_rows && status == NNB_OK; j++) {
+    if (walk->scan.block_rows > 1) {
+      status = nnb_flush_bins(walk);
+      if (status == NNB_OK) status = walk->start_row(walk->sink, walk, j);
+    }
+    if (status == NNB_OK) status = walk_block_row(walk, j * walk->scan.block);
   }
-  return NNB_OK;
+  return status == NNB_OK ? nnb_flush_bins(walk) : status;
 }
