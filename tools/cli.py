@@ -173,6 +173,15 @@ _quiet = click.option("--quiet", "-q", is_flag=True, help="Print nothing but err
 @click.option("--uniform", is_flag=True, help="With --qp: plain rounding in place of the trellis.")
 @click.option("--density", type=click.IntRange(0, 7), metavar="N", help="2^N QPs halve the step size.  [default: 2]")
 @click.option(
+    "--scan-order",
+    type=click.IntRange(0, 4),
+    metavar="N",
+    default=0,
+    help="With --qp: blocks in large weights, for parallel decoding of one tensor; 4 costs least.",
+)
+@click.option("--search", is_flag=True, help="Code every tensor in several ways, keep the smallest; slow.")
+@click.option("--compat", type=click.Choice(["nncodec"]), help="Refuse what this other decoder cannot read.")
+@click.option(
     "--profile", type=click.Choice(["standard"]), default="standard", show_default=True, help="Kind of stream."
 )
 @click.option("--plan", type=_PATH, metavar="FILE", help="Pack as this JSON plan says, tensor by tensor.")

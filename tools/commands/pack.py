@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from nnbits.tools._console import Progress, count, printable
 from nnbits.tools._files import check_output, file_named, packed_path
@@ -32,6 +32,9 @@ def pack(
     bits: int | None = None,
     uniform: bool = False,
     density: int | None = None,
+    scan_order: int = 0,
+    search: bool = False,
+    compat: Literal["nncodec"] | None = None,
     profile: str = "standard",
     plan: Path | None = None,
     save_plan: Path | None = None,
@@ -49,6 +52,9 @@ def pack(
         bits: in place of ``qp``: bits of each quantized value.
         uniform: uniform instead of dependent (trellis) quantization.
         density: 0..7; 2^density QPs halve the step; default 2.
+        scan_order: with ``qp``: 0..4, block scan of large weights, which several threads can decode together.
+        search: code every tensor in several ways and keep the smallest of equal quality; slow.
+        compat: refuse what this other decoder cannot read.
         profile: only ``standard`` so far.
         plan: JSON file with the plan to execute; in place of all of the above but ``profile``.
         save_plan: where to write the plan that was executed.
@@ -76,8 +82,12 @@ def pack(
         bits=bits,
         uniform=uniform,
         density=density,
+        scan_order=scan_order,
+        search=search,
+        compat=compat,
         profile=profile,
         plan=plan,
+        threads=threads,
     )
     with _plan_output(save_plan, chosen, force=force):
         on_tensor = _counter(model, progress)
@@ -92,17 +102,41 @@ def choose_plan(
     bits: int | None = None,
     uniform: bool = False,
     density: int | None = None,
+    scan_order: int = 0,
+    search: bool = False,
+    compat: Literal["nncodec"] | None = None,
     profile: str = "standard",
     plan: Path | None = None,
+    threads: int | None = None,
 ) -> EncodePlan:
     """The plan that the options of :func:`pack` ask for.
 
     Raises:
         NnbitsError: BAD_OPTION if they contradict each other; the errors of the plan file.
     """
+    _check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
+    if scan_order and qp is None:
+        _refuse("--scan-order needs --qp")
+    chosen = _base_plan(model, qp, nonweight_qp, bits, uniform, density, scan_order, plan)
+    if search:
+        from nnbits.tools.methods.search import plan_search
+
+        chosen = plan_search(model, chosen, threads=threads)
+    return replace(chosen, compat=compat) if compat else chosen
+
+
+def _base_plan(
+    model: Model,
+    qp: int | None,
+    nonweight_qp: int | None,
+    bits: int | None,
+    uniform: bool,
+    density: int | None,
+    scan_order: int,
+    plan: Path | None,
+) -> EncodePlan:
     from nnbits.codec.api import plan_exact, plan_quantized
 
-    _check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
     if density is None:
         density = _DEFAULT_DENSITY
     if plan is not None:
@@ -111,9 +145,22 @@ def choose_plan(
         from nnbits.tools.methods.quantize import plan_bits
 
         return plan_bits(model, bits, qp_density=density)
-    if qp is not None:
-        return plan_quantized(model, qp=qp, nonweight_qp=nonweight_qp, dependent=not uniform, qp_density=density)
-    return plan_exact(model)
+    if qp is None:
+        return plan_exact(model)
+    return plan_quantized(
+        model,
+        qp=qp,
+        nonweight_qp=nonweight_qp,
+        dependent=not uniform,
+        qp_density=density,
+        scan_order=scan_order,
+    )
+
+
+def _refuse(message: str, hint: str | None = None) -> NoReturn:
+    from nnbits.codec.errors import NnbitsError, ReasonCode
+
+    raise NnbitsError(ReasonCode.BAD_OPTION, message, hint=hint)
 
 
 def _check_options(
@@ -125,28 +172,24 @@ def _check_options(
     profile: str,
     plan: Path | None,
 ) -> None:
-    from nnbits.codec.errors import NnbitsError, ReasonCode
     from nnbits.codec.quant.step import qp_range
-
-    def refuse(message: str, hint: str | None = None) -> NoReturn:
-        raise NnbitsError(ReasonCode.BAD_OPTION, message, hint=hint)
 
     quality = [name for name, value in (("--qp", qp), ("--bits", bits), ("--plan", plan)) if value is not None]
     if len(quality) > 1:
-        refuse(f"{' and '.join(quality)} exclude each other")
+        _refuse(f"{' and '.join(quality)} exclude each other")
     if nonweight_qp is not None and qp is None:
-        refuse("--nonweight-qp needs --qp")
+        _refuse("--nonweight-qp needs --qp")
     for name, given in (("--uniform", uniform), ("--density", density is not None)):
         if given and qp is None and bits is None:
-            refuse(f"{name} needs --qp or --bits")
+            _refuse(f"{name} needs --qp or --bits")
     if density is not None and not 0 <= density <= 7:
-        refuse("--density must lie in 0..7")
+        _refuse("--density must lie in 0..7")
     low, high = qp_range(_DEFAULT_DENSITY if density is None else density)
     for name, value in (("--qp", qp), ("--nonweight-qp", nonweight_qp)):
         if value is not None and not low <= value <= high:
-            refuse(f"{name} {value} lies outside {low}..{high}")
+            _refuse(f"{name} {value} lies outside {low}..{high}")
     if profile != "standard":
-        refuse(f"there is no profile {profile!r}", "Known: standard")
+        _refuse(f"there is no profile {profile!r}", "Known: standard")
 
 
 def load_plan(path: Path) -> EncodePlan:

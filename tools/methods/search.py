@@ -14,12 +14,13 @@ from nnbits.codec.convert import to_float32
 from nnbits.codec.encode import encode_levels, levels_of, modified
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.parallel import default_threads, ordered_map
-from nnbits.codec.plan import QUANTIZED, BlockPlan, Coding, EncodePlan, TensorPlan
+from nnbits.codec.plan import QUANTIZED, Coding, EncodePlan, TensorPlan
 from nnbits.codec.quant.native import dequantize
 from nnbits.codec.quant.step import nearest_qp, qp_range
 from nnbits.codec.syntax import ModelParameterSet, ParameterSets
 from nnbits.codec.types import DTYPES, LazyTensor, Model, TensorInfo
 from nnbits.codec.unit_encoder import CodedLevels, DataUnitEncoder
+from nnbits.tools.methods._blocks import aligned
 
 __all__ = ["SCAN_ORDERS", "UNARY_LENGTHS", "Choice", "plan_search"]
 
@@ -98,7 +99,7 @@ def plan_search(
         if on_choice:
             on_choice(choice)
     plan = replace(base_plan, tensors={**base_plan.tensors, **chosen})
-    return _aligned(plan)
+    return aligned(plan)
 
 
 def _how(plan: EncodePlan, tensor: LazyTensor) -> TensorPlan:
@@ -106,22 +107,6 @@ def _how(plan: EncodePlan, tensor: LazyTensor) -> TensorPlan:
     if how is None:
         raise NnbitsError(ReasonCode.BAD_OPTION, f"the plan has no entry for tensor {tensor.info.name!r}")
     return how
-
-
-def _aligned(plan: EncodePlan) -> EncodePlan:
-    """The plan whose blocks code their vectors as their weights: all dependent, or all uniform."""
-    tensors = dict(plan.tensors)
-    for block in plan.blocks:
-        coding: Coding = "dependent" if tensors[block.weight].coding == "dependent" else "uniform"
-        for name in _vectors(block):
-            if name in tensors and tensors[name].coding in QUANTIZED:
-                tensors[name] = replace(tensors[name], coding=coding)
-    return replace(plan, tensors=tensors)
-
-
-def _vectors(block: BlockPlan) -> tuple[str, ...]:
-    created = (name for name in block.created if name not in block.weight_names)
-    return (*block.members[1:], *created)
 
 
 @dataclass(frozen=True)
@@ -160,9 +145,9 @@ class _Search:
     def run(self, before: TensorPlan, options: _Options) -> Choice:
         base = self.code(before)
         best = base
-        for coding in options.codings:
-            for how in self._alternatives(before, coding, base.error):
-                best = self._better(best, self.code(how), base.error)
+        hows = [how for coding in options.codings for how in self._alternatives(before, coding, base.error)]
+        for how in hows:
+            best = self._better(best, self.code(how), base.error)
         for scan_order in options.scan_orders:
             how = replace(best.how, scan_order=scan_order)
             if self._blocked(scan_order):
@@ -173,16 +158,14 @@ class _Search:
         return Choice(self.info.name, before, best.how, base.size, best.size, base.error, best.error)
 
     def _alternatives(self, before: TensorPlan, coding: Coding, error: float) -> list[TensorPlan]:
-        """The coding at the QP with the error nearest to that of the base; and where that is near, the base's QP."""
-        quantizers = {"dependent" if how in ("dependent",) else "uniform" for how in (coding, before.coding)}
+        """The coding with the base's values if its quantizer is the same, else with the error nearest to the base's."""
         if coding == before.coding:
             return []
-        # Clipping to a bit depth belongs to a step size.
-        bitdepth = None if coding == "dependent" else before.bitdepth
-        same = replace(before, coding=coding, bitdepth=bitdepth)
-        if len(quantizers) == 1 or before.bitdepth is not None:
-            return [same] if len(quantizers) == 1 else []
-        return [self._nearest(same, error)]
+        if (coding == "dependent") == (before.coding == "dependent"):
+            return [replace(before, coding=coding)]
+        if before.bitdepth is not None:  # clipping belongs to a step size
+            return []
+        return [self._nearest(replace(before, coding=coding), error)]
 
     def _nearest(self, how: TensorPlan, error: float) -> TensorPlan:
         """The QP at which the error comes nearest, found step by step from where theory puts it."""
