@@ -386,7 +386,7 @@ def _decode(job: Job) -> Answer:
     start = time.perf_counter()
     tensors = nnbits.decode(data, threads=job.get("threads"))
     seconds = time.perf_counter() - start
-    np.savez(job["out"], **tensors)
+    np.savez(job["out"], **tensors)  # type: ignore[arg-type]
     return {"seconds": seconds, "bytes": sum(t.nbytes for t in tensors.values())}
 
 

@@ -12,7 +12,7 @@ from .errors import NnbitsError, ReasonCode
 from .limits import MAX_CODEBOOK_SIZE
 from .syntax import IntegerCodebook
 
-__all__ = ["Codebook", "best_egk", "choose_codebook", "distinct_levels", "zero_offsets"]
+__all__ = ["Codebook", "best_egk", "choose_codebook", "distinct_levels", "offset_bits", "zero_offsets"]
 
 Levels = NDArray[np.int32]
 
@@ -25,6 +25,7 @@ _LARGEST_GAP: Final = 2**31 - 1
 _LEAST_OFFSETS: Final = 4
 _MOST_OFFSETS: Final = 64
 _CODED_ELEMENTS: Final = 1 << 20
+_PATIENCE: Final = 6
 
 
 def distinct_levels(levels: Levels) -> tuple[NDArray[np.int64], NDArray[np.int64], Levels]:
@@ -71,36 +72,52 @@ def best_egk(entries: NDArray[np.int64]) -> int:
 
 
 def zero_offsets(counts: Sequence[int] | NDArray[np.int64]) -> list[int]:
-    """Entries that are worth trying as the one of index 0: the most frequent, and the two ends, which save the signs.
+    """Entries that are worth trying as the one of index 0, where the peer tries all.
 
-    The peer tries all of them. Here their number falls with the size of the tensor, from 64 to 4.
+    The most frequent entry, the two ends, which save the signs, and the next frequent ones. Their number falls
+    with the size of the tensor, from 64 to 4.
     """
     frequency = np.asarray(counts)
     number = min(max(_CODED_ELEMENTS // int(frequency.sum()), _LEAST_OFFSETS), _MOST_OFFSETS)
     frequent = np.argsort(-frequency, kind="stable")[:number].tolist()
-    return list(dict.fromkeys([*frequent, 0, frequency.size - 1]))
+    return list(dict.fromkeys([frequent[0], 0, frequency.size - 1, *frequent[1:]]))
 
 
-def choose_codebook(levels: Levels, coded_size: Callable[[Codebook], int]) -> Codebook:
-    """The codebook of all levels with the zero offset that codes shortest; the more frequent entry of equals.
+def offset_bits(codebook: IntegerCodebook) -> int:
+    """Bits of the elements of integer_codebook() that depend on the zero offset; its gaps do not."""
+    return _ie_bits(codebook.codebook_centre_offset, 2) + _ie_bits(codebook.codebook_zero_value, 7)
+
+
+def _ie_bits(value: int, k: int) -> int:
+    mapped = 2 * value - 1 if value > 0 else -2 * value
+    return 2 * (((mapped >> k) + 1).bit_length() - 1) + 1 + k
+
+
+def choose_codebook(levels: Levels, payload_size: Callable[[Codebook], int]) -> Codebook:
+    """The codebook of all levels with the zero offset that codes shortest, of those that :func:`zero_offsets` proposes.
+
+    The first of equals is taken, and the search ends after some that are no better.
 
     Args:
         levels: int32.
-        coded_size: size of the unit with a codebook, bytes.
+        payload_size: size of the coded levels with a codebook, bytes.
 
     Raises:
-        NnbitsError: as :func:`distinct_levels`, and what ``coded_size`` raises.
+        NnbitsError: as :func:`distinct_levels`, and what ``payload_size`` raises.
     """
     values, counts, positions = distinct_levels(levels)
     entries = tuple(values.tolist())
     order = best_egk(values)
     best: Codebook | None = None
-    smallest = 0
+    smallest = failures = 0
     offsets = zero_offsets(counts)
     for offset in offsets:
         candidate = IntegerCodebook.from_entries(entries, offset, order), positions - np.int32(offset)
-        size = coded_size(candidate) if len(offsets) > 1 else 0
+        size = 8 * payload_size(candidate) + offset_bits(candidate[0]) if len(offsets) > 1 else 0
+        failures += 1
         if best is None or size < smallest:
-            best, smallest = candidate, size
+            best, smallest, failures = candidate, size, 0
+        if failures == _PATIENCE:
+            break
     assert best is not None  # noqa: S101 - there is at least one entry
     return best

@@ -72,6 +72,8 @@ class PayloadDecoder(Protocol):
         *,
         bases: Sequence[NDArray[np.int32] | None] | None = None,
         histories: Sequence[NDArray[np.bool_] | None] | None = None,
+        entry_points: Sequence[Sequence[EntryPoint] | None] | None = None,
+        threads: int = 1,
     ) -> list[DecodedLevels]: ...
 
 
@@ -91,8 +93,21 @@ class Engine:
     dequantize: Dequantizer
 
 
+def _in_order(
+    payload: memoryview,
+    codings: Sequence[LevelCoding],
+    *,
+    bases: Sequence[NDArray[np.int32] | None] | None = None,
+    histories: Sequence[NDArray[np.bool_] | None] | None = None,
+    entry_points: Sequence[Sequence[EntryPoint] | None] | None = None,
+    threads: int = 1,
+) -> list[DecodedLevels]:
+    """decode_payload of the reference, which has no use for entry points."""
+    return reference.decode_payload(payload, codings, bases=bases, histories=histories)
+
+
 NATIVE: Final = Engine(native.decode_payload, quant_native.dequantize)
-REFERENCE: Final = Engine(reference.decode_payload, quant_reference.dequantize)
+REFERENCE: Final = Engine(_in_order, quant_reference.dequantize)
 
 
 class Stream:
@@ -388,23 +403,27 @@ class Stream:
         for data_unit in self.data_units:
             yield from self.decode_unit(data_unit, store)
 
-    def decode_unit(self, data_unit: DataUnit, store: UpdateStore | None = None) -> list[tuple[str, Array]]:
+    def decode_unit(
+        self, data_unit: DataUnit, store: UpdateStore | None = None, *, threads: int = 1
+    ) -> list[tuple[str, Array]]:
         """Decode the tensors of one unit.
 
         Args:
             data_unit: one of :attr:`data_units`.
             store: earlier updates, which is advanced; needed by units with temporal contexts or history.
+            threads: how many may work on it, where its tensors have entry points.
 
         Raises:
             NnbitsError: TRUNCATED, CABAC_END, LEVEL_RANGE, BASE_MISSING, BASE_MISMATCH, with unit and offset.
         """
         try:
-            return self._decode_unit(data_unit, store)
+            return self._decode_unit(data_unit, store, threads)
         except NnbitsError as error:
             raise _located(error, data_unit.unit) from None
 
-    def levels(self, data_unit: DataUnit, store: UpdateStore | None = None) -> list[DecodedLevels]:
+    def levels(self, data_unit: DataUnit, store: UpdateStore | None = None, *, threads: int = 1) -> list[DecodedLevels]:
         """The integers of an arithmetic-coded unit, in coding order; ``store`` is used but not advanced."""
+        points = self.entry_points(data_unit)
         codings = [part.coding for part in data_unit.parts if part.coding]
         if store is None:
             if any(coding.temporal for coding in codings):
@@ -414,7 +433,9 @@ class Stream:
                     path="temporal_context_modeling_flag",
                     hint="Decode it with the updates before it",
                 )
-            decoded = self._engine.decode_payload(self.payload(data_unit), codings)
+            decoded = self._engine.decode_payload(
+                self.payload(data_unit), codings, entry_points=points, threads=threads
+            )
             if any(d.hist_dep_sig_prob_enabled_flag for d in decoded):
                 raise NnbitsError(
                     ReasonCode.BASE_MISSING,
@@ -428,15 +449,17 @@ class Stream:
             codings,
             bases=[store.base_of(part, data_unit.body) for part in data_unit.parts],
             histories=[store.history_of(part) for part in data_unit.parts],
+            entry_points=points,
+            threads=threads,
         )
 
-    def _decode_unit(self, data_unit: DataUnit, store: UpdateStore | None) -> list[tuple[str, Array]]:
+    def _decode_unit(self, data_unit: DataUnit, store: UpdateStore | None, threads: int) -> list[tuple[str, Array]]:
         infos = [self.tensors[part.name].info for part in data_unit.parts]
         if data_unit.payload_type == PayloadType.NNR_PT_RAW_FLOAT:
             # A copy, not a view: the file may be closed while the tensor lives.
             raw = np.frombuffer(self.payload(data_unit), "<f4").copy()
             return [(i.name, from_float32(i.dtype, raw).reshape(i.shape)) for i in infos]
-        decoded = self.levels(data_unit, store)
+        decoded = self.levels(data_unit, store, threads=threads)
         if store is not None:
             kept = [d.levels.copy() for d in decoded]  # dequantization below works in place
             parent_signalling = bool(self.mps.mps_parent_signalling_enabled_flag)

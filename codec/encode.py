@@ -51,6 +51,7 @@ __all__ = [
     "levels_of",
     "modified",
     "quantize",
+    "threshold32",
     "unit_header",
 ]
 
@@ -146,8 +147,7 @@ def check_exact(model: Model, plan: EncodePlan) -> None:
     check_blocks(plan, infos)
     for name in created:
         _check_name(name)
-    if plan.compat:
-        check_compat(model, plan)
+    check_compat(model, plan)
 
 
 def _surely_int32(dtype: DType) -> bool:
@@ -358,16 +358,18 @@ def quantize(values: NDArray[np.float32], plan: TensorPlan, qp_density: int) -> 
 def modified(values: NDArray[np.float32], plan: TensorPlan) -> NDArray[np.float32]:
     """The values with what the plan sets to zero; the array itself if that is nothing."""
     if plan.threshold is not None:
-        # The smallest binary32 that is not below the threshold compares as the threshold itself does.
-        with np.errstate(over="ignore"):
-            limit = np.float32(plan.threshold)
-        if float(limit) < plan.threshold:
-            limit = np.nextafter(limit, np.float32(np.inf))
-        values = np.where(np.abs(values) < limit, np.float32(0), values)
+        values = np.where(np.abs(values) < threshold32(plan.threshold), np.float32(0), values)
     if plan.zero_rows:
         values = values.copy()
         values[list(plan.zero_rows)] = 0
     return values
+
+
+def threshold32(threshold: float) -> np.float32:
+    """The smallest binary32 that is not below a threshold: to binary32 values it compares as the threshold does."""
+    with np.errstate(over="ignore"):
+        limit = np.float32(threshold)
+    return limit if float(limit) >= threshold else np.nextafter(limit, np.float32(np.inf))
 
 
 def _rate_options(quantizer: Callable[..., Any], plan: TensorPlan, matrix: Mapping[str, int]) -> dict[str, Any]:
@@ -451,13 +453,13 @@ def levels_of(
 def _with_codebook(
     levels: CodedLevels, info: TensorInfo, how: TensorPlan, encoder: DataUnitEncoder, node: Node | None = None
 ) -> CodedLevels:
-    """The levels as indices into the codebook that makes the shortest unit, if the plan asks for a codebook."""
+    """The levels as indices into the codebook that codes shortest, if the plan asks for a codebook."""
     if how.coding != "codebook":
         return levels
 
     def coded(book: tuple[IntegerCodebook, NDArray[np.int32]]) -> int:
-        header = unit_header(info, how, node, book[0])
-        return sum(map(len, encoder.encode(header, {info.name: CodedLevels(book[1], levels.qp, book[0])})))
+        tensors = {info.name: CodedLevels(book[1], levels.qp, book[0])}
+        return encoder.payload_size(unit_header(info, how, node, book[0]), tensors)
 
     codebook, indices = choose_codebook(levels.levels, coded)
     return CodedLevels(indices, levels.qp, codebook)
@@ -476,7 +478,7 @@ def unit_header(
         cabac_unary_length_flag=int(how.coding != "raw"),
         tensor_dimensions=info.shape or (1,),
         cabac_unary_length_minus1=how.cabac_unary_length_minus1,
-        scan_order=how.scan_order,
+        scan_order=0 if how.coding == "raw" else how.scan_order,
     )
     return node.place(header) if node else header
 

@@ -5,10 +5,10 @@ Every call releases the GIL and shares nothing, so that threads may decode and e
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -148,11 +148,11 @@ def decode_payload(
         bases: temporal references, flat or shaped, for codings with ``temporal``.
         histories: history masks; None is all False.
         out: writable contiguous int32 arrays that receive the levels.
-        entry_points: a tensor's entry points, checked against the data; None is not to check.
+        entry_points: a tensor's entry points, to be faster; the result does not depend on them, right or wrong.
         threads: block rows of a tensor with entry points are decoded by that many threads.
 
     Raises:
-        NnbitsError: TRUNCATED, CABAC_END, LEVEL_RANGE, BASE_MISSING, ENTRY_POINT and wrong arguments.
+        NnbitsError: TRUNCATED, CABAC_END, LEVEL_RANGE, BASE_MISSING and wrong arguments.
     """
     data = np.frombuffer(payload, np.uint8)
     cabac = _open(data)
@@ -161,22 +161,9 @@ def decode_payload(
         parameters = c_coding(coding)
         levels = _output(_item(out, index), coding.height * coding.width)
         tensor = _Tensor(coding, levels, _item(bases, index), _item(histories, index))
-        entries = _item(entry_points, index)
         check(lib.nnb_decode_head(cabac, parameters, tensor.c, tensor.info), f"head of tensor {index} of the unit")
-        rows = lib.nnb_block_row_count(parameters)
-        if entries is not None and len(entries) != rows - 1:
-            raise NnbitsError(ReasonCode.ENTRY_POINT, f"{len(entries)} entry points for {rows} block rows")
-        run = _Run(data, coding, parameters, tensor, entries, lib.nnb_cabac_position(cabac), rows)
-        parts = min(threads, rows) if entries is not None else 1
-        if parts <= 1:
-            run.decode(cabac, 0, rows)
-        else:
-            bounds = [rows * part // parts for part in range(parts + 1)]
-            with ThreadPoolExecutor(parts) as pool:
-                first = pool.submit(run.decode, cabac, 0, bounds[1])
-                others = [pool.submit(run.enter, *pair) for pair in pairwise(bounds[1:])]
-                first.result()
-                cabac = [other.result() for other in others][-1]
+        hints = _Hints(data, parameters, tensor, _item(entry_points, index))
+        cabac = hints.decode_threaded(cabac, threads) or hints.decode(cabac)
         results.append(
             DecodedLevels(
                 levels=levels,
@@ -190,8 +177,94 @@ def decode_payload(
     return results
 
 
+class _Hints:
+    """level_data() of one tensor whose head is decoded, with entry points that nobody vouches for.
+
+    Block rows are decoded from where an entry point says that they begin. That counts only if the engine comes to the
+    same place from the block row before; else all are decoded in order.
+    """
+
+    def __init__(
+        self, data: NDArray[np.uint8], parameters: Any, tensor: _Tensor, entries: Sequence[EntryPoint] | None
+    ) -> None:
+        self.data = data
+        self.parameters = parameters
+        self.tensor = tensor
+        self.rows = lib.nnb_block_row_count(parameters)
+        self.entries = ffi.NULL
+        self.starts = [0]  # of the block rows, in bits from the first one
+        if entries and len(entries) == self.rows - 1:
+            try:
+                points = [(entry.bit_offset, entry.cabac_offset, entry.dq_state) for entry in entries]
+                self.entries = ffi.new("nnb_entry_point[]", points)
+            except OverflowError:
+                return
+            for entry in entries:
+                self.starts.append(self.starts[-1] + entry.bit_offset)
+
+    def decode(self, cabac: Any) -> Any:
+        """Decodes all block rows; returns the engine behind them."""
+        status, _ = self._rows(cabac, 0, self.rows, 0)
+        check(status, "level_data()")
+        return cabac
+
+    def decode_threaded(self, cabac: Any, threads: int) -> Any:
+        """The same with threads; None if that cannot be done, or an error or a wrong entry point came up."""
+        if threads < 2 or len(self.starts) < 2:
+            return None
+        shares = (self.starts[-1] * part // threads for part in range(1, threads))
+        bounds = sorted({0, self.rows, *(bisect_left(self.starts, share) for share in shares)})
+        first = lib.nnb_cabac_position(cabac)
+        engines = [ffi.new("nnb_cabac *", cabac[0])]
+        states = [0]
+        for row in bounds[1:-1]:
+            position, entry, engine = first + self.starts[row], self.entries[row - 1], ffi.new("nnb_cabac *")
+            if position > 8 * self.data.size or lib.nnb_cabac_enter(
+                engine, pointer("uint8_t *", self.data), self.data.size, position, entry.cabac_offset
+            ):
+                return None
+            engines.append(engine)
+            states.append(entry.dq_state if self.parameters.dq else 0)
+        jobs = list(zip(engines, bounds, bounds[1:], states, strict=False))
+        with ThreadPoolExecutor(max(len(jobs) - 1, 1)) as pool:
+            others = [pool.submit(self._rows, *job) for job in jobs[1:]]
+            ends = [self._rows(*jobs[0])] + [other.result() for other in others]
+        for engine, row, (status, state) in zip(engines, bounds[1:], ends, strict=True):
+            if status:
+                return None
+            if row < self.rows and (lib.nnb_cabac_position(engine), lib.nnb_cabac_offset(engine), state) != (
+                first + self.starts[row],
+                self.entries[row - 1].cabac_offset,
+                self.entries[row - 1].dq_state if self.parameters.dq else 0,
+            ):
+                return None
+        return engines[-1]
+
+    def _rows(self, cabac: Any, first: int, last: int, state: int) -> tuple[int, int]:
+        """Decodes block rows, which moves the engine; returns the status and the state of the quantizer."""
+        contexts = ffi.new("nnb_context[]", len(self.tensor.contexts))
+        ffi.memmove(contexts, self.tensor.contexts, ffi.sizeof(contexts))
+        tensor = ffi.new("nnb_tensor *", self.tensor.c[0])
+        tensor.contexts = contexts
+        work = np.empty(-(-lib.nnb_paired_work_size(self.parameters) // 8), np.uint64)
+        end = ffi.new("uint8_t *", state)
+        status = lib.nnb_decode_block_rows_paired(
+            cabac,
+            self.parameters,
+            tensor,
+            self.tensor.info,
+            self.entries,
+            first,
+            last,
+            end,
+            pointer("void *", work),
+            work.nbytes,
+        )
+        return status, end[0]
+
+
 class _Run:
-    """Block rows of one tensor whose head is decoded."""
+    """Block rows of one tensor whose head is decoded, and whose entry points must be right."""
 
     def __init__(
         self,
@@ -251,6 +324,7 @@ class _Run:
                 raise NnbitsError(ReasonCode.ENTRY_POINT, f"block row {row} does not start where its entry point says")
         if last < self.rows and (
             lib.nnb_cabac_position(cabac) != self.positions[last]
+            or lib.nnb_cabac_offset(cabac) != self.entries[last - 1].cabac_offset
             or (self.coding.dq and end[0] != self.entries[last - 1].dq_state)
         ):
             raise NnbitsError(ReasonCode.ENTRY_POINT, f"block row {last} does not start where its entry point says")

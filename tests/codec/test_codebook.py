@@ -11,11 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nnbits
-from nnbits.codec.codebook import best_egk, choose_codebook, distinct_levels, zero_offsets
+from nnbits.codec.codebook import best_egk, choose_codebook, distinct_levels, offset_bits, zero_offsets
 from nnbits.codec.decode import NATIVE, REFERENCE, Stream
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.plan import EncodePlan, TensorPlan
 from nnbits.codec.quant.native import dequantize, quantize_uniform
+from nnbits.codec.syntax import (
+    CompressedDataUnit,
+    IntegerCodebook,
+    ModelParameterSet,
+    ParameterSets,
+    PayloadType,
+    Trace,
+    build_unit_prefix,
+    parse_unit,
+)
 
 levels_lists = st.lists(st.integers(-40, 40), min_size=1, max_size=60)
 
@@ -68,18 +78,42 @@ def test_egk_is_the_shortest(gaps: list[int]) -> None:
 
 
 def test_offsets_worth_trying() -> None:
-    assert zero_offsets([1, 5, 3, 5, 1]) == [1, 3, 2, 0, 4]
+    assert zero_offsets([1, 5, 3, 5, 1]) == [1, 0, 4, 3, 2]
+    assert zero_offsets([7]) == [0]
     assert len(zero_offsets(np.full(1000, 10))) == 64 + 1  # both ends, of which one is among the most frequent
     assert len(zero_offsets(np.full(1000, 10**6))) == 4 + 1
 
 
+@given(st.integers(20 - 2**31, 2**31 - 21), st.integers(0, 20), st.integers(0, 20))
+def test_bits_of_the_offset(zero: int, left: int, right: int) -> None:
+    def written(book: IntegerCodebook) -> int:
+        header = CompressedDataUnit(PayloadType.NNR_PT_FLOAT, topology_elem_id="", CbA=book, tensor_dimensions=(1,))
+        trace = Trace()
+        parameters = ParameterSets(1, ModelParameterSet())
+        prefix = build_unit_prefix(header, parameters=parameters, payload_size=0)
+        parse_unit(memoryview(prefix), index=0, offset=0, parameters=parameters, trace=trace)
+        wanted = ("codebook_centre_offset", "codebook_zero_value")
+        return sum(record.width for record in trace.records if record.name.endswith(wanted))
+
+    book = IntegerCodebook(0, zero, (0,) * left, (0,) * right)
+    assert offset_bits(book) == written(book)
+
+
 def test_the_shortest_of_all_offsets_is_taken() -> None:
     levels = np.array([3, 3, 3, 9, 9, -4], np.int32)
-    sizes = {-4: 7, 3: 9, 9: 7}
+    sizes = {-4: 70, 3: 90, 9: 60}
     codebook, indices = choose_codebook(levels, lambda book: sizes[book[0].codebook_zero_value])
-    assert codebook.codebook_zero_value == 9  # more frequent than -4
+    assert codebook.codebook_zero_value == 9
     assert codebook.entries == (-4, 3, 9)
     assert indices.tolist() == [-1, -1, -1, 0, 0, -2]
+
+
+def test_the_search_of_offsets_ends() -> None:
+    levels = np.arange(100, dtype=np.int32)
+    tried = []
+    codebook, _ = choose_codebook(levels, lambda book: tried.append(book[0].CbZeroOffset) or 1000 + len(tried))  # type: ignore[func-returns-value]
+    assert codebook.CbZeroOffset == 0
+    assert tried == [0, 99, 1, 2, 3, 4, 5]
 
 
 @settings(max_examples=60, deadline=None)

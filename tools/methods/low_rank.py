@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from nnbits.tools.methods._blocks import merged
 __all__ = ["plan_low_rank", "rank_for_energy"]
 
 
-def rank_for_energy(singular_values: NDArray[np.float64], energy: float) -> int:
+def rank_for_energy(singular_values: NDArray[np.floating[Any]], energy: float) -> int:
     """The smallest rank whose singular values have at least the share ``energy`` of the sum of squares; at least 1."""
     squares = np.cumsum(np.square(singular_values, dtype=np.float64))
     if not squares.size or squares[-1] <= 0:
@@ -69,7 +70,8 @@ def plan_low_rank(
                 ReasonCode.BAD_OPTION, f"weight {tensor.info.name!r} is exact or modified", path="plan.tensors"
             )
     known = {block.weight: block for block in base_plan.blocks}
-    blocks, tensors = [], {}
+    blocks: list[BlockPlan] = []
+    tensors: dict[str, TensorPlan] = {}
     propose = partial(_factors, plan=base_plan, energy=energy, ranks=ranks or {})
     for tensor, found in zip(todo, ordered_map(propose, todo, threads=threads or default_threads()), strict=True):
         if found is None:

@@ -67,17 +67,17 @@ static weights from_file(const char *path, size_t width, int32_t qp) {
   return w;
 }
 
-#define STAGE(name, call)                                                                        \
-  do {                                                                                           \
-    double best = 1e300;                                                                         \
-    for (int round = 0; round < rounds; round++) {                                               \
-      const double start = now();                                                                \
-      const nnb_status status = (call);                                                          \
-      const double spent = now() - start;                                                        \
-      if (status != NNB_OK) fail(name, status);                                                  \
-      if (spent < best) best = spent;                                                            \
-    }                                                                                            \
-    printf("  %-28s %8.2f ns\n", name, best / (double)count);                                    \
+#define STAGE(name, call)                                     \
+  do {                                                        \
+    double best = 1e300;                                      \
+    for (int round = 0; round < rounds; round++) {            \
+      const double start = now();                             \
+      const nnb_status status = (call);                       \
+      const double spent = now() - start;                     \
+      if (status != NNB_OK) fail(name, status);               \
+      if (spent < best) best = spent;                         \
+    }                                                         \
+    printf("  %-28s %8.2f ns\n", name, best / (double)count); \
   } while (0)
 
 static nnb_status encode(nnb_encoder *encoder, const nnb_level_coding *coding, const nnb_source *source) {
@@ -146,7 +146,8 @@ int main(int argc, char **argv) {
     const size_t count = argc > 1 ? strtoull(argv[1], NULL, 10) : 1u << 22;
     w = made_up(count & ~(size_t)255, argc > 2 ? strtod(argv[2], NULL) : 3.0, argc > 3 ? strtod(argv[3], NULL) : 0);
   }
-  const int rounds = w.height * w.width < 1000000 ? 60 : 5; /* the best of many short ones where others use the machine */
+  const int rounds =
+      w.height * w.width < 1000000 ? 60 : 5; /* the best of many short ones where others use the machine */
   measure(&w, 1, 0, rounds);
   measure(&w, 0, 0, rounds);
   measure(&w, 1, 3, rounds);

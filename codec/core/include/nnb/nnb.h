@@ -120,6 +120,9 @@ nnb_status nnb_cabac_enter(nnb_cabac *cabac, const uint8_t *payload, size_t size
 /* T: bits consumed after the first nine. */
 uint64_t nnb_cabac_position(const nnb_cabac *cabac);
 
+/* V. An engine that comes to a block row agrees with an entry point if T, V and the state of the quantizer do. */
+uint32_t nnb_cabac_offset(const nnb_cabac *cabac);
+
 /* Reads the terminating bin and checks that the payload ends exactly there. */
 nnb_status nnb_cabac_finish(nnb_cabac *cabac);
 
@@ -132,13 +135,27 @@ nnb_status nnb_decode_head(nnb_cabac *cabac, const nnb_level_coding *coding, con
                            nnb_tensor_info *info);
 
 /*
- * Block rows first .. last - 1 of level_data(). The engine stands at block row `first` (after nnb_decode_head, after the
- * call for the row before, or after nnb_cabac_enter); `contexts` and `row_skip_list` come from nnb_decode_head, each
- * thread with its own copy of the contexts, which are reset here. dq_state is read and written. After the last block
- * row the engine continues with the next tensor of the unit. Levels of other block rows are not touched.
+ * Block rows first .. last - 1 of level_data(). The engine stands at block row `first` (after nnb_decode_head, after
+ * the call for the row before, or after nnb_cabac_enter); `contexts` and `row_skip_list` come from nnb_decode_head,
+ * each thread with its own copy of the contexts, which are reset here. dq_state is read and written. After the last
+ * block row the engine continues with the next tensor of the unit. Levels of other block rows are not touched.
  */
 nnb_status nnb_decode_block_rows(nnb_cabac *cabac, const nnb_level_coding *coding, const nnb_tensor *tensor,
                                  const nnb_tensor_info *info, uint64_t first, uint64_t last, uint8_t *dq_state);
+
+/* Bytes of work that nnb_decode_block_rows_paired() can use for a tensor; 0 if it has no use for any. */
+size_t nnb_paired_work_size(const nnb_level_coding *coding);
+
+/*
+ * The same as nnb_decode_block_rows(), with the same result, but faster: the block rows are decoded in two halves at
+ * once, if `entry_points` (in: all of the tensor, that is one less than it has block rows) say where the second half
+ * begins. They need not be right: where they are not, or anything else is wrong, all is decoded again in order, so that
+ * some levels of these block rows may be written twice. NULL, or a work smaller than nnb_paired_work_size(), is no
+ * error, only slower. `work` is aligned as malloc() does; tensor->entry_points stays as it is.
+ */
+nnb_status nnb_decode_block_rows_paired(nnb_cabac *cabac, const nnb_level_coding *coding, const nnb_tensor *tensor,
+                                        const nnb_tensor_info *info, const nnb_entry_point *entry_points,
+                                        uint64_t first, uint64_t last, uint8_t *dq_state, void *work, size_t work_size);
 
 /* Step size of a QP (nnc-entropy 9.2); NNB_VALUE_RANGE unless it is a normal binary32 number. */
 nnb_status nnb_step_size(int32_t qp, uint32_t qp_density, float *step);

@@ -83,13 +83,14 @@ size_t nnb_mark_zero_rows(const int32_t *levels, size_t height, size_t width, ui
 /* Bytes of work memory that nnb_choose_initial_sets() needs; any alignment will do. */
 size_t nnb_choose_work_size(const nnb_level_coding *coding);
 
-/* Chooses an initial set for each context; the source's own initial_sets, contexts and entry_points are not looked at. */
+/* Chooses an initial set for each context; the source's own initial_sets, contexts and entry_points are not looked at.
+ */
 nnb_status nnb_choose_initial_sets(const nnb_level_coding *coding, const nnb_source *source, nnb_set_rule rule,
                                    void *work, size_t work_size, uint8_t *initial_sets);
 
 /*
- * Uniform quantization. *qp is raised if a level would not fit (nnc-encoder-notes section 2). NNB_BAD_TENSOR: a value is
- * not finite.
+ * Uniform quantization. *qp is raised if a level would not fit (nnc-encoder-notes section 2). NNB_BAD_TENSOR: a value
+ * is not finite.
  */
 nnb_status nnb_quantize_uniform(const float *values, size_t count, int32_t *qp, uint32_t qp_density, int32_t *levels);
 

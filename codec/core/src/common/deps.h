@@ -31,7 +31,8 @@
 NNB_INLINE int nnb_cpu_has_bmi2(void) { return __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("avx2"); }
 #endif
 
-/* Keeps a compiler from turning the branch around it into a conditional move, and with it a rare wait into a constant one. */
+/* Keeps a compiler from turning the branch around it into a conditional move, and with it a rare wait into a constant
+ * one. */
 #if defined(__GNUC__) || defined(__clang__)
 #define NNB_KEEP_BRANCH(x) __asm__("" : "+r"(x))
 #else

@@ -112,7 +112,8 @@ NNB_INLINE void nnb_set_runs(const nnb_level_coding *coding, int hist, nnb_set_r
   runs[5].first = nnb_ctx_gtx_t(coding->unary_length);
   runs[5].count = coding->temporal ? 2 * u : 0;
   /* M = 0 only with cs = 1, where nothing is present. */
-  runs[5].present = cs == 0 || (m > 0 && 2 * (m - 1) > runs[5].count) ? runs[5].count : (size_t)(m > 0 ? 2 * (m - 1) : 0);
+  runs[5].present =
+      cs == 0 || (m > 0 && 2 * (m - 1) > runs[5].count) ? runs[5].count : (size_t)(m > 0 ? 2 * (m - 1) : 0);
   runs[6].first = nnb_ctx_rem(coding->unary_length);
   runs[6].count = 31;
   runs[6].present = 31;

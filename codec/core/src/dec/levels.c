@@ -1,4 +1,5 @@
-/* level() as it reads in the specification (nnc-entropy sections 4 to 6), and with little to mispredict if it is mostly 0. */
+/* level() as it reads in the specification (nnc-entropy sections 4 to 6), and with little to mispredict if it is mostly
+ * 0. */
 #include "dec/levels.h"
 
 /*
@@ -87,12 +88,12 @@ NNB_INLINE nnb_status decode_run(nnb_cabac *cabac, nnb_run *run, int32_t *levels
   return status;
 }
 
-#define NNB_RUN_VARIANTS(suffix, attributes)                                                                           \
-  attributes static nnb_status run_uniform##suffix(nnb_cabac *cabac, nnb_run *run, int32_t *levels, size_t count) {    \
-    return decode_run(cabac, run, levels, count, 0, 0);                                                                \
-  }                                                                                                                    \
-  attributes static nnb_status run_dq##suffix(nnb_cabac *cabac, nnb_run *run, int32_t *levels, size_t count) {         \
-    return decode_run(cabac, run, levels, count, 1, 0);                                                                \
+#define NNB_RUN_VARIANTS(suffix, attributes)                                                                        \
+  attributes static nnb_status run_uniform##suffix(nnb_cabac *cabac, nnb_run *run, int32_t *levels, size_t count) { \
+    return decode_run(cabac, run, levels, count, 0, 0);                                                             \
+  }                                                                                                                 \
+  attributes static nnb_status run_dq##suffix(nnb_cabac *cabac, nnb_run *run, int32_t *levels, size_t count) {      \
+    return decode_run(cabac, run, levels, count, 1, 0);                                                             \
   }
 
 NNB_RUN_VARIANTS(_portable, )

@@ -5,8 +5,8 @@
 #include "dec/engine.h"
 
 /*
- * The remainder of magnitude(), after U flags of 1: returns the magnitude. It may exceed max, the largest that there is,
- * since the suffix can.
+ * The remainder of magnitude(), after U flags of 1: returns the magnitude. It may exceed max, the largest that there
+ * is, since the suffix can.
  */
 NNB_INLINE uint64_t nnb_decode_remainder(nnb_cabac *e, nnb_context *contexts, uint32_t unary_length, uint64_t max) {
   nnb_context *const prefix = contexts + nnb_ctx_rem(unary_length);

@@ -33,14 +33,15 @@ void nnb_make_flag_lists(nnb_walk *walk) {
   for (uint32_t v = 0; v <= NNB_FLAGS_TOGETHER + 1; v++) {
     for (uint32_t negative = 0; negative < 2; negative++) {
       uint16_t *const flags = walk->flags[2 * v + negative];
-      for (uint32_t j = 0; j < NNB_FLAGS_TOGETHER; j++) flags[j] = entry(NNB_CTX_GTX + 2 * (size_t)j + negative, v > j + 1);
+      for (uint32_t j = 0; j < NNB_FLAGS_TOGETHER; j++)
+        flags[j] = entry(NNB_CTX_GTX + 2 * (size_t)j + negative, v > j + 1);
     }
   }
 }
 
 /* Without a branch but for the rare remainder: too many flags are written, and the last ones overwritten. */
-NNB_INLINE uint16_t *put_plain(uint16_t *out, const nnb_walk *walk, uint32_t u, uint32_t v, uint32_t negative, size_t sig,
-                               uint32_t prev) {
+NNB_INLINE uint16_t *put_plain(uint16_t *out, const nnb_walk *walk, uint32_t u, uint32_t v, uint32_t negative,
+                               size_t sig, uint32_t prev) {
   out[0] = entry(sig, v != 0);
   out[1] = entry(NNB_CTX_SGN + prev, negative);
   const uint32_t shown = v <= NNB_FLAGS_TOGETHER ? v : NNB_FLAGS_TOGETHER + 1;

@@ -69,7 +69,7 @@ static void trace_segment(trellis *t, segment s) {
     const int32_t m = nnb_first_candidate(nnb_scaled(x, t->inverse));
     const int32_t wanted = (int32_t)(2 * odd) + quantizer * (3 - 4 * (int32_t)odd);
     const int32_t level = (m + ((wanted - m) & 3)) & (zero - 1); /* |L| is q, the multiple of the step */
-    const int32_t sign = -(int32_t)(x < 0); /* not of the sign bit: that of -0 does not count */
+    const int32_t sign = -(int32_t)(x < 0);                      /* not of the sign bit: that of -0 does not count */
     t->levels[s.at + i] = (level ^ sign) - sign;
   }
   t->state = state;

@@ -6,8 +6,8 @@
 #include "nnb/nnb_enc.h"
 
 /*
- * Finds the step size; raises *qp if a level would leave int32. The two quantizers' limits, 2^31 - 1 and 2^31 - 3, come to
- * the same: the largest binary32 number below 2^31 is 2^31 - 128.
+ * Finds the step size; raises *qp if a level would leave int32. The two quantizers' limits, 2^31 - 1 and 2^31 - 3, come
+ * to the same: the largest binary32 number below 2^31 is 2^31 - 128.
  */
 nnb_status nnb_guarded_step(const float *values, size_t count, int32_t *qp, uint32_t qp_density, float *step);
 

@@ -1,10 +1,10 @@
 /*
  * Choice of the initial sets (nnc-encoder-notes section 4).
  *
- * For every context and each of the nine sets an own copy of the estimates follows the bins, and its estimated costs are
- * summed. Bins are collected per context first, so that the copies of a context run through many bins in a tight loop.
- * Copies with the same rates soon arrive at the same estimates; from then on their costs grow by the same amounts, and
- * one of them does the work for all ("leader"). Thus the result is exact at a fraction of the work.
+ * For every context and each of the nine sets an own copy of the estimates follows the bins, and its estimated costs
+ * are summed. Bins are collected per context first, so that the copies of a context run through many bins in a tight
+ * loop. Copies with the same rates soon arrive at the same estimates; from then on their costs grow by the same
+ * amounts, and one of them does the work for all ("leader"). Thus the result is exact at a fraction of the work.
  */
 #define NNB_WITH_EST_BITS
 #include "common/model.h"
@@ -120,11 +120,21 @@ static void part_copies(tracker *t) {
 
 static void follow_together(copy *const *copies, int n, const uint8_t *bins, size_t count, const steps *table) {
   switch (n) {
-    case 5: follow(copies, 5, bins, count, table); break;
-    case 4: follow(copies, 4, bins, count, table); break;
-    case 3: follow(copies, 3, bins, count, table); break;
-    case 2: follow(copies, 2, bins, count, table); break;
-    default: follow(copies, 1, bins, count, table); break;
+    case 5:
+      follow(copies, 5, bins, count, table);
+      break;
+    case 4:
+      follow(copies, 4, bins, count, table);
+      break;
+    case 3:
+      follow(copies, 3, bins, count, table);
+      break;
+    case 2:
+      follow(copies, 2, bins, count, table);
+      break;
+    default:
+      follow(copies, 1, bins, count, table);
+      break;
   }
 }
 

@@ -132,14 +132,13 @@ void nnb_encoder_open(nnb_encoder *encoder, uint8_t *buffer, size_t capacity, nn
   encoder->pending = 0;
 }
 
-/* Bins coded between two looks at the capacity. */
-enum { CHUNK = 256 };
-
 static nnb_status encode_rows(nnb_encoder *encoder, nnb_context *row, const uint8_t *list, size_t height) {
-  for (size_t at = 0; at < height; at += CHUNK) {
-    const nnb_status status = make_room(encoder, CHUNK);
+  enum { TOGETHER = 64 };
+  for (size_t at = 0; at < height; at += TOGETHER) {
+    const size_t end = height - at < TOGETHER ? height : at + TOGETHER;
+    const nnb_status status = make_room(encoder, end - at); /* 7 bits each at most */
     if (status != NNB_OK) return status;
-    for (size_t r = at; r < height && r < at + CHUNK; r++) {
+    for (size_t r = at; r < end; r++) {
       if (list[r] > 1) return NNB_BAD_OPTION;
       nnb_encode_bin(encoder, row, list[r]);
     }

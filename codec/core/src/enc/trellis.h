@@ -1,8 +1,8 @@
 /*
  * Search of the dependent quantizer (nnc-encoder-notes section 2).
  *
- * The eight states are kept in the order 0 2 1 3 4 6 5 7 ("places"): places 0..3 are entered from even states, 4..7 from odd
- * ones. Every state has one predecessor with an even and one with an odd level index. A decision is two bytes,
+ * The eight states are kept in the order 0 2 1 3 4 6 5 7 ("places"): places 0..3 are entered from even states, 4..7
+ * from odd ones. Every state has one predecessor with an even and one with an odd level index. A decision is two bytes,
  * bit = place: the first tells whether the odd branch won, the second whether index 0 beat the other even candidate.
  */
 #ifndef NNB_TRELLIS_H

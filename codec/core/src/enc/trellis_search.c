@@ -55,10 +55,10 @@ static void trellis_avx2(const float *values, size_t count, double inverse, doub
     const size_t n = count < NNB_TRELLIS_BATCH ? count : NNB_TRELLIS_BATCH;
     nnb_measure(values, n, inverse, &d);
     for (size_t i = 0; i < n; i++) {
-      const __m256d low_even = _mm256_permute2f128_pd(p, q, 0x20);   /* 0 4 2 6 */
-      const __m256d low_odd = _mm256_permute_pd(low_even, 5);        /* 4 0 6 2 */
-      const __m256d high_odd = _mm256_permute2f128_pd(q, p, 0x31);   /* 3 7 1 5 */
-      const __m256d high_even = _mm256_permute_pd(high_odd, 5);      /* 7 3 5 1 */
+      const __m256d low_even = _mm256_permute2f128_pd(p, q, 0x20); /* 0 4 2 6 */
+      const __m256d low_odd = _mm256_permute_pd(low_even, 5);      /* 4 0 6 2 */
+      const __m256d high_odd = _mm256_permute2f128_pd(q, p, 0x31); /* 3 7 1 5 */
+      const __m256d high_even = _mm256_permute_pd(high_odd, 5);    /* 7 3 5 1 */
       const __m256d dz = _mm256_broadcast_sd(&d.zero[i]);
 
       const __m256d other0 = _mm256_add_pd(low_even, _mm256_broadcast_sd(&d.by_class[0][i]));

@@ -1,6 +1,6 @@
 /*
- * The traversal of level_data() in encoder direction (nnc-entropy sections 5 to 7). It turns levels into a list of bins,
- * which two sinks take: the arithmetic encoder and the choice of initial sets.
+ * The traversal of level_data() in encoder direction (nnc-entropy sections 5 to 7). It turns levels into a list of
+ * bins, which two sinks take: the arithmetic encoder and the choice of initial sets.
  */
 #ifndef NNB_WALK_H
 #define NNB_WALK_H
@@ -36,15 +36,15 @@ struct nnb_walk {
   uint32_t codebook_size;
   uint32_t codebook_zero_offset;
   int dq;
-  int general; /* base, history or a codebook is there */
-  int peer;    /* binarize L instead of K (nnc-encoder-notes section 4) */
+  int general;   /* base, history or a codebook is there */
+  int peer;      /* binarize L instead of K (nnc-encoder-notes section 4) */
   uint32_t prev; /* class of the last level: 0 zero, 1 negative, 2 positive */
   uint32_t state;
   void *sink;
   nnb_take_bins_fn *take_bins;
   nnb_start_row_fn *start_row;
   uint16_t flags[2 * (NNB_FLAGS_TOGETHER + 2)][NNB_FLAGS_TOGETHER]; /* bins by magnitude and sign */
-  size_t count; /* of bins in the list */
+  size_t count;                                                     /* of bins in the list */
   uint16_t bins[NNB_BINS + NNB_BINS_OF_LEVEL];
 };
 
