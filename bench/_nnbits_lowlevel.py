@@ -23,6 +23,7 @@ from _peer import JOBS, NONWEIGHT_QP, Answer, Job, answer_jobs, first_difference
 
 if TYPE_CHECKING:
     from _peer import Tensors
+
     from nnbits.codec.decode import Stream
     from nnbits.codec.plan import EncodePlan
     from nnbits.codec.types import Model
@@ -39,7 +40,7 @@ def _select(job: Job) -> Answer:
 def _drop_flat(job: Job) -> Answer:
     """``in`` to ``out`` without tensors of two or more dimensions that have one row or one column."""
     tensors = read_npz(job["in"])
-    flat = [n for n, t in tensors.items() if t.ndim > 1 and 1 in (len(t), t.size // len(t))]
+    flat = [n for n, t in tensors.items() if t.ndim > 1 and 1 in (len(t), t.size // max(len(t), 1))]
     return _write(job["out"], {n: t for n, t in tensors.items() if n not in flat})
 
 

@@ -183,7 +183,7 @@ def compare(peer: Side, ours: Side, cases: list[Case]) -> list[Row]:
             used = tools.get(case.tool) or 0 if case.tool else tools.get("weights", 0)
             if difference is None and not used:
                 difference = "no weight uses the tool"
-            rows.append(Row(*head, difference, same, used, None, tools.get("weights", 0)))
+            rows.append(Row(*head, difference, same, used, None, tools.get("weights")))
     return rows
 
 
@@ -237,10 +237,10 @@ def compare_updates(peer: Side, ours: Side, model: str, base: Path, qp: int) -> 
             found = check["steps"][step] if check["ok"] else {}
             difference = _failure(encoded, answered.get((who, step), check), check) or found["difference"]
             tools = found.get("tools", {})
-            used = [tools.get(name, 0) for name in ("temporal", "history", "weights")]
+            temporal, history = tools.get("temporal", 0), tools.get("history", 0)
             if difference is None and number == STEPS[-1]:
                 difference = _unused(check["steps"])
-            rows.append(Row(*head, difference, None, *used))
+            rows.append(Row(*head, difference, None, temporal, history, tools.get("weights")))
     return rows
 
 

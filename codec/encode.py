@@ -44,6 +44,7 @@ __all__ = [
     "Node",
     "check_exact",
     "describe_source",
+    "encode_block",
     "encode_levels",
     "encode_model",
     "encode_tensor",
@@ -242,7 +243,7 @@ def encode_model(
 
     def encode(name: str) -> EncodedTensor:
         if name in block_of:
-            return _encode_block(block_of[name], by_name, plan, parameters)
+            return encode_block(block_of[name], by_name, plan, parameters)
         return _encode_single(by_name[name], plan, parameters)
 
     def weight(name: str) -> int:
@@ -266,9 +267,18 @@ def _encode_single(tensor: LazyTensor, plan: EncodePlan, parameters: ParameterSe
     return encode_tensor(tensor, how, plan.qp_density, encoder)
 
 
-def _encode_block(
+def encode_block(
     block: BlockPlan, model: Mapping[str, LazyTensor], plan: EncodePlan, parameters: ParameterSets
 ) -> EncodedTensor:
+    """Read, quantize and code the tensors of a block into one unit.
+
+    Args:
+        model: its members by name.
+        plan: has an entry for each of them.
+
+    Raises:
+        NnbitsError: BAD_TENSOR for values that cannot be quantized or folded.
+    """
     try:
         members = {name: to_float32(model[name].info.dtype, model[name].read()) for name in block.members}
         values = block_values(block, members)

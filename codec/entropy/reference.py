@@ -22,6 +22,11 @@ __all__ = ["choose_initial_sets", "decode_payload", "encode_payload", "first_qp_
 
 _EST_BITS: Final = est_bits()
 
+#: The rule by cost looks at so many blocks of bins of a context, and then at every eighth, which counts for all.
+_BLOCK_BINS: Final = 1024
+_FULL_BLOCKS: Final = 16
+_SAMPLING: Final = 8
+
 
 class Context:
     """A context variable (section 3)."""
@@ -438,7 +443,8 @@ def choose_initial_sets(tensor: LevelsToCode, rule: SetRule) -> NDArray[np.uint8
     Args:
         tensor: what will be coded; its ``initial_sets`` are ignored.
         rule: ``peer`` follows NNCodec exactly: under dq it binarizes the expanded level, ignores codebook limits, and
-            does not reset ``prev`` at block rows. ``cost`` measures what is really coded.
+            does not reset ``prev`` at block rows. ``cost`` measures what is really coded, in large tensors by a
+            sample of the bins.
 
     Returns:
         uint8 per context.
@@ -452,11 +458,18 @@ def choose_initial_sets(tensor: LevelsToCode, rule: SetRule) -> NDArray[np.uint8
         for i, c in enumerate(sets):
             c.assign(i)
     cost = np.zeros((count, len(INITIAL_SETS)), np.int64)
+    seen = [0] * count
     prev = 0
 
     def code(index: int, bin_: int) -> None:
+        block = seen[index] // _BLOCK_BINS
+        seen[index] += 1
+        late = not peer and block >= _FULL_BLOCKS
+        if late and block % _SAMPLING:
+            return
+        weight = _SAMPLING if late else 1
         for i, c in enumerate(copies[index]):
-            cost[index, i] += _EST_BITS[512 + (c.p >> 3)][bin_]
+            cost[index, i] += weight * _EST_BITS[512 + (c.p >> 3)][bin_]
             c.update(bin_)
 
     def level(value: int, k: int, state: int, at: int, base: int, hist: bool) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nnbits.codec.api import decode, encode
+from nnbits.codec.api import decode, encode, plan_quantized
+from nnbits.codec.decode import Stream
 from nnbits.codec.errors import NnbitsError, ReasonCode
-from nnbits.codec.plan import TensorPlan
+from nnbits.codec.plan import EncodePlan, TensorPlan
 from nnbits.codec.quant.step import qp_range, step_size
 from nnbits.codec.types import Model, from_numpy
-from nnbits.tools.methods.quantize import plan_bits
+from nnbits.tools.methods.quantize import plan_bits, plan_opt_qp
 
 
 def model_of(arrays: Mapping[str, Any]) -> Model:
@@ -146,3 +147,54 @@ def test_arguments_out_of_range(bits: int, density: int) -> None:
     with pytest.raises(NnbitsError) as caught:
         plan_bits(model_of({"x": np.ones((2, 2), np.float32)}), bits, qp_density=density)
     assert caught.value.code is ReasonCode.BAD_OPTION
+
+
+def test_levels_of_the_bit_depth_vectors(vector: Any) -> None:
+    """QP and levels are the peer's; under dependent quantization, where it clips wrongly, and codebooks, the QP is."""
+    bits = vector.data["call"].get("arguments", {}).get("int_quant_bw")
+    if not bits:
+        pytest.skip("no bit depth")
+    arrays = {name: vector.input(name) for name in vector.data["decoded"]}
+    plan = plan_bits(model_of(arrays), bits)
+    stream = Stream(memoryview(encode(arrays, plan=plan)))
+    for unit in stream.data_units:
+        (part,), (levels,) = unit.parts, stream.levels(unit)
+        record = vector.data["decoded"][part.name]
+        assert plan.tensors[part.name].qp == record["qp"]
+        if record["method"] == "uniform" and not record["dq_flag"]:
+            assert hashlib.sha256(levels.levels.astype("<i4").tobytes()).hexdigest() == record["levels_sha256"]
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_clipping_corrupts_nothing(bits: int) -> None:
+    """Every value is the quantizer's, clipped; the peer's values after a clipped level may be anything."""
+    x = np.random.default_rng(135).normal(size=(60, 70)).astype(np.float32)
+    x[::7, ::5] *= 30
+    plan = plan_bits(model_of({"x": x}), bits)
+    qp = plan.tensors["x"].qp
+    assert qp is not None
+    step = step_size(qp, 2)
+    decoded = decode(encode({"x": x}, plan=plan))["x"]
+    assert (
+        np.abs(decoded - np.clip(x, -(2 ** (bits - 1)) * step, (2 ** (bits - 1) - 1) * step)).max() <= step / 2 * 1.0001
+    )
+
+
+def test_opt_qp_of_the_specification_vector(vector: Any) -> None:
+    arguments = vector.data["call"].get("arguments", {})
+    if not arguments.get("opt_qp"):
+        pytest.skip("no opt_qp")
+    arrays = {name: vector.input(name) for name in vector.data["decoded"]}
+    model = model_of(arrays)
+    plan = plan_opt_qp(model, plan_quantized(model, qp=arguments["qp"], nonweight_qp=-75))
+    assert {n: t.qp for n, t in plan.tensors.items()} == {n: r["qp"] for n, r in vector.data["decoded"].items()}
+
+
+def test_opt_qp_leaves_exact_tensors() -> None:
+    arrays = {"w": np.ones((3, 3), np.float32), "i": np.ones((3, 3), np.int8), "z": np.zeros((3, 0), np.float32)}
+    model = model_of(arrays)
+    base = plan_quantized(model, qp=-20)
+    plan = plan_opt_qp(model, base)
+    assert plan.tensors["w"].qp == -17  # a share of 1 counts as 0.15
+    assert {n: t for n, t in plan.tensors.items() if n != "w"} == {n: t for n, t in base.tensors.items() if n != "w"}
+    assert plan_opt_qp(model_of({}), EncodePlan()) == EncodePlan()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnbits.codec.convert import to_float32
-from nnbits.codec.encode import encode_levels, levels_of, modified
+from nnbits.codec.encode import encode_block, encode_levels, levels_of, modified
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.parallel import default_threads, ordered_map
-from nnbits.codec.plan import QUANTIZED, Coding, EncodePlan, TensorPlan
+from nnbits.codec.plan import QUANTIZED, BlockPlan, Coding, EncodePlan, TensorPlan
 from nnbits.codec.quant.native import dequantize
 from nnbits.codec.quant.step import nearest_qp, qp_range
 from nnbits.codec.syntax import ModelParameterSet, ParameterSets
@@ -41,7 +41,7 @@ class Choice:
 
     Attributes:
         before, after: its plan in the base plan, and the best.
-        bytes_before, bytes_after: size of its unit, alone.
+        bytes_before, bytes_after: size of its unit, which for a weight may be a block.
         error_before, error_after: mean squared error.
     """
 
@@ -69,8 +69,8 @@ def plan_search(
     Codings of different error are compared by their rate at equal error: ``bits + n/2 * log2(error ratio)``. A coding
     other than the plan's gets the QP at which its error is nearest to that of the plan. Choices without
     loss (scan order under uniform quantization, unary length) are compared by size alone. The result is deterministic
-    and does not depend on ``threads``. In a block the weight is searched, and the vectors beside it follow its
-    coding; factors stay as they are.
+    and does not depend on ``threads``. A block is searched as a whole, with the error of its weight; the vectors
+    beside it follow its coding. Of factors only the unary length is searched.
 
     Args:
         model: tensors are read one at a time.
@@ -85,13 +85,17 @@ def plan_search(
         NnbitsError: BAD_OPTION for a coding, scan order or unary length that does not exist; what encoding raises.
     """
     options = _Options(tuple(codings), tuple(scan_orders), tuple(unary_lengths))
-    fixed = {block.weight for block in base_plan.blocks if block.rank is not None}
-    fixed |= {name for block in base_plan.blocks for name in block.members[1:]}
+    by_name = {tensor.info.name: tensor for tensor in model}
+    block_of = {block.weight: block for block in base_plan.blocks}
+    fixed = {name for block in base_plan.blocks for name in block.members[1:]}
     todo = [t for t in model if _how(base_plan, t).coding in QUANTIZED and t.info.size and t.info.name not in fixed]
     parameters = ParameterSets(base_plan.general_profile_idc, ModelParameterSet(mps_qp_density=base_plan.qp_density))
 
     def search(tensor: LazyTensor) -> Choice:
-        return _Search(tensor, base_plan, parameters).run(_how(base_plan, tensor), options)
+        block = block_of.get(tensor.info.name)
+        if block is None:
+            return _Search(tensor, base_plan, parameters).run(_how(base_plan, tensor), options)
+        return _BlockSearch(block, by_name, base_plan, parameters).run(_how(base_plan, tensor), options)
 
     chosen: dict[str, TensorPlan] = {}
     for choice in ordered_map(search, todo, threads=threads or default_threads()):
@@ -229,3 +233,31 @@ class _Search:
         levels, done, error = self._quantized[key]
         scan_order = how.scan_order if min(self.info.shape[0], math.prod(self.info.shape[1:])) > 1 else 0
         return levels, replace(how, qp=done.qp, scan_order=scan_order), error
+
+
+class _BlockSearch(_Search):
+    """A block: the error is that of the weight, the size that of the unit."""
+
+    def __init__(
+        self, block: BlockPlan, model: Mapping[str, LazyTensor], plan: EncodePlan, parameters: ParameterSets
+    ) -> None:
+        super().__init__(model[block.weight], plan, parameters)
+        self.block = block
+        # Read once: a block is coded many times.
+        self.members = {name: _held(model[name]) for name in block.members}
+
+    def run(self, before: TensorPlan, options: _Options) -> Choice:
+        lossless = _Options((), (), options.unary_lengths)
+        return super().run(before, options if self.block.rank is None else lossless)
+
+    def code(self, how: TensorPlan) -> _Coded:
+        """Code the block with this plan of its weight."""
+        tensors = {**self.plan.tensors, self.block.weight: how}
+        plan = aligned(replace(self.plan, tensors=tensors, blocks=(self.block,)))
+        error = 0.0 if self.block.rank is not None else self._levels(how)[2]
+        return _Coded(how, encode_block(self.block, self.members, plan, self.parameters).unit_bytes, error)
+
+
+def _held(tensor: LazyTensor) -> LazyTensor:
+    stored = tensor.read()
+    return LazyTensor(tensor.info, lambda: stored)

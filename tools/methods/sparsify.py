@@ -28,7 +28,7 @@ def plan_sparsify(model: Model, base_plan: EncodePlan, target: float) -> EncodeP
 
     The threshold of a weight is ``max(|mean - delta * std|, |mean + delta * std|, step / 2)``; ``delta`` is the same
     for all and grows until the share of zeros in all of them reaches ``target``. Rows that the base plan zeroes count
-    as zeros. Weights that are exact or sent as factors are left alone.
+    as zeros. Weights that are exact or sent as factors are left alone. Without need nothing changes.
 
     Args:
         model: the weights' magnitudes are kept in memory, 4 bytes each.
@@ -43,8 +43,10 @@ def plan_sparsify(model: Model, base_plan: EncodePlan, target: float) -> EncodeP
     found = (_Weight.of(tensor, base_plan) for tensor in _weights(model, base_plan))
     weights = [weight for weight in found if weight is not None]
     total = sum(weight.magnitudes.size for weight in weights)
-    delta, share = _FIRST_DELTA, 0.0
-    while total:
+    if sum(np.count_nonzero(weight.magnitudes == 0) for weight in weights) >= target * total:
+        return base_plan
+    delta = _FIRST_DELTA
+    while True:
         share = sum(weight.zeros(delta) for weight in weights) / total
         if share >= target:
             break

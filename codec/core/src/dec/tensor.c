@@ -451,8 +451,9 @@ static int decode_paired(nnb_cabac *cabac, const nnb_level_coding *coding, const
 }
 #endif
 
+/* Clang runs out of registers and makes branches of the choices of two lanes: slower than one lane. */
 size_t nnb_paired_work_size(const nnb_level_coding *coding) {
-#if NNB_WITH_AUTOMATON
+#if NNB_WITH_AUTOMATON && !defined(__clang__)
   if (nnb_check_coding(coding) != NNB_OK || coding->temporal || coding->codebook_size != 0) return 0;
   if (coding->unary_length > NNB_AUTOMATON_MAX_UNARY || nnb_block_row_count(coding) < 2) return 0;
   return sizeof(pair_work) + 2 * nnb_ctx_count(coding->unary_length) * sizeof(nnb_context);

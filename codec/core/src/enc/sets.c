@@ -5,6 +5,8 @@
  * are summed. Bins are collected per context first, so that the copies of a context run through many bins in a tight
  * loop. Copies with the same rates soon arrive at the same estimates; from then on their costs grow by the same
  * amounts, and one of them does the work for all ("leader"). Thus the result is exact at a fraction of the work.
+ * The rule by cost looks at the first FULL_BLOCKS blocks of bins of a context and then at every SAMPLING-th block,
+ * which counts for all of them.
  */
 #define NNB_WITH_EST_BITS
 #include "common/model.h"
@@ -14,6 +16,8 @@ enum {
   BUFFER = 1024, /* bins collected per context */
   SETS = NNB_INITIAL_SET_COUNT,
   MOST_TOGETHER = 5,
+  FULL_BLOCKS = 16, /* of BUFFER bins */
+  SAMPLING = 8,
   EST_ONE_BIT = 32768
 };
 
@@ -31,6 +35,8 @@ typedef struct tracker {
   copy copies[SETS];
   uint32_t count; /* bins collected */
   uint32_t reserved;
+  uint64_t seen; /* bins so far */
+  int64_t weight;
 } tracker;
 
 /* update() of nnc-entropy 3.3 for one pair of rates: a and b after the bins 0 and 1. */
@@ -59,10 +65,12 @@ typedef struct chooser {
   uint8_t *bins; /* BUFFER of each context */
   const steps *table;
   size_t count; /* of contexts */
+  int sampled;
 } chooser;
 
 /* Lets n copies, n a constant, follow the bins. They do not depend on each other, so that their latencies overlap. */
-NNB_INLINE void follow(copy *const *copies, const int n, const uint8_t *bins, size_t count, const steps *table) {
+NNB_INLINE void follow(copy *const *copies, const int n, const uint8_t *bins, size_t count, const steps *table,
+                       int64_t weight) {
   size_t a[MOST_TOGETHER];
   size_t b[MOST_TOGETHER];
   uint64_t cost[MOST_TOGETHER];
@@ -70,7 +78,7 @@ NNB_INLINE void follow(copy *const *copies, const int n, const uint8_t *bins, si
   for (int i = 0; i < n; i++) {
     a[i] = copies[i]->a;
     b[i] = copies[i]->b;
-    cost[i] = (uint64_t)copies[i]->cost;
+    cost[i] = 0;
     step[i] = &table[copies[i]->rate];
   }
   for (const uint8_t *const end = bins + count; bins < end; bins++) {
@@ -84,7 +92,7 @@ NNB_INLINE void follow(copy *const *copies, const int n, const uint8_t *bins, si
   for (int i = 0; i < n; i++) {
     copies[i]->a = (uint8_t)a[i];
     copies[i]->b = (uint16_t)b[i];
-    copies[i]->cost = (int64_t)cost[i];
+    copies[i]->cost += weight * (int64_t)cost[i];
   }
 }
 
@@ -118,22 +126,23 @@ static void part_copies(tracker *t) {
   }
 }
 
-static void follow_together(copy *const *copies, int n, const uint8_t *bins, size_t count, const steps *table) {
+static void follow_together(copy *const *copies, int n, const uint8_t *bins, size_t count, const steps *table,
+                            int64_t weight) {
   switch (n) {
     case 5:
-      follow(copies, 5, bins, count, table);
+      follow(copies, 5, bins, count, table, weight);
       break;
     case 4:
-      follow(copies, 4, bins, count, table);
+      follow(copies, 4, bins, count, table, weight);
       break;
     case 3:
-      follow(copies, 3, bins, count, table);
+      follow(copies, 3, bins, count, table, weight);
       break;
     case 2:
-      follow(copies, 2, bins, count, table);
+      follow(copies, 2, bins, count, table, weight);
       break;
     default:
-      follow(copies, 1, bins, count, table);
+      follow(copies, 1, bins, count, table, weight);
       break;
   }
 }
@@ -149,10 +158,21 @@ static NNB_NOINLINE void follow_bins(chooser *s, size_t index) {
   for (int at = 0, together; at < n; at += together) {
     const int groups = (n - at + MOST_TOGETHER - 1) / MOST_TOGETHER;
     together = (n - at + groups - 1) / groups;
-    follow_together(leaders + at, together, bins, t->count, s->table);
+    follow_together(leaders + at, together, bins, t->count, s->table, t->weight);
   }
   t->count = 0;
   if (n > NNB_RATE_COUNT) merge_copies(t);
+}
+
+/* Whether the next bin of a context is looked at. */
+NNB_INLINE int take_sample(chooser *s, size_t index) {
+  tracker *const t = &s->trackers[index];
+  const uint64_t block = t->seen / BUFFER;
+  if (t->seen++ % BUFFER == 0 && block >= FULL_BLOCKS) {
+    if (t->count > 0) follow_bins(s, index);
+    t->weight = SAMPLING;
+  }
+  return block < FULL_BLOCKS || block % SAMPLING == 0;
 }
 
 static nnb_status take_bins(void *sink, const uint16_t *bins, size_t count) {
@@ -164,6 +184,7 @@ static nnb_status take_bins(void *sink, const uint16_t *bins, size_t count) {
       continue;
     }
     const size_t index = entry >> 1;
+    if (s->sampled && !take_sample(s, index)) continue;
     uint32_t *const collected = &s->trackers[index].count;
     s->bins[BUFFER * index + *collected] = (uint8_t)(entry & 1);
     if (NNB_UNLIKELY(++*collected == BUFFER)) follow_bins(s, index);
@@ -222,7 +243,7 @@ nnb_status nnb_choose_initial_sets(const nnb_level_coding *coding, const nnb_sou
   walk.peer = rule == NNB_SETS_PEER;
 
   const size_t misaligned = (size_t)((uintptr_t)work % _Alignof(tracker));
-  chooser s = {.count = nnb_ctx_count(coding->unary_length)};
+  chooser s = {.count = nnb_ctx_count(coding->unary_length), .sampled = !walk.peer};
   s.trackers = (tracker *)(void *)((uint8_t *)work + (misaligned ? _Alignof(tracker) - misaligned : 0));
   steps *const table = (steps *)(void *)(s.trackers + s.count);
   make_steps(table);
@@ -236,6 +257,8 @@ nnb_status nnb_choose_initial_sets(const nnb_level_coding *coding, const nnb_sou
       t->copies[k].rate = nnb_set_rate[k];
     }
     t->count = 0;
+    t->seen = 0;
+    t->weight = 1;
   }
 
   walk.sink = &s;
