@@ -7,6 +7,7 @@ import mmap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
@@ -347,8 +348,6 @@ class NncFile(Mapping[str, Array]):
         # An error's traceback may hold slices of the map, so it is then left to the garbage collector to close it.
         self.stream = Stream(self._view, limits=limits)
         self.stream.check_complete()
-        composed = self.stream.composed() if self.stream.needs_composition and not self.stream.is_update else ()
-        self._composed = {tensor.info.name: tensor for tensor in composed}
 
     def __enter__(self) -> NncFile:
         return self
@@ -366,6 +365,12 @@ class NncFile(Mapping[str, Array]):
             # Slices may live on in another thread or in the traceback of an error: then the collector closes the map.
             with suppress(BufferError):
                 self._map.close()
+
+    @cached_property
+    def _composed(self) -> dict[str, LazyTensor]:
+        """The model's tensors where they are not simply those of the stream, else nothing."""
+        composed = self.stream.needs_composition and not self.stream.is_update
+        return {tensor.info.name: tensor for tensor in self.stream.composed()} if composed else {}
 
     def __getitem__(self, name: str) -> Array:
         info = self.info(name)

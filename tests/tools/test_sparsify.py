@@ -40,7 +40,7 @@ def test_target_share_of_zeros(target: float, coding: Any) -> None:
     zeros = sum(np.count_nonzero(decoded[name] == 0) for name in ("a", "b"))
     share = zeros / (arrays["a"].size + arrays["b"].size)
     assert share >= target
-    assert share < max(target, 0.22) + 0.03  # delta starts at 0.25
+    assert share < max(target, 0.27) + 0.03  # delta starts at 0.25
     assert plan.tensors["bias"].threshold is None
     assert np.array_equal(decoded["count"], arrays["count"])
 
