@@ -67,6 +67,14 @@ class ArithmeticDecoder:
         self.offset = 0
         for _ in range(9):
             self.offset = 2 * self.offset + self.next_bit()
+        self.check_offset()
+
+    def check_offset(self) -> None:
+        """V < R always holds in what an encoder wrote."""
+        if self.offset >= self.range:
+            raise NnbitsError(
+                ReasonCode.CABAC_END, "the arithmetic code string holds an impossible offset", path="cabac_data"
+            )
 
     def next_bit(self) -> int:
         at = self.position
@@ -226,6 +234,7 @@ def _decode_level(
 
     v = magnitude()
     if limit is not None and v > limit:
+        engine.check_overrun()
         raise NnbitsError(ReasonCode.LEVEL_RANGE, f"level {v} is outside its codebook", path="cabac_data")
     return -v if negative else v
 
@@ -327,6 +336,7 @@ def _decode_levels(
     state = prev = 0
     if coding.block and coding.height > coding.block:
         engine.range = 256
+        engine.check_offset()
     for segment in segments(coding):
         if rows is not None and rows[segment.row]:
             if coding.dq:
@@ -339,6 +349,7 @@ def _decode_levels(
                 prev = k
                 level = _expand(k, state) if coding.dq else k
                 if not MIN_LEVEL <= level <= MAX_LEVEL:
+                    engine.check_overrun()  # the cause, if the level was made of bits that are not there
                     raise NnbitsError(ReasonCode.LEVEL_RANGE, f"level {level} is not an int32", path="cabac_data")
                 levels[at] = level
                 if coding.dq:
@@ -349,6 +360,7 @@ def _decode_levels(
                 c.reset()
             prev = 0
             engine.range = 256
+            engine.check_offset()
     return levels
 
 
