@@ -8,7 +8,20 @@ from numpy.typing import NDArray
 from .limits import MAX_LEVEL, MIN_LEVEL
 from .types import Array, DType
 
-__all__ = ["float32_is_exact", "from_float32", "from_int32", "int32_is_exact", "to_float32", "to_int32"]
+__all__ = [
+    "float32_is_exact",
+    "from_float32",
+    "from_int32",
+    "in_standard_profile",
+    "int32_is_exact",
+    "to_float32",
+    "to_int32",
+]
+
+
+def in_standard_profile(dtype: DType) -> bool:
+    """Whether the type has a carrier at all: not packed, not complex, not of 8 floating-point bits."""
+    return not dtype.is_packed and dtype.kind != "complex" and not (dtype.kind == "float" and dtype.bits == 8)
 
 
 def to_float32(dtype: DType, stored: Array) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .blocks import block_header, block_plans, block_values, check_blocks, describe_blocks
 from .codebook import choose_codebook
 from .compat import check_compat
-from .convert import float32_is_exact, int32_is_exact, to_float32, to_int32
+from .convert import float32_is_exact, in_standard_profile, int32_is_exact, to_float32, to_int32
 from .errors import NnbitsError, ReasonCode
 from .limits import MAX_NAME_BYTES
 from .parallel import ordered_map
@@ -69,7 +69,11 @@ _PAYLOAD_TYPES: Final[dict[Coding, PayloadType]] = {
 }
 
 #: nnr_decompressed_data_format that says an element type; the others need the source description.
-_FORMATS: Final = {f.name.lower(): f for f in DecompressedDataFormat if f.name.lower() in DTYPES}
+_FORMATS: Final = {
+    f.name.lower(): f
+    for f in DecompressedDataFormat
+    if f.name.lower() in DTYPES and not DTYPES[f.name.lower()].is_packed
+}
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,8 @@ def check_exact(model: Model, plan: EncodePlan) -> None:
         info = tensor.info
         infos[info.name] = info
         _check_name(info.name)
+        if not in_standard_profile(info.dtype):
+            raise _not_exact(info, "it has no such element type")
         how = _plan_of(plan, info)
         if how.coding == "raw" and info.dtype.name == "float64" and not float32_is_exact(info.dtype, tensor.read()):
             raise _not_exact(info, "its values are not all float32 values")

@@ -37,7 +37,15 @@ class ReasonCode(IntEnum):
     ENTRY_POINT = 209  #: an entry point disagrees with the data
     BASE_MISSING = 210  #: an update whose base is not there
     BASE_MISMATCH = 211  #: an update of another base
-    METADATA = 212  #: the source description in the topology unit is unusable
+    METADATA = 212  #: the source description in the topology unit or the metadata unit is unusable
+    CHECKSUM = 213  #: a CRC-32C disagrees with the bytes
+    DIGEST = 214  #: a SHA-256 disagrees with the bytes
+    INDEX = 215  #: the index disagrees with the access units, or with itself
+    SPARSE_MAP = 216  #: a sparse map disagrees with its count or its shape
+    LOSSLESS_BLOCK = 217  #: a block of exactly coded values is not what an encoder writes
+    COMPRESSED_DATA = 218  #: deflated or zstd data do not decompress to their size
+    ACCESS_UNIT = 219  #: an access unit is incomplete, or its parts do not fit together
+    SIGNATURE = 220  #: a model signature does not verify
 
     # 3xx unsupported: correct, but not implemented here
     UNSUPPORTED_UNIT = 301  #: unit type

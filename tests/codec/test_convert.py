@@ -9,6 +9,7 @@ from nnbits.codec.convert import (
     float32_is_exact,
     from_float32,
     from_int32,
+    in_standard_profile,
     int32_is_exact,
     to_float32,
     to_int32,
@@ -54,6 +55,7 @@ def test_float64_exactness_is_judged_by_bits() -> None:
     assert not float32_is_exact(dtype, np.array([0x7FF0000000000001], np.uint64).view(np.float64))
 
 
+@pytest.mark.parametrize("name", [n for n, d in DTYPES.items() if d.kind != "float" and in_standard_profile(d)])
 @pytest.mark.parametrize("name", [n for n, d in DTYPES.items() if d.kind != "float"])
 def test_integers_survive_int32_where_they_fit(name: str) -> None:
     dtype = DTYPES[name]

@@ -28,7 +28,15 @@ typedef enum nnb_status {
   NNB_ENTRY_POINT = 209, /* an entry point disagrees with the data */
   NNB_BASE_MISSING = 210, /* an update whose base is not there */
   NNB_BASE_MISMATCH = 211, /* an update of another base */
-  NNB_METADATA = 212, /* the source description in the topology unit is unusable */
+  NNB_METADATA = 212, /* the source description in the topology unit or the metadata unit is unusable */
+  NNB_CHECKSUM = 213, /* a CRC-32C disagrees with the bytes */
+  NNB_DIGEST = 214, /* a SHA-256 disagrees with the bytes */
+  NNB_INDEX = 215, /* the index disagrees with the access units, or with itself */
+  NNB_SPARSE_MAP = 216, /* a sparse map disagrees with its count or its shape */
+  NNB_LOSSLESS_BLOCK = 217, /* a block of exactly coded values is not what an encoder writes */
+  NNB_COMPRESSED_DATA = 218, /* deflated or zstd data do not decompress to their size */
+  NNB_ACCESS_UNIT = 219, /* an access unit is incomplete, or its parts do not fit together */
+  NNB_SIGNATURE = 220, /* a model signature does not verify */
 
   /* 3xx unsupported: correct, but not implemented here */
   NNB_UNSUPPORTED_UNIT = 301, /* unit type */
