@@ -56,7 +56,6 @@ def test_float64_exactness_is_judged_by_bits() -> None:
 
 
 @pytest.mark.parametrize("name", [n for n, d in DTYPES.items() if d.kind != "float" and in_standard_profile(d)])
-@pytest.mark.parametrize("name", [n for n, d in DTYPES.items() if d.kind != "float"])
 def test_integers_survive_int32_where_they_fit(name: str) -> None:
     dtype = DTYPES[name]
     low, high = (0, 1) if name == "bool" else (np.iinfo(dtype.storage).min, np.iinfo(dtype.storage).max)
