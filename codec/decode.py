@@ -119,6 +119,7 @@ class Stream:
         supplied: out-of-band parameters by tensor name.
         limits: bounds on what decoding may cost.
         engine: the C core or the Python reference.
+        source: to be used in place of what the topology unit says.
 
     Raises:
         NnbitsError: codes 1xx..4xx with the unit and its offset.
@@ -131,6 +132,7 @@ class Stream:
         supplied: Mapping[str, SuppliedParameters] | None = None,
         limits: Limits = DEFAULT_LIMITS,
         engine: Engine = NATIVE,
+        source: SourceDescription | None = None,
     ) -> None:
         self._data = data
         self._engine = engine
@@ -140,7 +142,8 @@ class Stream:
         self.general_profile_idc = 0
         self.mps = ModelParameterSet()
         self.topologies: list[Topology] = []
-        self.source = SourceDescription()
+        self._source_is_given = source is not None
+        self.source = source or SourceDescription()
         self.size = len(data)
         self.data_units: list[DataUnit] = []
         self._unit_of: dict[str, DataUnit] = {}
@@ -186,7 +189,7 @@ class Stream:
         self.topologies.append(body)
         if body.topology_elem_id_list:
             self._reference_list = body.topology_elem_id_list
-        if text := topology_text(body):
+        if not self._source_is_given and (text := topology_text(body)):
             self.source = SourceDescription.from_text(text)
 
     def _take_data(self, unit: ParsedUnit, body: CompressedDataUnit, parameters: ParameterSets) -> None:

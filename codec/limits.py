@@ -38,10 +38,14 @@ class Limits:
     Attributes:
         max_tensor_bytes: decoded size of one tensor, bytes; a larger claim is refused before allocating.
         max_units: units in one stream.
+        max_access_unit_bytes: size of one access unit, bytes.
+        max_index_bytes: size of the decompressed index, bytes.
     """
 
     max_tensor_bytes: int = 2**34
     max_units: int = 2**24
+    max_access_unit_bytes: int = 2**31
+    max_index_bytes: int = 2**30
 
 
 DEFAULT_LIMITS: Final = Limits()
