@@ -59,6 +59,7 @@ DATA_FORMATS: Final[Mapping[int, DType]] = {
 }
 
 
+_UNIT_TYPES: Final = frozenset(UnitType)
 _CUT: Final = "The file is cut or damaged: fetch it again"
 
 
@@ -118,6 +119,7 @@ class Stream:
         supplied: out-of-band parameters by tensor name.
         limits: bounds on what decoding may cost.
         engine: the C core or the Python reference.
+        source: to be used in place of what the topology unit says.
 
     Raises:
         NnbitsError: codes 1xx..4xx with the unit and its offset.
@@ -130,6 +132,7 @@ class Stream:
         supplied: Mapping[str, SuppliedParameters] | None = None,
         limits: Limits = DEFAULT_LIMITS,
         engine: Engine = NATIVE,
+        source: SourceDescription | None = None,
     ) -> None:
         self._data = data
         self._engine = engine
@@ -139,14 +142,15 @@ class Stream:
         self.general_profile_idc = 0
         self.mps = ModelParameterSet()
         self.topologies: list[Topology] = []
-        self.source = SourceDescription()
+        self._source_is_given = source is not None
+        self.source = source or SourceDescription()
         self.size = len(data)
         self.data_units: list[DataUnit] = []
         self._unit_of: dict[str, DataUnit] = {}
         units: list[UnitRecord] = []
         for unit, parameters in read_units(data, supplied=supplied, limits=limits):
             kind = unit.unit_type
-            name = UnitType(kind).name.removeprefix("NNR_") if kind <= max(UnitType) else f"type {kind}"
+            name = UnitType(kind).name.removeprefix("NNR_") if kind in _UNIT_TYPES else f"type {kind}"
             units.append(UnitRecord(unit.index, unit.offset, unit.size, kind, name, unit.size - unit.payload_offset))
             try:
                 self._take(unit, parameters)
@@ -185,7 +189,7 @@ class Stream:
         self.topologies.append(body)
         if body.topology_elem_id_list:
             self._reference_list = body.topology_elem_id_list
-        if text := topology_text(body):
+        if not self._source_is_given and (text := topology_text(body)):
             self.source = SourceDescription.from_text(text)
 
     def _take_data(self, unit: ParsedUnit, body: CompressedDataUnit, parameters: ParameterSets) -> None:
