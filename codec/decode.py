@@ -59,6 +59,7 @@ DATA_FORMATS: Final[Mapping[int, DType]] = {
 }
 
 
+_UNIT_TYPES: Final = frozenset(UnitType)
 _CUT: Final = "The file is cut or damaged: fetch it again"
 
 
@@ -146,7 +147,7 @@ class Stream:
         units: list[UnitRecord] = []
         for unit, parameters in read_units(data, supplied=supplied, limits=limits):
             kind = unit.unit_type
-            name = UnitType(kind).name.removeprefix("NNR_") if kind <= max(UnitType) else f"type {kind}"
+            name = UnitType(kind).name.removeprefix("NNR_") if kind in _UNIT_TYPES else f"type {kind}"
             units.append(UnitRecord(unit.index, unit.offset, unit.size, kind, name, unit.size - unit.payload_offset))
             try:
                 self._take(unit, parameters)

@@ -19,6 +19,12 @@ MAX_ELEMENTS: Final = 2**48  #: elements of one tensor
 MAX_TOPOLOGY_ELEMENTS: Final = 2**16  #: names in one id list
 MAX_CODEBOOK_SIZE: Final = 2**20  #: codebook entries
 MAX_ENTRY_POINTS: Final = 2**26  #: block rows with an entry point in one unit
+MAX_PIECES: Final = 2**16  #: tensors and parts of tensors in one access unit
+MAX_ACCESS_UNITS: Final = 2**40  #: au_number
+MAX_METADATA_BYTES: Final = 2**28  #: the JSON of the metadata unit
+MAX_INDEX_BYTES: Final = 2**32  #: content of the index
+MAX_ATTACHMENT_BYTES: Final = 2**48  #: one attached file
+MAX_ATTACHMENT_PART_BYTES: Final = 2**24  #: what one attachment unit holds of it
 MAX_UE_BITS: Final = 64  #: value bits of any Exp-Golomb code
 
 MIN_LEVEL: Final = -(2**31)

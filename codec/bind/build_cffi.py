@@ -54,6 +54,7 @@ typedef struct {
 
 typedef struct { ...; } nnb_cabac;
 
+uint32_t nnb_crc32c(uint32_t crc, const uint8_t *data, size_t size);
 size_t nnb_context_count(uint32_t unary_length);
 nnb_status nnb_check_coding(const nnb_level_coding *coding);
 int nnb_has_row_flags(const nnb_level_coding *coding);
