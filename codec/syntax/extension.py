@@ -122,7 +122,8 @@ end_body = Table(
     "index_bytes" / u(64),
     "previous_end" / u(64),
     "model_digest" / raw(256),
-    "reserved_zero" / raw(200),
+    "au_count" / u(64, limit=MAX_ACCESS_UNITS),
+    "reserved_zero" / raw(136),
     "end_crc32c" / u(32),
 )
 

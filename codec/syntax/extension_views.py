@@ -245,7 +245,8 @@ class EndUnit(Extension):
     previous_end: int
     model_digest: bytes
     end_crc32c: int
-    reserved_zero: bytes = bytes(25)
+    au_count: int = 0
+    reserved_zero: bytes = bytes(17)
 
 
 @dataclass(frozen=True)

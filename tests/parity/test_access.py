@@ -138,12 +138,15 @@ def test_parts_and_data_units_are_walked() -> None:
 def test_every_flipped_bit_is_found_or_harmless() -> None:
     data = small_stream()
     good = python(data)
+    harmless = 0
     for bit in range(8 * len(data)):
         damaged = bytearray(data)
         damaged[bit >> 3] ^= 1 << (bit & 7)
         code, pieces = native(bytes(damaged))
-        assert pieces == good[: len(pieces)], bit
-        assert code is not None, bit
+        assert pieces == good if code is None else pieces == good[: len(pieces)], bit
+        harmless += code is None
+    # An attachment or an index with another type or signature is somebody else's unit, and carries no tensors.
+    assert harmless <= 2 * 40
 
 
 def test_every_cut_is_found() -> None:

@@ -81,7 +81,7 @@ bodies: st.SearchStrategy[Extension] = st.one_of(
     st.builds(MetadataUnit, u32, u32, st.integers(0, 2**28)),
     st.builds(AccessUnitData),
     st.builds(IndexUnit, u32, st.integers(0, 2**32)),
-    st.builds(EndUnit, u64, u64, u64, digest, u32, st.binary(min_size=25, max_size=25)),
+    st.builds(EndUnit, u64, u64, u64, digest, u32, st.integers(0, 2**40), st.binary(min_size=17, max_size=17)),
     st.binary(max_size=9).flatmap(
         lambda name: st.builds(
             AttachmentUnit, u32, st.just(len(name)), st.just(name), number, number, st.integers(0, 2**24)

@@ -255,6 +255,7 @@ typedef struct nnb_extension {
   uint64_t index_offset;
   uint64_t index_bytes;
   uint64_t previous_end;
+  uint64_t au_count;
   uint64_t attachment_size;
   uint64_t part_offset;
   uint64_t covered_position; /* where the bytes of crc32c begin, bits from the start of the unit; 0 for the end unit */

@@ -13,7 +13,7 @@ static nnb_status check_covered(const nnb_unit *unit) {
 }
 
 static nnb_status check_end(const nnb_unit *unit) {
-  enum { RESERVED = 25, CRC = 4 };
+  enum { RESERVED = 17, CRC = 4 };
   if (check_crc32c(unit->body.ext.crc32c, unit->data, unit->size - CRC) != NNB_OK) return NNB_CHECKSUM;
   for (size_t i = unit->size - CRC - RESERVED; i < unit->size - CRC; i++)
     if (unit->data[i] != 0) return NNB_RESERVED_BITS;
@@ -78,6 +78,7 @@ static nnb_status step(nnb_reader *reader, nnb_access_unit *au) {
       break;
     case NNB_EXTENSION_KIND_END:
       status = check_end(&unit);
+      if (status == NNB_OK && ext->au_count != reader->au_count) status = NNB_INDEX;
       break;
     case 0: /* somebody else's unit */
       break;

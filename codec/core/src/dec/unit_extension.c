@@ -188,7 +188,8 @@ static void end_unit(nnb_bits *s, nnb_extension *ext) {
   ext->previous_end = NNB_U(s, 64, "previous_end");
   ext->digest_position = s->position;
   nnb_read_raw(s, 8 * NNB_DIGEST_BYTES NNB_NAMED("model_digest"));
-  nnb_read_raw(s, 200 NNB_NAMED("reserved_zero"));
+  ext->au_count = nnb_read_u64(s, NNB_MAX_ACCESS_UNITS NNB_NAMED("au_count"));
+  nnb_read_raw(s, 136 NNB_NAMED("reserved_zero"));
   ext->crc32c = (uint32_t)NNB_U(s, 32, "end_crc32c");
 }
 
