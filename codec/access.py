@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from .convert import in_standard_profile
@@ -27,7 +29,17 @@ from .syntax import (
 from .types import DTYPES, Array, DType, LazyTensor, TensorInfo
 from .values import decode_values, stored_bytes
 
-__all__ = ["AccessUnit", "decode_piece", "decode_pieces", "dtype_of", "parse_access_unit", "tensor_info", "value_shape"]
+__all__ = [
+    "AccessUnit",
+    "StoredPiece",
+    "decode_piece",
+    "decode_pieces",
+    "describe_pieces",
+    "dtype_of",
+    "parse_access_unit",
+    "tensor_info",
+    "value_shape",
+]
 
 _CRC_END: Final = 1 + 4 + 1 + 1 + 4  # unit header, signature, kind, version and au_crc32c behind the size
 _DTYPE_OF: Final = {dtype.number: dtype for dtype in DTYPES.values()}
@@ -218,7 +230,8 @@ def _cut(pieces: Sequence[Piece], sections: memoryview, offset: int) -> tuple[li
     total = sum((piece.map_bytes or 0) + (piece.value_bytes or 0) for piece in pieces)
     if total != len(sections):
         raise _bad(f"the sections have {total} bytes, the data unit {len(sections)}", "value_bytes", offset)
-    maps, values = [], []
+    maps: list[memoryview] = []
+    values: list[memoryview] = []
     at = 0
     for piece in pieces:
         for length, target in ((piece.map_bytes or 0, maps), (piece.value_bytes or 0, values)):
@@ -283,6 +296,45 @@ def _decode(unit: AccessUnit, number: int, coded: _DataUnits) -> Array:
         raise
 
 
+@dataclass(frozen=True)
+class StoredPiece:
+    """How a piece stands in its access unit.
+
+    Attributes:
+        coding: ``zero``, ``raw``, ``lossless``, or that of its data unit: ``integer``, ``uniform``, ...
+        qp, step: of a quantized piece.
+        size: bytes of its sections, or of its data unit if it comes first in it.
+    """
+
+    piece: Piece
+    coding: str
+    qp: int | None
+    step: float | None
+    size: int
+
+
+_CODINGS: Final = {ValueCoding.NOTHING: "zero", ValueCoding.RAW: "raw", ValueCoding.LOSSLESS: "lossless"}
+
+
+def describe_pieces(unit: AccessUnit, head: Head) -> Iterator[StoredPiece]:
+    """How each piece of an access unit is stored.
+
+    Raises:
+        NnbitsError: what the headers of the data units raise.
+    """
+    coded = _DataUnits(unit, head, DEFAULT_LIMITS, NATIVE)
+    for piece in unit.pieces:
+        if piece.value_coding != ValueCoding.NDU:
+            size = (piece.map_bytes or 0) + (piece.value_bytes or 0)
+            yield StoredPiece(piece, _CODINGS[piece.value_coding], None, None, size)
+            continue
+        stream, name = coded.stream, piece.unit_name
+        stored = stream.tensors.get(name) or next(iter(stream.tensors.values()))
+        first = stream.data_unit(stored.info.name).parts[0].name == stored.info.name
+        size = (piece.map_bytes or 0) + (stored.unit_bytes if first else 0)
+        yield StoredPiece(piece, stored.coding, stream.qp(stored.info.name), stream.step(stored.info.name), size)
+
+
 class _DataUnits:
     """The NDUs of an access unit, decoded as the stream of the standard that they are with the head before them."""
 
@@ -291,41 +343,53 @@ class _DataUnits:
         self._head = head
         self._limits = limits
         self._engine = engine
-        self._tensors: dict[str, LazyTensor] = {}
 
     def read(self, piece: Piece) -> Array:
         """The elements of a piece, one-dimensional."""
+        with self._placed():
+            return self.tensors[piece.unit_name].read().reshape(-1)
+
+    @contextmanager
+    def _placed(self) -> Iterator[None]:
+        """Errors know their offset in the stream made of the head and these units."""
         try:
-            if not self._tensors:
-                self._tensors = self._open()
-            return self._tensors[piece.unit_name].read().reshape(-1)
+            yield
         except NnbitsError as error:
             if error.offset is not None and error.path is not None and error.path.startswith("unit["):
                 error.offset += self._unit.data_units_offset - len(self._head.standard)
             raise
 
-    def _open(self) -> dict[str, LazyTensor]:
-        unit, head = self._unit, self._head
-        coded = {piece.unit_name: piece for piece in unit.pieces if piece.value_coding == ValueCoding.NDU}
-        infos = {name: TensorInfo(name, dtype_of(piece), value_shape(piece)) for name, piece in coded.items()}
+    @cached_property
+    def infos(self) -> dict[str, TensorInfo]:
+        """What the pieces say of them."""
+        coded = (piece for piece in self._unit.pieces if piece.value_coding == ValueCoding.NDU)
+        return {p.unit_name: TensorInfo(p.unit_name, dtype_of(p), value_shape(p)) for p in coded}
+
+    @cached_property
+    def stream(self) -> Stream:
+        """The stream."""
         description = SourceDescription(
             count=0,
-            dtypes={name: info.dtype.name for name, info in infos.items()},
-            shapes={name: info.shape for name, info in infos.items()},
-            folded=head.description.folded,
+            dtypes={name: info.dtype.name for name, info in self.infos.items()},
+            shapes={name: info.shape for name, info in self.infos.items()},
+            folded=self._head.description.folded,
         )
-        data = memoryview(head.standard + bytes(unit.data_units))
-        stream = Stream(data, limits=self._limits, engine=self._engine, source=description)
-        model = stream.composed() if stream.needs_composition else stream.model()
+        data = memoryview(self._head.standard + bytes(self._unit.data_units))
+        return Stream(data, limits=self._limits, engine=self._engine, source=description)
+
+    @cached_property
+    def tensors(self) -> dict[str, LazyTensor]:
+        """The tensors by the names of their data units."""
+        model = self.stream.composed() if self.stream.needs_composition else self.stream.model()
         tensors = {tensor.info.name: tensor for tensor in model}
-        if tensors.keys() != infos.keys():
-            raise _bad("the data units carry other tensors than the header says", "value_coding", unit.offset)
+        if tensors.keys() != self.infos.keys():
+            raise _bad("the data units carry other tensors than the header says", "value_coding", self._unit.offset)
         for name, tensor in tensors.items():
-            if tensor.info != infos[name]:
+            if tensor.info != self.infos[name]:
                 raise NnbitsError(
                     ReasonCode.SHAPE_MISMATCH,
                     f"{name!r} is {tensor.info.dtype.name} {tensor.info.shape} in its data unit",
                     path="dimensions",
-                    offset=unit.offset,
+                    offset=self._unit.offset,
                 )
         return tensors

@@ -72,7 +72,7 @@ class Slice:
         if stored.dtype != info.dtype.storage or stored.nbytes != stored_bytes(info.dtype, count):
             raise NnbitsError(
                 ReasonCode.BAD_TENSOR,
-                f"tensor {info.name!r} gave {stored.size} of {stored.dtype}, announced as {info.dtype.name} {info.shape}",
+                f"tensor {info.name!r} gave {stored.size} {stored.dtype}, announced as {info.dtype.name} {info.shape}",
                 path=info.name,
             )
         return stored

@@ -189,8 +189,7 @@ def parse_head(data: memoryview) -> Head | None:
         data: the stream, or enough of its beginning.
 
     Returns:
-        The head; None if the first data, aggregate or extension unit comes before a metadata unit, or none comes at
-        all: a stream of the standard profile.
+        The head; None if a data unit comes before any extension unit, or none comes: a stream of the standard profile.
 
     Raises:
         NnbitsError: CHECKSUM, COMPRESSED_DATA, METADATA, UNIT_ORDER, and what reading the units raises.
@@ -217,7 +216,14 @@ def parse_head(data: memoryview) -> Head | None:
             metadata = _metadata(data, unit, body)
             end = unit.offset + unit.size
             return Head(bytes(data[:end]), unit.offset, idc, mps, found, metadata, tuple(units))
-        elif isinstance(body, CompressedDataUnit | Extension):
+        elif isinstance(body, Extension):
+            raise NnbitsError(
+                ReasonCode.UNIT_ORDER,
+                "an extension unit before the metadata unit",
+                path=f"unit[{unit.index}]",
+                offset=unit.offset,
+            )
+        elif isinstance(body, CompressedDataUnit):
             return None
     return None
 

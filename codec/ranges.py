@@ -66,9 +66,7 @@ class FileSource:
             while filled < size:
                 count = self._read_into(view[filled:], offset + filled)
                 if not count:
-                    raise NnbitsError(
-                        ReasonCode.FILE_IO, f"{self.name} was cut while it was in use", path=str(self.name)
-                    )
+                    raise _cut(str(self.name))
                 filled += count
         except (OSError, ValueError) as error:
             raise NnbitsError(ReasonCode.FILE_IO, f"cannot read {self.name}: {error}", path=str(self.name)) from error
@@ -126,6 +124,10 @@ class FileLikeSource:
 
     def _failed(self, error: Exception) -> NnbitsError:
         return NnbitsError(ReasonCode.FILE_IO, f"cannot read {self.name}: {error}", path=self.name)
+
+
+def _cut(name: str) -> NnbitsError:
+    return NnbitsError(ReasonCode.FILE_IO, f"{name} was cut while it was in use", path=name)
 
 
 class _UrlSource:

@@ -18,7 +18,7 @@ from .errors import NnbitsError, ReasonCode
 from .head import Head, decompress, parse_head
 from .index import Index
 from .integrity import check_crc32c, crc32c, sha256
-from .limits import DEFAULT_LIMITS, Limits
+from .limits import DEFAULT_LIMITS, MAX_ATTACHMENT_PART_BYTES, Limits
 from .parallel import ordered_map
 from .syntax import (
     END_UNIT_BYTES,
@@ -32,13 +32,24 @@ from .syntax import (
 from .types import Array, Attachment, LazyTensor, Model, TensorInfo
 from .values import stored_bytes
 
-__all__ = ["ExtendedStream", "State", "read_end", "read_state"]
+__all__ = [
+    "CUT_HINT",
+    "ExtendedStream",
+    "State",
+    "attachment_part",
+    "check_range",
+    "index_content",
+    "read_end",
+    "read_state",
+    "row_range",
+    "stored_index",
+]
 
 _TAIL_BYTES: Final = 1 << 16  # what is read first; usually holds the index
 _CACHE_BYTES: Final = 1 << 24
 _RUN_BYTES: Final = 1 << 24  # neighbouring access units are fetched together up to this
 _GAP_BYTES: Final = 1 << 14
-_CUT: Final = "The file is cut or damaged: fetch it again, or save what is complete with nnbits recover"
+CUT_HINT: Final = "The file is cut or damaged: fetch it again, or save what is complete with nnbits recover"
 
 
 @dataclass(frozen=True)
@@ -418,16 +429,16 @@ class ExtendedStream:
             NnbitsError: INDEX if their parts do not fit together; CHECKSUM and others of the units.
         """
         result: list[Attachment] = []
-        at, parts = 0, len(self.index.part_offset)
-        while at < parts:
+        at = 0
+        while at < len(self.index.part_offset):
             body, _ = self._attachment_part(at)
             name = _attachment_name(body, int(self.index.part_offset[at]))
-            first, size, found = at, body.attachment_size, body.part_size
-            while found < size and at + 1 < parts:
-                at += 1
-                found = min(size, found + _part_size(size, found))
-            at += 1
-            result.append(Attachment(name, size, partial(self._attachment, name, size, first, at)))
+            size = body.attachment_size
+            stop = at + max(1, -(-size // MAX_ATTACHMENT_PART_BYTES))
+            if stop > len(self.index.part_offset):
+                raise NnbitsError(ReasonCode.INDEX, f"attachment {name!r} is incomplete", path="attachments")
+            result.append(Attachment(name, size, partial(self._attachment, name, size, at, stop)))
+            at = stop
         if len({attachment.name for attachment in result}) != len(result):
             raise NnbitsError(ReasonCode.DUPLICATE_NAME, "two attachments have the same name", path="attachments")
         return tuple(result)
@@ -474,12 +485,6 @@ def _attachment_name(body: AttachmentUnit, offset: int) -> str:
         raise NnbitsError(
             ReasonCode.BAD_STRING, "the name of an attachment is not UTF-8", path="attachments", offset=offset
         ) from None
-
-
-def _part_size(size: int, found: int) -> int:
-    from .limits import MAX_ATTACHMENT_PART_BYTES
-
-    return min(MAX_ATTACHMENT_PART_BYTES, size - found)
 
 
 def check_range(info: TensorInfo, first: int, count: int) -> None:
