@@ -5,22 +5,13 @@
  * permutations and the renormalization (upper half 0: lower half moves up, next word comes in below) all work on full
  * registers.
  */
-#include "common/deps_x86.h"
+#include "common/rans_avx512.h"
+
 #include "dec/rans.h"
 
 #if NNB_X86_DISPATCH
 
-/* A table of 16-bit values by row, at most 64. */
-typedef struct words {
-  __m512i part[2];
-} words;
-
-/* A table of bytes by row. */
-typedef struct bytes {
-  __m512i part[4];
-} bytes;
-
-/* Rows by field; the halves of 16-bit fields apart in `bytes`. */
+/* Rows by field; the halves of 16-bit fields apart in nnb_bytes. */
 typedef struct row_fields {
   uint16_t split[64];
   uint16_t frequency[64];
@@ -62,36 +53,8 @@ static void fill_fields(row_fields *fields, const nnb_rans_job *job) {
   }
 }
 
-NNB_AVX512_INLINE words load_words(const uint16_t *values) {
-  return (words){{_mm512_loadu_si512(values), _mm512_loadu_si512(values + 32)}};
-}
-
-NNB_AVX512_INLINE bytes load_bytes(const uint8_t *values) {
-  return (bytes){{_mm512_loadu_si512(values), _mm512_loadu_si512(values + 64), _mm512_loadu_si512(values + 128),
-                  _mm512_loadu_si512(values + 192)}};
-}
-
-/* `rows`, here and below, is a constant: 32, 64, 128 or 256. */
-NNB_AVX512_INLINE __m512i find_words(const words *table, __m512i row, int rows) {
-  return rows <= 32 ? _mm512_permutexvar_epi16(row, table->part[0])
-                    : _mm512_permutex2var_epi16(table->part[0], row, table->part[1]);
-}
-
-NNB_AVX512_INLINE __m512i find_bytes(const bytes *table, __m512i row, int rows) {
-  if (rows <= 64) return _mm512_permutexvar_epi8(row, table->part[0]);
-  const __m512i lower = _mm512_permutex2var_epi8(table->part[0], row, table->part[1]);
-  if (rows <= 128) return lower;
-  const __m512i upper = _mm512_permutex2var_epi8(table->part[2], row, table->part[3]);
-  return _mm512_mask_mov_epi8(lower, _mm512_movepi8_mask(row), upper);
-}
-
-typedef struct half_states {
-  __m512i low;
-  __m512i high;
-} half_states;
-
 /* New states from the frequencies and ranks of the symbols, and the words that come in. */
-NNB_AVX512_INLINE const uint8_t *advance(half_states *x, __m512i frequency, __m512i rank, const uint8_t *next) {
+NNB_AVX512_INLINE const uint8_t *advance(nnb_rans_lanes *x, __m512i frequency, __m512i rank, const uint8_t *next) {
   const __m512i low_quotient = _mm512_shrdi_epi16(x->low, x->high, NNB_RANS_BITS);
   const __m512i high_quotient = _mm512_srli_epi16(x->high, NNB_RANS_BITS);
   const __m512i low = _mm512_add_epi16(_mm512_mullo_epi16(frequency, low_quotient), rank);
@@ -105,6 +68,7 @@ NNB_AVX512_INLINE const uint8_t *advance(half_states *x, __m512i frequency, __m5
   return next + 2 * (size_t)_mm_popcnt_u32(empty);
 }
 
+/* `rows` is a constant: 32, 64, 128 or 256. */
 NNB_AVX512_INLINE void decode_rounds(nnb_rans_job *job, int rows, int with_contexts) {
   row_fields fields;
   fill_fields(&fields, job);
@@ -113,30 +77,23 @@ NNB_AVX512_INLINE void decode_rounds(nnb_rans_job *job, int rows, int with_conte
   const __m512i bucket_mask = _mm512_set1_epi16((short)((1u << bucket_bits) - 1));
   const __m128i shift = _mm_cvtsi32_si128((int)(NNB_RANS_BITS - bucket_bits));
   const __m512i pairs = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
-  const bytes first_row = load_bytes(fields.first_row);
-  const bytes symbol = load_bytes(fields.symbol);
+  const nnb_bytes first_row = nnb_load_bytes(fields.first_row);
+  const nnb_bytes symbol = nnb_load_bytes(fields.symbol);
 
-  const words split = load_words(fields.split);
-  const words frequency = load_words(fields.frequency);
-  const words alias_frequency = load_words(fields.alias_frequency);
-  const words alias_rank = load_words(fields.alias_rank);
-  const bytes alias_symbol = load_bytes(fields.alias_symbol);
+  const nnb_words split = nnb_load_words(fields.split);
+  const nnb_words frequency = nnb_load_words(fields.frequency);
+  const nnb_words alias_frequency = nnb_load_words(fields.alias_frequency);
+  const nnb_words alias_rank = nnb_load_words(fields.alias_rank);
+  const nnb_bytes alias_symbol = nnb_load_bytes(fields.alias_symbol);
 
-  const bytes alias = load_bytes(fields.alias);
-  const bytes split_half[2] = {load_bytes(fields.split_half[0]), load_bytes(fields.split_half[1])};
-  const bytes frequency_half[2] = {load_bytes(fields.frequency_half[0]), load_bytes(fields.frequency_half[1])};
-  const bytes alias_rank_half[2] = {load_bytes(fields.alias_rank_half[0]), load_bytes(fields.alias_rank_half[1])};
+  const nnb_bytes alias = nnb_load_bytes(fields.alias);
+  const nnb_bytes split_half[2] = {nnb_load_bytes(fields.split_half[0]), nnb_load_bytes(fields.split_half[1])};
+  const nnb_bytes frequency_half[2] = {nnb_load_bytes(fields.frequency_half[0]),
+                                       nnb_load_bytes(fields.frequency_half[1])};
+  const nnb_bytes alias_rank_half[2] = {nnb_load_bytes(fields.alias_rank_half[0]),
+                                        nnb_load_bytes(fields.alias_rank_half[1])};
 
-  half_states x[2];
-  for (int g = 0; g < 2; g++) {
-    const __m512i lower = _mm512_loadu_si512(job->states + 32 * g);
-    const __m512i upper = _mm512_loadu_si512(job->states + 32 * g + 16);
-    const __m512i even = _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28, 26,
-                                          24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-    x[g].low = _mm512_permutex2var_epi16(lower, even, upper);
-    x[g].high = _mm512_permutex2var_epi16(lower, _mm512_add_epi16(even, _mm512_set1_epi16(1)), upper);
-  }
-
+  nnb_rans_lanes x[2] = {nnb_rans_load_lanes(job->states), nnb_rans_load_lanes(job->states + 32)};
   const uint8_t *next = job->next;
   size_t i = job->done;
   while (job->count - i >= NNB_RANS_MAX_STATES && (size_t)(job->end - next) >= 2 * NNB_RANS_MAX_STATES) {
@@ -151,27 +108,29 @@ NNB_AVX512_INLINE void decode_rounds(nnb_rans_job *job, int rows, int with_conte
       row[g] = _mm512_and_si512(_mm512_srl_epi16(x[g].low, shift), bucket_mask);
     }
     if (with_contexts) {
-      const __m512i first = find_bytes(&first_row, _mm512_loadu_si512(job->contexts + i), 256);
+      const __m512i first = nnb_find_bytes(&first_row, _mm512_loadu_si512(job->contexts + i), 256);
       row[0] = _mm512_add_epi16(row[0], _mm512_cvtepu8_epi16(_mm512_castsi512_si256(first)));
       row[1] = _mm512_add_epi16(row[1], _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(first, 1)));
     }
     if (rows <= 64) {
       for (int g = 0; g < 2; g++) {
-        other[g] = _mm512_cmpge_epu16_mask(offset[g], find_words(&split, row[g], rows));
-        found_frequency[g] = _mm512_mask_mov_epi16(find_words(&frequency, row[g], rows), other[g],
-                                                   find_words(&alias_frequency, row[g], rows));
-        found_rank[g] = _mm512_mask_add_epi16(offset[g], other[g], offset[g], find_words(&alias_rank, row[g], rows));
+        other[g] = _mm512_cmpge_epu16_mask(offset[g], nnb_find_words(&split, row[g], rows));
+        found_frequency[g] = _mm512_mask_mov_epi16(nnb_find_words(&frequency, row[g], rows), other[g],
+                                                   nnb_find_words(&alias_frequency, row[g], rows));
+        found_rank[g] =
+            _mm512_mask_add_epi16(offset[g], other[g], offset[g], nnb_find_words(&alias_rank, row[g], rows));
       }
       const __mmask64 others = _mm512_kunpackd((__mmask64)other[1], (__mmask64)other[0]);
       const __m512i both = _mm512_permutexvar_epi64(pairs, _mm512_packus_epi16(row[0], row[1]));
-      symbols = _mm512_mask_mov_epi8(find_bytes(&symbol, both, rows), others, find_bytes(&alias_symbol, both, rows));
+      symbols =
+          _mm512_mask_mov_epi8(nnb_find_bytes(&symbol, both, rows), others, nnb_find_bytes(&alias_symbol, both, rows));
     } else {
       const __m512i both = _mm512_packus_epi16(row[0], row[1]);
-      const __m512i found_alias = find_bytes(&alias, both, rows);
-      const __m512i split0 = find_bytes(&split_half[0], both, rows);
-      const __m512i split1 = find_bytes(&split_half[1], both, rows);
-      const __m512i rank0 = find_bytes(&alias_rank_half[0], both, rows);
-      const __m512i rank1 = find_bytes(&alias_rank_half[1], both, rows);
+      const __m512i found_alias = nnb_find_bytes(&alias, both, rows);
+      const __m512i split0 = nnb_find_bytes(&split_half[0], both, rows);
+      const __m512i split1 = nnb_find_bytes(&split_half[1], both, rows);
+      const __m512i rank0 = nnb_find_bytes(&alias_rank_half[0], both, rows);
+      const __m512i rank1 = nnb_find_bytes(&alias_rank_half[1], both, rows);
       const __m512i zero = _mm512_setzero_si512();
       other[0] = _mm512_cmpge_epu16_mask(offset[0], _mm512_unpacklo_epi8(split0, split1));
       other[1] = _mm512_cmpge_epu16_mask(offset[1], _mm512_unpackhi_epi8(split0, split1));
@@ -180,11 +139,11 @@ NNB_AVX512_INLINE void decode_rounds(nnb_rans_job *job, int rows, int with_conte
       found_rank[0] = _mm512_mask_add_epi16(offset[0], other[0], offset[0], _mm512_unpacklo_epi8(rank0, rank1));
       found_rank[1] = _mm512_mask_add_epi16(offset[1], other[1], offset[1], _mm512_unpackhi_epi8(rank0, rank1));
       const __m512i final = _mm512_packus_epi16(row[0], row[1]);
-      const __m512i frequency0 = find_bytes(&frequency_half[0], final, rows);
-      const __m512i frequency1 = find_bytes(&frequency_half[1], final, rows);
+      const __m512i frequency0 = nnb_find_bytes(&frequency_half[0], final, rows);
+      const __m512i frequency1 = nnb_find_bytes(&frequency_half[1], final, rows);
       found_frequency[0] = _mm512_unpacklo_epi8(frequency0, frequency1);
       found_frequency[1] = _mm512_unpackhi_epi8(frequency0, frequency1);
-      symbols = _mm512_permutexvar_epi64(pairs, find_bytes(&symbol, final, rows));
+      symbols = _mm512_permutexvar_epi64(pairs, nnb_find_bytes(&symbol, final, rows));
     }
     _mm512_storeu_si512(job->symbols + i, symbols);
     for (int g = 0; g < 2; g++) next = advance(&x[g], found_frequency[g], found_rank[g], next);
@@ -192,13 +151,7 @@ NNB_AVX512_INLINE void decode_rounds(nnb_rans_job *job, int rows, int with_conte
   }
   job->next = next;
   job->done = i;
-  for (int g = 0; g < 2; g++) {
-    uint16_t low[32];
-    uint16_t high[32];
-    _mm512_storeu_si512(low, x[g].low);
-    _mm512_storeu_si512(high, x[g].high);
-    for (int j = 0; j < 32; j++) job->states[32 * g + j] = (uint32_t)high[j] << 16 | low[j];
-  }
+  for (int g = 0; g < 2; g++) nnb_rans_store_lanes(job->states + 32 * g, x[g]);
 }
 
 #define NNB_RANS_DECODER(name, rows, with_contexts) \
