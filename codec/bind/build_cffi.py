@@ -127,9 +127,7 @@ SOURCE = """
 #include <stdlib.h>
 
 #include "nnb/nnb.h"
-#include "nnb/nnb_access.h"
 #include "nnb/nnb_enc.h"
-#include "nnb/nnb_unit.h"
 
 /* The core has no heap; an encoder's buffer that grows is the binding's. */
 static uint8_t *grow(void *user, uint8_t *buffer, size_t used, size_t needed, size_t *capacity) {
@@ -151,7 +149,14 @@ static void nnb_encoder_close(nnb_encoder *encoder) {
 }
 """
 
-HEADERS = ("nnb_syntax_gen.h", "nnb_unit.h", "nnb_access.h")  # in cffi's subset of C but for the preprocessor's lines
+#: In cffi's subset of C but for the preprocessor's lines.
+HEADERS = (
+    "nnb_syntax_gen.h",
+    "nnb_unit.h",
+    "nnb_access.h",
+    "nnb_rans.h",
+    "nnb_rans_enc.h",
+)
 
 UNIT_CDEF = """
 extern "Python" void nnb_on_element(void *user, const nnb_trace_record *record);
@@ -172,7 +177,8 @@ def main(target: str) -> None:
     for header in HEADERS:
         ffi.cdef(declarations(header))
     ffi.cdef(UNIT_CDEF)
-    ffi.set_source("nnbits.codec._core", SOURCE)
+    includes = "".join(f'#include "nnb/{header}"\n' for header in HEADERS)
+    ffi.set_source("nnbits.codec._core", includes + SOURCE)
     ffi.emit_c_code(str(Path(target)))
 
 
