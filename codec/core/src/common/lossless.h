@@ -27,7 +27,7 @@ enum { NNB_BYTES_DELTA = 1, NNB_BYTES_SCALED = 2 };
 #define NNB_SPLIT_CLASSES 16u
 #define NNB_SCALE_TABLES 4u  /* of coding FLOAT: quarters of an octave */
 #define NNB_BYTES_TABLES 16u /* of coding BYTES */
-#define NNB_MAX_UPPER 7u     /* mantissa bits coded with the exponent */
+#define NNB_MAX_UPPER 5u     /* mantissa bits coded with the exponent */
 
 /* Items of the narrower type that coding NARROW contains; mantissa_bits is 0 if there is none. */
 NNB_INLINE nnb_items nnb_narrow_items(const nnb_items *items) {

@@ -289,7 +289,7 @@ static nnb_status read_narrow(block *b, const nnb_items *items, unsigned coding,
 static nnb_status read_group(block *b, const nnb_items *items, unsigned coding, void *out, size_t count) {
   b->present = NULL;
   if (coding != NNB_CODING_MASK) return read_narrow(b, items, coding, out, count);
-  if (items->packed_bits || !take_u8(b, &coding)) return bad;
+  if (items->packed_bits) return bad;
   const uint8_t *mask;
   b->planes_used = 0;
   nnb_status status = read_whole_plane(b, (count + 7) / 8, b->mask, &mask);
@@ -297,6 +297,7 @@ static nnb_status read_group(block *b, const nnb_items *items, unsigned coding, 
   if (count % 8 && mask[count / 8] >> count % 8) return bad;
   const size_t ones = nnb_count_bits(mask, count);
   if (ones == 0 || ones == count) return bad;
+  if (!take_u8(b, &coding)) return bad;
   b->present = mask;
   b->present_count = count;
   status = read_narrow(b, items, coding, b->dense, ones);
