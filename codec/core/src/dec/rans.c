@@ -77,6 +77,10 @@ int nnb_rans_has_path(nnb_rans_path path) {
     case NNB_RANS_AUTO:
     case NNB_RANS_SCALAR:
       return 1;
+#if NNB_X86_DISPATCH
+    case NNB_RANS_AVX512:
+      return nnb_cpu_has_avx512_vbmi2();
+#endif
     default:
       return 0;
   }
@@ -103,6 +107,12 @@ size_t nnb_rans_scratch_size(nnb_rans_path path, const nnb_rans_model *model) {
 
 static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, size_t scratch_size) {
   const size_t needed = nnb_rans_scratch_size(path, job->model);
+#if NNB_X86_DISPATCH
+  if (needed == 0) {
+    if (job->state_count == NNB_RANS_MAX_STATES) nnb_rans_decode_avx512(job);
+    return;
+  }
+#endif
   if (scratch == NULL || scratch_size < needed) return;
   if (job->count < 2 * (size_t)job->model->table_count * NNB_RANS_SLOTS) return; /* not worth the tables */
   uint8_t *const bytes = scratch;

@@ -12,24 +12,28 @@ typedef struct nnb_rans_symbol {
   uint16_t first; /* of its slots in the table's list of slots */
 } nnb_rans_symbol;
 
-typedef struct nnb_rans_enc_table {
-  nnb_rans_symbol symbols[256];
-  uint16_t slots[NNB_RANS_SLOTS]; /* by symbol, then rank */
-} nnb_rans_enc_table;
-
 /* A code being made, from the last symbol to the first. */
 typedef struct nnb_rans_enc_job {
-  const nnb_rans_enc_table *tables;
+  const nnb_rans_symbol *table_symbols; /* 256 of each table */
+  const uint16_t *slots;                /* NNB_RANS_SLOTS of each table, by symbol, then rank; and one more */
   const uint16_t *frequencies;
   uint32_t table_count;
+  uint32_t bucket_bits;
   const uint8_t *contexts;
   const uint8_t *context_map;
   const uint8_t *symbols;
-  uint8_t *out;  /* there are at least 64 bytes more than the words can take between out and next */
-  uint8_t *next; /* the word written last */
+  uint8_t *next; /* the word written last; in front of it there are at least 64 bytes more than the rest can take */
   size_t left;   /* symbols still to be coded */
   uint32_t state_count;
   uint32_t states[NNB_RANS_MAX_STATES];
 } nnb_rans_enc_job;
+
+/* The rows of a table's buckets, 1 << bucket_bits; returns 0 if the frequencies do not add up to NNB_RANS_SLOTS. */
+int nnb_rans_rows_of(const uint16_t *frequencies, uint32_t bucket_bits, nnb_rans_row *rows);
+
+#if NNB_X86_DISPATCH
+/* Codes the rounds, if it can; `left` is a multiple of 64. */
+nnb_status nnb_rans_encode_avx512(nnb_rans_enc_job *job);
+#endif
 
 #endif

@@ -116,7 +116,7 @@ static void write_bits(bit_writer *writer, uint32_t value, uint32_t count) {
 
 static void write_golomb(bit_writer *writer, uint32_t value) {
   uint32_t bits = 0;
-  while (value + 1 >> bits > 1) bits++;
+  while ((value + 1) >> bits > 1) bits++;
   write_bits(writer, value + 1, 2 * bits + 1);
 }
 
