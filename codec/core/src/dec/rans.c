@@ -51,23 +51,30 @@ static nnb_status decode_rest(nnb_rans_job *job) {
 }
 
 /* Whole rounds through expanded tables, without branches. */
-static void decode_expanded(nnb_rans_job *job, const uint32_t *entries) {
+NNB_INLINE void decode_expanded(nnb_rans_job *job, const uint32_t *entries, const uint8_t *contexts) {
+  const uint8_t *const map = job->context_map;
+  const uint8_t *const end = job->end;
   const uint32_t states = job->state_count;
+  const size_t count = job->count;
+  uint8_t *const symbols = job->symbols;
   const uint8_t *next = job->next;
   size_t i = job->done;
-  while (job->count - i >= states && (size_t)(job->end - next) >= 2 * states) {
+  uint32_t x[NNB_RANS_MAX_STATES];
+  nnb_memcpy(x, job->states, sizeof x);
+  while (count - i >= states && (size_t)(end - next) >= 2 * states) {
     for (uint32_t j = 0; j < states; j++) {
       const uint32_t *const table =
-          job->contexts == NULL ? entries : entries + ((size_t)job->context_map[job->contexts[i + j]] << NNB_RANS_BITS);
-      const uint32_t entry = table[job->states[j] & (NNB_RANS_SLOTS - 1)];
-      const uint32_t x = ((entry & 0xFFFu) + 1) * (job->states[j] >> NNB_RANS_BITS) + (entry >> 12 & 0xFFFu);
-      const uint32_t low = x < NNB_RANS_LOW;
-      job->symbols[i + j] = (uint8_t)(entry >> 24);
-      job->states[j] = nnb_choose(low, x << 16 | nnb_rans_load16(next), x);
+          contexts == NULL ? entries : entries + ((size_t)map[contexts[i + j]] << NNB_RANS_BITS);
+      const uint32_t entry = table[x[j] & (NNB_RANS_SLOTS - 1)];
+      const uint32_t y = ((entry & 0xFFFu) + 1) * (x[j] >> NNB_RANS_BITS) + (entry >> 12 & 0xFFFu);
+      const uint32_t low = y < NNB_RANS_LOW;
+      x[j] = nnb_choose(low, y << 16 | nnb_rans_load16(next), y);
       next += 2 * low;
+      symbols[i + j] = (uint8_t)(entry >> 24);
     }
     i += states;
   }
+  nnb_memcpy(job->states, x, sizeof x);
   job->next = next;
   job->done = i;
 }
@@ -118,7 +125,11 @@ static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, 
   uint8_t *const bytes = scratch;
   uint32_t *const entries = (uint32_t *)(void *)(bytes + ((uintptr_t)0 - (uintptr_t)bytes) % sizeof(uint32_t));
   nnb_rans_expand(job->model, entries);
-  decode_expanded(job, entries);
+  if (job->contexts == NULL) {
+    decode_expanded(job, entries, NULL);
+  } else {
+    decode_expanded(job, entries, job->contexts);
+  }
 }
 
 nnb_status nnb_rans_decode(nnb_rans_path path, const nnb_rans_model *model, const uint8_t *contexts,

@@ -108,7 +108,7 @@ static int fill_pieces(row_fields *fields, const nnb_rans_enc_job *job) {
   return fields->steps <= MAX_STEPS;
 }
 
-/* Floor of x * reciprocal; x and the result unsigned. */
+/* x / frequency, or one less; both unsigned, the quotient below 2^20. */
 NNB_AVX512_INLINE __m512i quotient_of(__m512i x, __m512i frequency) {
   const __m512 divisor = _mm512_cvtepi32_ps(frequency);
   const __m512 rough = _mm512_rcp14_ps(divisor);
@@ -121,6 +121,40 @@ NNB_AVX512_INLINE __m512i quotient_of(__m512i x, __m512i frequency) {
 /* 32-bit values at even positions, and at odd ones, of 16-bit lanes. */
 #define EVEN_HALVES 0x55555555u
 #define ODD_HALVES 0xAAAAAAAAu
+
+/* Moves the words out of the states that would become too large, to where they end at `next`. */
+NNB_AVX512_INLINE uint8_t *renormalize(nnb_rans_lanes *x, __m512i frequency, uint8_t *next) {
+  const __mmask32 full = _mm512_cmpge_epu16_mask(_mm512_srli_epi16(x->high, 4), frequency);
+  const uint32_t words = (uint32_t)_mm_popcnt_u32(full);
+  next -= 2 * (size_t)words;
+  _mm512_mask_storeu_epi16(next, _bzhi_u32(0xFFFFFFFFu, words), _mm512_maskz_compress_epi16(full, x->low));
+  x->low = _mm512_mask_mov_epi16(x->low, full, x->high);
+  x->high = _mm512_maskz_mov_epi16(~full, x->high);
+  return next;
+}
+
+typedef struct quotients {
+  __m512i low;
+  __m512i high;
+  __m512i rank; /* the remainders */
+} quotients;
+
+NNB_AVX512_INLINE quotients divide(nnb_rans_lanes x, __m512i frequency) {
+  const __m512i one = _mm512_set1_epi16(1);
+  const __m512i even = _mm512_mask_mov_epi16(x.low, ODD_HALVES, _mm512_slli_epi32(x.high, 16));
+  const __m512i odd = _mm512_mask_mov_epi16(x.high, EVEN_HALVES, _mm512_srli_epi32(x.low, 16));
+  const __m512i even_quotient = quotient_of(even, _mm512_and_si512(frequency, _mm512_set1_epi32(0xFFFF)));
+  const __m512i odd_quotient = quotient_of(odd, _mm512_srli_epi32(frequency, 16));
+  quotients q;
+  q.low = _mm512_mask_mov_epi16(even_quotient, ODD_HALVES, _mm512_slli_epi32(odd_quotient, 16));
+  q.high = _mm512_mask_mov_epi16(odd_quotient, EVEN_HALVES, _mm512_srli_epi32(even_quotient, 16));
+  q.rank = _mm512_sub_epi16(x.low, _mm512_mullo_epi16(q.low, frequency));
+  const __mmask32 small = _mm512_cmpge_epu16_mask(q.rank, frequency);
+  q.rank = _mm512_mask_sub_epi16(q.rank, small, q.rank, frequency);
+  q.low = _mm512_mask_add_epi16(q.low, small, q.low, one);
+  q.high = _mm512_mask_add_epi16(q.high, _mm512_mask_testn_epi16_mask(small, q.low, q.low), q.high, one);
+  return q;
+}
 
 NNB_AVX512_INLINE __m512i gather_slots(const uint16_t *slots, __m512i index) {
   return _mm512_i32gather_epi32(index, slots, 2);
@@ -182,47 +216,41 @@ NNB_AVX512_INLINE int encode_rounds(nnb_rans_enc_job *job, const row_fields *fie
       first[0] = _mm512_unpacklo_epi8(first0, first1);
       first[1] = _mm512_unpackhi_epi8(first0, first1);
     }
-    for (int g = 1; g >= 0; g--) {
-      missing |= _mm512_testn_epi16_mask(frequency[g], frequency[g]);
-      const __mmask32 full = _mm512_cmpge_epu16_mask(_mm512_srli_epi16(x[g].high, 4), frequency[g]);
-      const uint32_t words = (uint32_t)_mm_popcnt_u32(full);
-      next -= 2 * (size_t)words;
-      _mm512_mask_storeu_epi16(next, _bzhi_u32(0xFFFFFFFFu, words), _mm512_maskz_compress_epi16(full, x[g].low));
-      const __m512i low = _mm512_mask_mov_epi16(x[g].low, full, x[g].high);
-      const __m512i high = _mm512_maskz_mov_epi16(~full, x[g].high);
-
-      const __m512i even = _mm512_mask_mov_epi16(low, ODD_HALVES, _mm512_slli_epi32(high, 16));
-      const __m512i odd = _mm512_mask_mov_epi16(high, EVEN_HALVES, _mm512_srli_epi32(low, 16));
-      const __m512i even_quotient = quotient_of(even, _mm512_and_si512(frequency[g], low_half));
-      const __m512i odd_quotient = quotient_of(odd, _mm512_srli_epi32(frequency[g], 16));
-      __m512i low_quotient = _mm512_mask_mov_epi16(even_quotient, ODD_HALVES, _mm512_slli_epi32(odd_quotient, 16));
-      __m512i high_quotient = _mm512_mask_mov_epi16(odd_quotient, EVEN_HALVES, _mm512_srli_epi32(even_quotient, 16));
-      __m512i rank = _mm512_sub_epi16(low, _mm512_mullo_epi16(low_quotient, frequency[g]));
-      const __mmask32 small = _mm512_cmpge_epu16_mask(rank, frequency[g]);
-      rank = _mm512_mask_sub_epi16(rank, small, rank, frequency[g]);
-      low_quotient = _mm512_mask_add_epi16(low_quotient, small, low_quotient, one);
-      high_quotient = _mm512_mask_add_epi16(
-          high_quotient, _mm512_mask_testn_epi16_mask(small, low_quotient, low_quotient), high_quotient, one);
-
-      __m512i slot;
-      if (rows <= 64) {
-        const __mmask32 own = _mm512_cmplt_epu16_mask(rank, nnb_find_words(&own_slots, row[g], rows));
-        const __m512i place = _mm512_add_epi16(rank, nnb_find_words(&places, row[g], rows));
-        __m512i piece = nnb_find_words(&cell_first, _mm512_srl_epi16(place, cell_shift), 64);
-        for (uint32_t step = 0; step < steps; step++) {
-          const __mmask32 beyond = _mm512_cmpge_epu16_mask(place, nnb_find_words(&piece_end, piece, rows));
-          piece = _mm512_mask_add_epi16(piece, beyond, piece, one);
+    quotients q[2];
+    __m512i slot[2];
+    if (with_contexts) missing |= _mm512_testn_epi16_mask(frequency[0], frequency[0]);
+    if (with_contexts) missing |= _mm512_testn_epi16_mask(frequency[1], frequency[1]);
+    for (int g = 1; g >= 0; g--) next = renormalize(&x[g], frequency[g], next);
+    for (int g = 0; g < 2; g++) q[g] = divide(x[g], frequency[g]);
+    if (rows <= 64) {
+      __m512i place[2];
+      __m512i piece[2];
+      for (int g = 0; g < 2; g++) {
+        place[g] = _mm512_add_epi16(q[g].rank, nnb_find_words(&places, row[g], rows));
+        piece[g] = nnb_find_words(&cell_first, _mm512_srl_epi16(place[g], cell_shift), 64);
+      }
+      for (uint32_t step = 0; step < steps; step++) {
+        for (int g = 0; g < 2; g++) {
+          const __mmask32 beyond = _mm512_cmpge_epu16_mask(place[g], nnb_find_words(&piece_end, piece[g], rows));
+          piece[g] = _mm512_mask_add_epi16(piece[g], beyond, piece[g], one);
         }
-        slot = _mm512_add_epi16(place, nnb_find_words(&piece_shift, piece, rows));
-        slot = _mm512_mask_add_epi16(slot, own, rank, nnb_find_words(&own_first, row[g], rows));
-      } else {
-        const __m512i index = _mm512_min_epu16(_mm512_add_epi16(rank, first[g]), last_slot);
+      }
+      for (int g = 0; g < 2; g++) {
+        const __mmask32 own = _mm512_cmplt_epu16_mask(q[g].rank, nnb_find_words(&own_slots, row[g], rows));
+        slot[g] = _mm512_add_epi16(place[g], nnb_find_words(&piece_shift, piece[g], rows));
+        slot[g] = _mm512_mask_add_epi16(slot[g], own, q[g].rank, nnb_find_words(&own_first, row[g], rows));
+      }
+    } else {
+      for (int g = 0; g < 2; g++) {
+        const __m512i index = _mm512_min_epu16(_mm512_add_epi16(q[g].rank, first[g]), last_slot);
         const __m512i even_slot = gather_slots(job->slots, _mm512_and_si512(index, low_half));
         const __m512i odd_slot = gather_slots(job->slots, _mm512_srli_epi32(index, 16));
-        slot = _mm512_mask_mov_epi16(even_slot, ODD_HALVES, _mm512_slli_epi32(odd_slot, 16));
+        slot[g] = _mm512_mask_mov_epi16(even_slot, ODD_HALVES, _mm512_slli_epi32(odd_slot, 16));
       }
-      x[g].low = _mm512_or_si512(_mm512_slli_epi16(low_quotient, NNB_RANS_BITS), slot);
-      x[g].high = _mm512_shldi_epi16(high_quotient, low_quotient, NNB_RANS_BITS);
+    }
+    for (int g = 0; g < 2; g++) {
+      x[g].low = _mm512_or_si512(_mm512_slli_epi16(q[g].low, NNB_RANS_BITS), slot[g]);
+      x[g].high = _mm512_shldi_epi16(q[g].high, q[g].low, NNB_RANS_BITS);
     }
   }
   job->next = next;
