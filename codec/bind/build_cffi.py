@@ -156,6 +156,8 @@ HEADERS = (
     "nnb_access.h",
     "nnb_rans.h",
     "nnb_rans_enc.h",
+    "nnb_lossless.h",
+    "nnb_lossless_enc.h",
 )
 
 UNIT_CDEF = """

@@ -35,6 +35,17 @@ NNB_INLINE int nnb_cpu_has_avx512_vbmi2(void) {
 }
 #endif
 
+/* Items at any address. */
+#if defined(__GNUC__) || defined(__clang__)
+typedef uint16_t __attribute__((aligned(1), may_alias)) nnb_any16;
+typedef uint32_t __attribute__((aligned(1), may_alias)) nnb_any32;
+typedef uint64_t __attribute__((aligned(1), may_alias)) nnb_any64;
+#else
+typedef uint16_t nnb_any16;
+typedef uint32_t nnb_any32;
+typedef uint64_t nnb_any64;
+#endif
+
 /* Keeps a compiler from turning the branch around it into a conditional move, and with it a rare wait into a constant
  * one. */
 #if defined(__GNUC__) || defined(__clang__)
