@@ -7,14 +7,14 @@ from typing import Final
 
 from nnbits.codec.errors import NnbitsError, ReasonCode
 
-from . import gguf, safetensors
+from . import gguf, pytorch, safetensors
 from ._foreign import recognise
 from .base import HEAD_BYTES, Adapter, open_input, quote
 
 __all__ = ["ADAPTERS", "adapter_by_name", "adapter_for_file", "adapter_for_output"]
 
 #: In the order in which they are asked.
-ADAPTERS: Final[tuple[Adapter, ...]] = (safetensors.ADAPTER, gguf.ADAPTER)
+ADAPTERS: Final[tuple[Adapter, ...]] = (safetensors.ADAPTER, gguf.ADAPTER, pytorch.ADAPTER)
 
 
 def adapter_for_file(path: Path) -> Adapter:
