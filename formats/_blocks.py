@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,9 +86,7 @@ BLOCKS: Final[Mapping[str, Block]] = {
     "IQ1_S": _block(256, _D, ("codes", "uint8", 32), ("high", "uint16", 8)),
     "IQ1_M": _block(256, ("codes", "uint8", 32), ("high", "uint4", 32), ("scale_codes", "uint16", 4)),
     "IQ4_NL": _block(32, _D, _HALF),
-    "IQ4_XS": _block(
-        256, _D, ("scale_high", "uint2", 8), ("scale_codes", "uint4", 8), ("codes", "uint4", 256)
-    ),
+    "IQ4_XS": _block(256, _D, ("scale_high", "uint2", 8), ("scale_codes", "uint4", 8), ("codes", "uint4", 256)),
     "TQ1_0": _block(256, ("codes", "uint8", 48), ("high", "uint8", 4), _D),
     "TQ2_0": _block(256, ("codes", "uint2", 256), _D),
     "MXFP4": _block(32, ("scales", "float8_e8m0fnu", 1), ("codes", "float4_e2m1fn", 32)),
@@ -212,7 +210,7 @@ def _scale_mins(codes: Bytes) -> tuple[_Float, _Float]:
     return scales.astype(np.float32), mins.astype(np.float32)
 
 
-def _q2_k(f: _Fields) -> Array:
+def _q2_k(f: _Fields) -> Any:
     scales = _f16(f["scales"]) * (f["scale_codes"] & 15)
     mins = _f16(f["mins"]) * (f["scale_codes"] >> 4)
     shifts = np.array([0, 2, 4, 6], np.uint8)[None, None, :, None]
@@ -220,7 +218,7 @@ def _q2_k(f: _Fields) -> Array:
     return scales[:, :, None] * codes - mins[:, :, None]
 
 
-def _q3_k(f: _Fields) -> Array:
+def _q3_k(f: _Fields) -> Any:
     low, high = f["scale_codes"][:, :8], f["scale_codes"][:, 8:]
     low = np.concatenate([low & 15, low >> 4], axis=1)
     top = np.concatenate([high >> shift & 3 for shift in (0, 2, 4, 6)], axis=1)
@@ -233,14 +231,14 @@ def _q3_k(f: _Fields) -> Array:
     return scales[:, :, None] * codes
 
 
-def _q4_k(f: _Fields) -> Array:
+def _q4_k(f: _Fields) -> Any:
     scales, mins = _scale_mins(f["scale_codes"])
     shifts = np.array([0, 4], np.uint8)[None, None, :, None]
     codes = (f["codes"].reshape(-1, 4, 1, 32) >> shifts & 15).reshape(-1, 8, 32)
     return (_f16(f["scales"]) * scales)[:, :, None] * codes - (_f16(f["mins"]) * mins)[:, :, None]
 
 
-def _q5_k(f: _Fields) -> Array:
+def _q5_k(f: _Fields) -> Any:
     scales, mins = _scale_mins(f["scale_codes"])
     shifts = np.array([0, 4], np.uint8)[None, None, :, None]
     codes = (f["codes"].reshape(-1, 4, 1, 32) >> shifts & 15).reshape(-1, 8, 32)
@@ -248,7 +246,7 @@ def _q5_k(f: _Fields) -> Array:
     return (_f16(f["scales"]) * scales)[:, :, None] * codes - (_f16(f["mins"]) * mins)[:, :, None]
 
 
-def _q6_k(f: _Fields) -> Array:
+def _q6_k(f: _Fields) -> Any:
     scales = _f16(f["scales"]) * f["scale_codes"].view(np.int8)
     low = f["codes"].reshape(-1, 2, 1, 64) >> np.array([0, 4], np.uint8)[None, None, :, None] & 15
     high = f["high"].reshape(-1, 2, 1, 32) >> np.array([0, 2, 4, 6], np.uint8)[None, None, :, None] & 3
@@ -261,7 +259,7 @@ _NL: Final = np.array(
 )  # the code book of IQ4_NL and IQ4_XS
 
 
-def _iq4_xs(f: _Fields) -> Array:
+def _iq4_xs(f: _Fields) -> Any:
     codes = f["scale_codes"]
     low = np.stack([codes & 15, codes >> 4], axis=2).reshape(-1, 8)
     tops = f["scale_high"].view("<u2") >> (2 * np.arange(8, dtype=np.uint16)) & 3
@@ -270,19 +268,19 @@ def _iq4_xs(f: _Fields) -> Array:
     return scales[:, :, None] * _NL[halves.reshape(-1, 8, 32)]
 
 
-def _tq2_0(f: _Fields) -> Array:
+def _tq2_0(f: _Fields) -> Any:
     shifts = np.array([0, 2, 4, 6], np.uint8)[None, None, :, None]
     codes = (f["codes"].reshape(-1, 2, 1, 32) >> shifts & 3).reshape(-1, 256).astype(np.int32) - 1
     return _f16(f["scales"]) * codes
 
 
-def _mxfp4(f: _Fields) -> Array:
+def _mxfp4(f: _Fields) -> Any:
     book = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
     values = np.concatenate([book, -book])
     return np.ldexp(np.float32(1), f["scales"].astype(np.int32) - 127) * values[_nibbles(f["codes"])]
 
 
-_VALUES: Final[Mapping[str, Callable[[_Fields], Array]]] = {
+_VALUES: Final[Mapping[str, Callable[[_Fields], Any]]] = {
     "Q4_0": lambda f: _f16(f["scales"]) * (_nibbles(f["codes"]) - 8),
     "Q4_1": lambda f: _f16(f["scales"]) * _nibbles(f["codes"]) + _f16(f["mins"]),
     "Q5_0": lambda f: _f16(f["scales"]) * ((_nibbles(f["codes"]) | _bits(f["high"]) << 4) - 16),
@@ -299,5 +297,3 @@ _VALUES: Final[Mapping[str, Callable[[_Fields], Array]]] = {
     "TQ2_0": _tq2_0,
     "MXFP4": _mxfp4,
 }
-
-

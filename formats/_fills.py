@@ -173,15 +173,15 @@ def _varint_merge(_: list[Any], arrays: Sequence[Array], infos: Sequence[TensorI
 # --- deflate: a compressed member of a zip file ----------------------------------------------------------------------
 
 
-def raw_deflate(data: bytes | Bytes, level: int, memory: int) -> Bytes:
+def raw_deflate(data: Bytes, level: int, memory: int) -> Bytes:
     """The deflate stream that zlib makes, without header."""
     coder = zlib.compressobj(level, zlib.DEFLATED, -15, memory)
-    return np.frombuffer(coder.compress(data) + coder.flush(), np.uint8)
+    return np.frombuffer(coder.compress(data.data) + coder.flush(), np.uint8)
 
 
 def _inflate(raw: Bytes, size: int) -> Bytes:
     decoder = zlib.decompressobj(-15)
-    data = decoder.decompress(raw, size + 1)
+    data = decoder.decompress(raw.data, size + 1)
     if len(data) != size:
         raise NnbitsError(ReasonCode.BAD_TENSOR, f"a compressed member has not the {size} bytes announced")
     return np.frombuffer(data, np.uint8)

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
@@ -27,10 +27,26 @@ from nnbits.codec.types import DTYPES, Array, Attachment, DType, LazyTensor, Mod
 
 from . import _fills
 from ._fills import Fill
-from ._input import Bytes, InputFile
+from ._input import InputFile
 from .base import quote
 
-__all__ = ["FilePart", "Names", "Span", "View", "is_restorable", "model_of", "plain", "restore", "safe_relative", "span"]
+__all__ = [
+    "FilePart",
+    "Layout",
+    "LayoutFile",
+    "Names",
+    "Span",
+    "View",
+    "check_count",
+    "is_representable",
+    "is_restorable",
+    "layout_of",
+    "model_of",
+    "restore",
+    "safe_relative",
+    "span",
+    "unusable",
+]
 
 TEMPLATE: Final = "nnbits:template"
 LAYOUT: Final = "nnbits:layout"
@@ -111,12 +127,12 @@ def span(name: str, dtype: DType, shape: Sequence[int], offset: int, size: int, 
     fits = all(0 <= n < _MAX_SIZE for n in info.shape) and (
         (fill is not None and fill[0] in ("varint", "deflate")) or info.nbytes == size
     )
-    if not fits or (dtype.is_packed and info.size * dtype.bits % 8) or not _representable(info):
+    if not fits or (dtype.is_packed and info.size * dtype.bits % 8) or not is_representable(info):
         info, fill = TensorInfo(name, DTYPES["uint8"], (size,)), None
     return Span(offset, size, (info,), fill)
 
 
-def _representable(info: TensorInfo) -> bool:
+def is_representable(info: TensorInfo) -> bool:
     """Whether NumPy can have such an array."""
     try:
         np.ndarray(info.shape, info.dtype.storage, np.empty(1, info.dtype.storage), strides=(0,) * len(info.shape))
@@ -184,13 +200,19 @@ def model_of(
     }
     raw = json.dumps(layout, ensure_ascii=False, separators=(",", ":")).encode()
     attachments = [*_template_parts(gaps), Attachment(LAYOUT, len(raw), lambda: raw)]
-    suffix = files[0].file.path.suffix
+    beside = [part.path for part in files if part.path is not None]
     return Model(
         tuple(tensors),
         dict(metadata or {}),
         source_format,
         tuple(attachments),
-        {"template": 1, "exact": True, "suffix": suffix, **(source or {})},
+        {
+            "template": 1,
+            "exact": True,
+            "suffix": files[0].file.path.suffix,
+            **({"beside": beside} if beside else {}),
+            **(source or {}),
+        },
     )
 
 
@@ -283,7 +305,7 @@ def _cut(gaps: Iterable[tuple[InputFile, int, int]], start: int, stop: int) -> l
 
 
 def _template_bytes(gaps: Sequence[tuple[InputFile, int, int]]) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     for file, group in _by_file(gaps):
         with file.view() as view:
             parts.extend(bytes(view[offset : offset + size]) for offset, size in group)
@@ -307,7 +329,9 @@ def _by_file(gaps: Iterable[tuple[InputFile, int, int]]) -> Iterator[tuple[Input
 
 
 @dataclass(frozen=True)
-class _File:
+class LayoutFile:
+    """A file of a layout: path if it is not the model file, size and digest, template bytes before each hole."""
+
     path: str | None
     size: int
     sha256: str
@@ -316,14 +340,17 @@ class _File:
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
+    """What the attachment says, checked; ``groups`` are the tensors of each hole."""
+
     tensors: str
-    files: Sequence[_File]
+    files: Sequence[LayoutFile]
     views: Sequence[Any]
-    groups: Sequence[Sequence[LazyTensor]] = field(default=())  # the tensors of each hole
+    groups: Sequence[Sequence[LazyTensor]]
 
 
-def _bad(message: str) -> NoReturn:
+def unusable(message: str) -> NoReturn:
+    """Raise METADATA."""
     raise NnbitsError(
         ReasonCode.METADATA,
         f"the description of the source file is unusable: {message}",
@@ -332,9 +359,10 @@ def _bad(message: str) -> NoReturn:
     )
 
 
-def _count(value: object) -> int:
+def check_count(value: object) -> int:
+    """A size from a description; METADATA if it is none."""
     if type(value) is not int or not 0 <= value < _MAX_SIZE:
-        _bad("a size is no number from 0")
+        unusable("a size is no number from 0")
     return value
 
 
@@ -342,7 +370,7 @@ def _attachments(model: Model) -> dict[str, Attachment]:
     return {attachment.name: attachment for attachment in model.attachments}
 
 
-def _layout(model: Model) -> _Layout | None:
+def layout_of(model: Model) -> Layout | None:
     """The layout, if it is one of this model.
 
     Raises:
@@ -354,47 +382,47 @@ def _layout(model: Model) -> _Layout | None:
     try:
         data = json.loads(found.read().decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        _bad(f"it is no JSON: {error}")
+        unusable(f"it is no JSON: {error}")
     if not isinstance(data, dict) or data.get("version") != 1 or not isinstance(data.get("files"), list):
-        _bad("it is no layout of version 1")
+        unusable("it is no layout of version 1")
     if data.get("tensors") != _fingerprint(tensor.info for tensor in model.tensors):
         return None
     files = [_file(item) for item in data["files"]]
     if not files or files[0].path is not None or any(file.path is None for file in files[1:]):
-        _bad("the first file is the model's, and only it")
+        unusable("the first file is the model's, and only it")
     paths = [file.path for file in files]
     if len(set(paths)) != len(paths):
-        _bad("a file occurs twice")
+        unusable("a file occurs twice")
     groups, position = [], 0
     for fill in (fill for file in files for fill in file.fills):
         count = _tensors_of(fill)
         groups.append(tuple(model.tensors[position : position + count]))
         position += count
     if position != len(model.tensors):
-        _bad(f"the holes take {position} tensors, there are {len(model.tensors)}")
+        unusable(f"the holes take {position} tensors, there are {len(model.tensors)}")
     views = data.get("views", [])
-    return _Layout(data["tensors"], files, views if isinstance(views, list) else _bad("views"), groups)
+    return Layout(data["tensors"], files, views if isinstance(views, list) else unusable("views"), groups)
 
 
 def _tensors_of(fill: Fill) -> int:
     return len(_fills.BLOCKS[fill[1]].fields) if fill is not None and fill[0] == "blocks" else 1
 
 
-def _file(item: object) -> _File:
+def _file(item: object) -> LayoutFile:
     if not isinstance(item, dict):
-        _bad("a file is no object")
+        unusable("a file is no object")
     gaps = item.get("gaps")
     if not isinstance(gaps, list):
-        _bad("gaps are no list")
+        unusable("gaps are no list")
     fills = item.get("fills", [None] * len(gaps))
     if not isinstance(fills, list) or len(fills) != len(gaps) or not all(_fills.check_fill(fill) for fill in fills):
-        _bad("a way to fill a hole is not known")
+        unusable("a way to fill a hole is not known")
     path, digest = item.get("path"), item.get("sha256")
     if not isinstance(digest, str) or not (path is None or isinstance(path, str)):
-        _bad("a digest or a path is no text")
+        unusable("a digest or a path is no text")
     if path is not None:
         safe_relative(path)
-    return _File(path, _count(item.get("bytes")), digest, [_count(gap) for gap in gaps], fills)
+    return LayoutFile(path, check_count(item.get("bytes")), digest, [check_count(gap) for gap in gaps], fills)
 
 
 def safe_relative(path: str) -> PurePosixPath:
@@ -420,7 +448,7 @@ def is_restorable(model: Model, source_format: str) -> bool:
     Raises:
         NnbitsError: METADATA if the description is damaged.
     """
-    return model.source_format == source_format and _layout(model) is not None
+    return model.source_format == source_format and layout_of(model) is not None
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -442,7 +470,7 @@ def restore(
         NnbitsError: METADATA if the description is damaged; DIGEST if the bytes are not those of the source (no file
             is there then); FILE_EXISTS; FILE_IO; what the ``read`` of a tensor raises.
     """
-    layout = _layout(model)
+    layout = layout_of(model)
     if layout is None:
         raise NnbitsError(ReasonCode.METADATA, "the model does not come with a template", path=TEMPLATE)
     path = Path(path)
@@ -467,7 +495,7 @@ def restore(
                     if on_tensor is not None:
                         on_tensor(tensor.info)
             if output.count > file.size:
-                _bad("the holes take more than the file")
+                unusable("the holes take more than the file")
             template.copy(file.size - output.count, output)
             if exact and output.digest.hexdigest() != file.sha256:
                 raise NnbitsError(
@@ -479,7 +507,7 @@ def restore(
         template.check_end()
 
 
-def _digest_hint(file: _File) -> str:
+def _digest_hint(file: LayoutFile) -> str:
     if any(fill is not None and fill[0] == "deflate" for fill in file.fills):
         return "It holds compressed members, and zlib compresses otherwise on this system: use --to safetensors"
     return "The stream is damaged, or its tensors were changed: use --to safetensors"
@@ -511,7 +539,7 @@ class _Template:
                 name = TEMPLATE if self._number == 0 else f"{TEMPLATE}:{self._number}"
                 part = self._parts.get(name)
                 if part is None or not part.size:
-                    _bad("the template is too short")
+                    unusable("the template is too short")
                 self._data = memoryview(part.read())
                 self._number += 1
                 continue
@@ -522,7 +550,7 @@ class _Template:
 
     def check_end(self) -> None:
         if self._data or (self._number and f"{TEMPLATE}:{self._number}" in self._parts):
-            _bad("the template is too long")
+            unusable("the template is too long")
 
     def close(self) -> None:
         self._data = memoryview(b"")
@@ -552,67 +580,4 @@ def _fetch(item: _Work) -> memoryview:
     try:
         return _fills.merge(fill, arrays, infos).data
     except (ValueError, TypeError) as error:
-        _bad(f"{quote(infos[0].name)} does not fill its place: {error}")
-
-
-# --- what other formats see ------------------------------------------------------------------------------------------
-
-
-def plain(model: Model) -> Model:
-    """The tensors as the source format's own library shows them: views apart, packed codes in their carriers, block
-    types dequantized. Without template and source; models without a template are returned as they are.
-
-    Raises:
-        NnbitsError: METADATA if the description is damaged.
-    """
-    layout = _layout(model)
-    if layout is None:
-        return model
-    tensors: list[LazyTensor] = []
-    fills = [fill for file in layout.files for fill in file.fills]
-    views: dict[int, list[Any]] = {}
-    for item in layout.views:
-        hole, *rest = _checked_view(item, len(fills))
-        views.setdefault(hole, []).append(rest)
-    for hole, (fill, group) in enumerate(zip(fills, layout.groups, strict=True)):
-        if not (group[0].info.name.endswith("#storage") and hole in views):
-            tensors.extend(_fills.plain(fill, group))
-        tensors.extend(_view(group[0], *rest) for rest in views.get(hole, ()))
-    return Model(tuple(tensors), model.metadata, model.source_format)
-
-
-def _checked_view(item: Any, holes: int) -> list[Any]:
-    if not (isinstance(item, list) and len(item) == 6):
-        _bad("a view is no list of six")
-    hole, name, dtype, offset, shape, strides = item
-    if not (type(hole) is int and 0 <= hole < holes and isinstance(name, str) and dtype in DTYPES):
-        _bad("a view has no hole, name or type")
-    if not (isinstance(shape, list) and isinstance(strides, list) and len(shape) == len(strides) <= 64):
-        _bad("a view has no shape")
-    for number in (offset, *shape, *strides):
-        _count(number)
-    return item
-
-
-def _view(base: LazyTensor, name: str, dtype: str, offset: int, shape: list[int], strides: list[int]) -> LazyTensor:
-    info = TensorInfo(name, DTYPES[dtype], tuple(shape))
-    width = info.dtype.itemsize
-    reach = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1 if info.size else 0
-    if offset + reach * width > base.info.nbytes or info.dtype.is_packed or not _representable(info):
-        _bad(f"the view {quote(name)} goes beyond its storage")
-
-    def read() -> Array:
-        raw: Bytes = np.ascontiguousarray(base.read()).reshape(-1).view(np.uint8)
-        if not info.size:
-            return np.empty(info.shape, info.dtype.storage)
-        elements = raw[offset : offset + reach * width].view(info.dtype.storage)
-        steps = tuple(stride * width for stride in strides)
-        strided = np.lib.stride_tricks.as_strided(elements, info.shape, steps, writeable=False)
-        try:
-            return np.ascontiguousarray(strided).reshape(info.shape)
-        except MemoryError as error:
-            raise NnbitsError(
-                ReasonCode.MEMORY_BUDGET, f"{quote(name)} needs {info.nbytes} bytes of memory", path=quote(name)
-            ) from error
-
-    return LazyTensor(info, read)
+        unusable(f"{quote(infos[0].name)} does not fill its place: {error}")

@@ -74,7 +74,7 @@ def inflated_head(file: InputFile, member: Member, count: int) -> bytes:
         file.refuse(f"member {member.name!r:.100} is compressed with method {member.method}", member.offset)
     decoder = zlib.decompressobj(-15)
     try:
-        return decoder.decompress(_packed(file, member, count), count)
+        return decoder.decompress(_packed(file, member, count).data, count)
     except zlib.error as error:
         file.refuse(f"member {member.name!r:.100} is damaged: {error}", member.offset)
 

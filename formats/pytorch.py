@@ -25,8 +25,9 @@ from nnbits.codec.types import DTYPES, Array, DType, LazyTensor, Model, TensorIn
 from . import _zip
 from ._input import InputFile
 from ._pickle import Call, Global, PersistentId, PickleError, load
+from ._plain import plain
 from ._quantized import recognise
-from ._template import FilePart, Names, Span, View, is_restorable, model_of, plain, restore, span
+from ._template import FilePart, Names, Span, View, is_restorable, model_of, restore, span
 from ._torch_pickle import state_dict_pickle
 from .base import Adapter, quote
 
@@ -64,7 +65,8 @@ def probe(head: bytes) -> bool:
     """Whether a file that begins with ``head`` is a PyTorch file."""
     if head.startswith(b"PK\x03\x04"):
         first = head[30 : 30 + int.from_bytes(head[26:28], "little")]
-        return b"/data.pkl" in head or b"/data/" in first or first.endswith((b"/version", b"/byteorder", b"/.format_version"))
+        marks = (b"/version", b"/byteorder", b"/.format_version")
+        return b"/data.pkl" in head or b"/data/" in first or first.endswith(marks)
     return head[:1] == b"\x80" and head[2 : 2 + len(_LEGACY_MAGIC)] == _LEGACY_MAGIC
 
 
@@ -130,10 +132,10 @@ def _read_zip(file: InputFile) -> Model:
                 storages[folder + name[len(start) :]] = _Storage(member.offset, member.size)
     references: list[_Reference] = []
     for name, folder, prefix in (("data.pkl", "data/", ""), ("constants.pkl", "constants/", "constants")):
-        member = found.get(root + name)
-        if member is None or member.size > _MAX_PICKLE_BYTES:
+        pickled = found.get(root + name)
+        if pickled is None or pickled.size > _MAX_PICKLE_BYTES:
             continue
-        data = _zip.inflated_head(file, member, member.size)
+        data = _zip.inflated_head(file, pickled, pickled.size)
         references.extend(_references(_load(file, BytesIO(data)), folder, prefix))
     order = found.get(root + "byteorder")
     big = order is not None and order.size == 3 and _zip.inflated_head(file, order, 3) == b"big"
@@ -178,7 +180,7 @@ def _load(file: InputFile, opened: IO[bytes]) -> object:
 def _walk(value: object, prefix: str) -> Iterator[tuple[str, Call]]:
     """Calls that make tensors, with the names that lead there."""
     todo: list[tuple[object, str]] = [(value, prefix)]
-    seen: set[int] = set()
+    seen: dict[int, object] = {}  # kept, so that no other object gets the same id
     for _ in range(_MAX_NODES):
         if not todo:
             return
@@ -191,10 +193,9 @@ def _walk(value: object, prefix: str) -> Iterator[tuple[str, Call]]:
             if path in _TYPED and isinstance(arguments, tuple) and len(arguments) == 4:
                 todo += [(arguments[3], name), (Call(arguments[0], arguments[2]), name)]
                 continue
-        if isinstance(item, Call | tuple | list):
-            if id(item) not in seen:
-                seen.add(id(item))
-                todo.extend(reversed(list(_children(item, name))))
+        if isinstance(item, Call | tuple | list) and id(item) not in seen:
+            seen[id(item)] = item
+            todo.extend(reversed(list(_children(item, name))))
 
 
 def _children(item: Call | tuple[object, ...] | list[object], name: str) -> Iterator[tuple[object, str]]:
