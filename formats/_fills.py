@@ -21,7 +21,18 @@ from . import _blocks
 from ._blocks import BLOCKS
 from ._input import Bytes
 
-__all__ = ["BLOCKS", "Fill", "check_fill", "decode_varints", "encode_varints", "merge", "plain", "raw_deflate", "split"]
+__all__ = [
+    "BLOCKS",
+    "Fill",
+    "check_fill",
+    "decode_varints",
+    "encode_varints",
+    "inflate",
+    "merge",
+    "plain",
+    "raw_deflate",
+    "split",
+]
 
 Fill = list[Any] | None
 
@@ -161,13 +172,19 @@ def encode_varints(values: Array) -> Bytes:
 
 def _varint_split(_: list[Any], raw: Bytes, infos: Sequence[TensorInfo], index: int) -> Array:
     info = infos[index]
-    return decode_varints(raw).astype(info.dtype.storage).reshape(info.shape)
+    values = decode_varints(raw)
+    if values.size != info.size:
+        raise NnbitsError(
+            ReasonCode.BAD_TENSOR, f"{info.name!r:.100} needs {info.size} numbers, there are {values.size}"
+        )
+    return values.astype(f"u{info.dtype.itemsize}").view(info.dtype.storage).reshape(info.shape)
 
 
 def _varint_merge(_: list[Any], arrays: Sequence[Array], infos: Sequence[TensorInfo]) -> Bytes:
-    array = arrays[0]
-    wide = array.astype(np.int64).view(np.uint64) if infos[0].dtype.kind == "int" else array.astype(np.uint64)
-    return encode_varints(wide)
+    array = np.ascontiguousarray(arrays[0]).reshape(-1)
+    if infos[0].dtype.kind == "int":
+        return encode_varints(array.astype(np.int64).view(np.uint64))
+    return encode_varints(array.view(f"u{array.itemsize}").astype(np.uint64))
 
 
 # --- deflate: a compressed member of a zip file ----------------------------------------------------------------------
@@ -179,9 +196,16 @@ def raw_deflate(data: Bytes, level: int, memory: int) -> Bytes:
     return np.frombuffer(coder.compress(data.data) + coder.flush(), np.uint8)
 
 
-def _inflate(raw: Bytes, size: int) -> Bytes:
-    decoder = zlib.decompressobj(-15)
-    data = decoder.decompress(raw.data, size + 1)
+def inflate(raw: Bytes, size: int) -> Bytes:
+    """The ``size`` bytes of a deflate stream.
+
+    Raises:
+        NnbitsError: BAD_TENSOR if it is damaged, or gives more or fewer.
+    """
+    try:
+        data = zlib.decompressobj(-15).decompress(raw.data, size + 1)
+    except (zlib.error, MemoryError) as error:
+        raise NnbitsError(ReasonCode.BAD_TENSOR, f"a compressed member is damaged: {error}") from error
     if len(data) != size:
         raise NnbitsError(ReasonCode.BAD_TENSOR, f"a compressed member has not the {size} bytes announced")
     return np.frombuffer(data, np.uint8)
@@ -190,7 +214,7 @@ def _inflate(raw: Bytes, size: int) -> Bytes:
 def _deflate_split(arguments: list[Any], raw: Bytes, infos: Sequence[TensorInfo], index: int) -> Array:
     _, _, prefix, inner = arguments
     skip = len(base64.b64decode(prefix))
-    data = _inflate(raw, skip + sum(info.nbytes for info in infos))
+    data = inflate(raw, skip + sum(info.nbytes for info in infos))
     return split(inner, data[skip:].copy(), infos, index)
 
 

@@ -7,14 +7,25 @@ from typing import Final
 
 from nnbits.codec.errors import NnbitsError, ReasonCode
 
-from . import folder, gguf, pytorch, safetensors
+from . import folder, gguf, keras, npz, onnx, pytorch, safetensors, tflite
 from ._foreign import recognise
 from .base import HEAD_BYTES, Adapter, open_input, quote
 
 __all__ = ["ADAPTERS", "adapter_by_name", "adapter_for_file", "adapter_for_output"]
 
 #: In the order in which they are asked.
-ADAPTERS: Final[tuple[Adapter, ...]] = (safetensors.ADAPTER, gguf.ADAPTER, pytorch.ADAPTER, folder.ADAPTER)
+ADAPTERS: Final[tuple[Adapter, ...]] = (
+    safetensors.ADAPTER,
+    gguf.ADAPTER,
+    pytorch.ADAPTER,
+    onnx.ADAPTER,
+    npz.NPY_ADAPTER,
+    npz.NPZ_ADAPTER,
+    tflite.ADAPTER,
+    keras.H5_ADAPTER,
+    keras.KERAS_ADAPTER,
+    folder.ADAPTER,
+)
 
 
 def adapter_for_file(path: Path) -> Adapter:
