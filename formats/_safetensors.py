@@ -1,4 +1,5 @@
-"""safetensors files that need a template: unusual headers, and packed codes that appear as what they are."""
+"""safetensors files that need a template: unusual headers, packed codes that appear as what they
+are, booleans that are neither 0 nor 1."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from nnbits.codec.types import Model
 
 from ._input import InputFile
 from ._quantized import packed_codes, recognise
-from ._template import FilePart, Span, model_of
+from ._template import FilePart, Span, are_booleans, model_of
 
 __all__ = ["described"]
 
@@ -26,9 +27,7 @@ def described(path: Path, model: Model, begin: int, canonical: bytes) -> Model:
     by_name = {tensor.info.name: tensor for tensor in model}
     codes = packed_codes((t.info for t in model), found, lambda name: by_name[name].read()) if found else {}
     file = InputFile.of(path, "a safetensors file")
-    if not codes and begin == len(canonical) and file.read(0, begin).tobytes() == canonical:
-        return Model(model.tensors, model.metadata, model.source_format, source=source)
-    spans, offset = [], begin
+    spans, offset, usual = [], begin, not codes and file.read(0, begin).tobytes() == canonical
     for tensor in model:
         info = tensor.info
         if info.name in codes:
@@ -36,5 +35,8 @@ def described(path: Path, model: Model, begin: int, canonical: bytes) -> Model:
             spans.append(Span(offset, info.nbytes, (codes[info.name],), fill))
         else:
             spans.append(Span(offset, info.nbytes, (info,)))
+        usual = usual and (info.dtype.kind != "bool" or are_booleans(file, offset, info.nbytes))
         offset += info.nbytes
+    if usual:
+        return Model(model.tensors, model.metadata, model.source_format, source=source)
     return model_of("safetensors", [FilePart(file, spans)], metadata=model.metadata, source=source)

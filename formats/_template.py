@@ -37,6 +37,7 @@ __all__ = [
     "Names",
     "Span",
     "View",
+    "are_booleans",
     "check_count",
     "is_representable",
     "is_restorable",
@@ -219,11 +220,14 @@ def model_of(
 def _checked(file: InputFile, found: Span) -> Span:
     """The span, of bytes instead of booleans if some are neither 0 nor 1."""
     info = found.tensors[0]
-    if info.dtype.kind != "bool" or found.fill is not None or file.read(found.offset, found.size).max(initial=0) <= 1:
+    if info.dtype.kind != "bool" or found.fill is not None or are_booleans(file, found.offset, found.size):
         return found
-    return replace(
-        found, tensors=(replace(info, dtype=DTYPES["uint8"]),), fill=["as", info.dtype.name, list(info.shape)]
-    )
+    return replace(found, tensors=(replace(info, dtype=DTYPES["uint8"]),))
+
+
+def are_booleans(file: InputFile, offset: int, size: int) -> bool:
+    """Whether all bytes of a range are 0 or 1."""
+    return bool(file.read(offset, size).max(initial=0) <= 1)
 
 
 def _lazy(file: InputFile, found: Span, index: int) -> LazyTensor:
