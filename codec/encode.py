@@ -15,7 +15,8 @@ from .blocks import block_header, block_plans, block_values, check_blocks, descr
 from .codebook import choose_codebook
 from .compat import check_compat
 from .convert import float32_is_exact, in_standard_profile, int32_is_exact, to_float32, to_int32
-from .entropy.coding import LevelCoding
+from .entropy.coding import LevelCoding, LevelsToCode
+from .entropy.native import choose_initial_sets
 from .errors import NnbitsError, ReasonCode
 from .limits import MAX_NAME_BYTES
 from .parallel import ordered_map
@@ -355,27 +356,25 @@ def quantize(values: NDArray[np.float32], plan: TensorPlan, qp_density: int) -> 
         )
     values = modified(values, plan)
     height, width = _matrix(values.shape)
-    dependent = plan.coding == "dependent"
-    if plan.lambda_scale:
-        levels, qp = quantize_weighed(
-            values,
-            plan.qp,
-            qp_density,
-            coding=LevelCoding(
-                height,
-                width,
-                dq=dependent,
-                unary_length=plan.cabac_unary_length_minus1 + 1,
-                scan_order=plan.scan_order,
-            ),
-            lambda_scale=plan.lambda_scale,
-        )
-    elif dependent:
+    coding = LevelCoding(
+        height,
+        width,
+        dq=plan.coding == "dependent",
+        unary_length=plan.cabac_unary_length_minus1 + 1,
+        scan_order=plan.scan_order,
+    )
+    if coding.dq:
         levels, qp = quantize_dependent(
             values, plan.qp, qp_density, height=height, width=width, scan_order=plan.scan_order
         )
     else:
         levels, qp = quantize_uniform(values, plan.qp, qp_density)
+    if plan.lambda_scale:
+        # The estimates start from the sets that will be chosen, or nearly.
+        sets = choose_initial_sets(LevelsToCode(coding, levels), "cost")
+        levels, qp = quantize_weighed(
+            values, qp, qp_density, coding=coding, lambda_scale=plan.lambda_scale, initial_sets=sets
+        )
     if qp > qp_range(qp_density)[1]:
         raise NnbitsError(ReasonCode.BAD_TENSOR, "values are too large to be quantized", hint="Keep this tensor exact")
     if plan.bitdepth is not None:
