@@ -32,7 +32,7 @@ _EST_BITS: Final = est_bits()
 
 #: The rule by cost looks at so many blocks of bins of a context, and then at every eighth, which counts for all.
 _BLOCK_BINS: Final = 1024
-_FULL_BLOCKS: Final = 16
+_FULL_BLOCKS: Final = 64
 _SAMPLING: Final = 8
 
 
