@@ -90,8 +90,8 @@ class TensorPlan:
         if any(b <= a for a, b in pairwise(self.zero_rows)):
             _refuse("zero_rows must increase", "zero_rows")
         _check_number(self.lambda_scale, "lambda_scale")
-        if self.lambda_scale < 0:
-            _refuse("lambda_scale must not be negative", "lambda_scale")
+        if not 0 <= self.lambda_scale < 1e30:
+            _refuse("lambda_scale must lie in 0..1e30", "lambda_scale")
         for name, given in (
             ("threshold", self.threshold is not None),
             ("zero_rows", bool(self.zero_rows)),

@@ -118,6 +118,10 @@ nnb_status nnb_quantize_uniform(const float *values, size_t count, int32_t *qp, 
 size_t nnb_quantize_work_size(size_t height, size_t width);
 nnb_status nnb_quantize_dependent(const float *values, size_t height, size_t width, uint32_t scan_order, int32_t *qp,
                                   uint32_t qp_density, int32_t *levels, void *work, size_t work_size);
+size_t nnb_weighed_work_size(const nnb_level_coding *coding);
+nnb_status nnb_quantize_weighed(const float *values, const nnb_level_coding *coding, double lambda_scale,
+                                const uint8_t *initial_sets, int32_t *qp, uint32_t qp_density, int32_t *levels,
+                                void *work, size_t work_size);
 
 void nnb_encoder_open_growing(nnb_encoder *encoder);
 void nnb_encoder_close(nnb_encoder *encoder);
