@@ -20,7 +20,7 @@ from .convert import from_float32, int32_is_exact, to_float32
 from .decode import Stream
 from .encode import EncodedTensor, Node, describe_source, encode_tensor, head_units
 from .errors import NnbitsError, ReasonCode
-from .plan import EncodePlan
+from .plan import EncodePlan, TensorPlan
 from .source import UpdateMode
 from .syntax import ModelParameterSet, ParameterSets
 from .types import DTYPES, Array, LazyTensor, Model, TensorInfo
@@ -184,6 +184,8 @@ class UpdateChain:
             how = plan.tensors.get(info.name)
             if how is None:
                 raise NnbitsError(ReasonCode.BAD_OPTION, f"the plan has no entry for tensor {info.name!r}")
+            if how.coding == "lossless":  # updates are streams of the standard profile
+                how = TensorPlan("raw" if info.dtype.kind == "float" else "integer")
             before = self._held.get(info.name)
             if before is not None and before.info != info:
                 raise NnbitsError(
