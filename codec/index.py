@@ -66,6 +66,11 @@ class Index:
         order = np.argsort(self.piece_au, kind="stable")
         return order, np.searchsorted(self.piece_au[order], np.arange(len(self.au_offset) + 1))
 
+    @property
+    def au_count(self) -> int:
+        """Access units of the file up to the index, replaced ones included."""
+        return int(self.au_number.max()) + 1 if self.au_number.size else 0
+
     def pieces_of(self, tensor: int) -> range:
         """Numbers of a tensor's pieces."""
         return range(int(self._starts[tensor]), int(self._starts[tensor + 1]))
@@ -100,6 +105,11 @@ class IndexBuilder:
         self.pieces: list[tuple[int, int, int, int]] = []
         self.parts: list[tuple[int, int, bytes]] = []
         self._tensor_of = {info.name: i for i, info in enumerate(infos)}
+
+    @property
+    def au_count(self) -> int:
+        """Access units of the file so far, by the numbers they have."""
+        return max((number for _, _, number, _ in self.units), default=-1) + 1
 
     def add_unit(
         self, offset: int, size: int, number: int, digest: bytes, pieces: Iterable[tuple[str, int, int]]

@@ -19,6 +19,7 @@ MAX_ELEMENTS: Final = 2**48  #: elements of one tensor
 MAX_TOPOLOGY_ELEMENTS: Final = 2**16  #: names in one id list
 MAX_CODEBOOK_SIZE: Final = 2**20  #: codebook entries
 MAX_ENTRY_POINTS: Final = 2**26  #: block rows with an entry point in one unit
+MAX_SHARED_NAME_BYTES: Final = 2**8 - 1  #: bytes that a name in an access unit takes from the one before
 MAX_PIECES: Final = 2**16  #: tensors and parts of tensors in one access unit
 MAX_ACCESS_UNITS: Final = 2**40  #: au_number
 MAX_METADATA_BYTES: Final = 2**28  #: the JSON of the metadata unit

@@ -117,6 +117,8 @@ def read_state(
         )
     try:
         index = Index.from_bytes(content, end=end.index_offset)
+        if end.au_count != index.au_count:
+            raise NnbitsError(ReasonCode.INDEX, "the end unit counts other access units", path="end.au_count")
         head = parse_head(memoryview(index.head))
         if head is None or len(head.data) != len(index.head):
             raise NnbitsError(ReasonCode.INDEX, "the head in the index is none", path="index.head")

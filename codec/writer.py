@@ -84,14 +84,16 @@ class StateWriter:
         offset, size, digest = self.offset, len(prefix) + len(frame), sha256(content)
         self.put(prefix)
         self.put(frame)
-        self.put(end_unit(offset, size, previous_end, digest, self._parameters))
+        self.put(end_unit(offset, size, previous_end, digest, self.builder.au_count, self._parameters))
         return digest
 
 
-def end_unit(index_offset: int, index_bytes: int, previous_end: int, digest: bytes, parameters: ParameterSets) -> bytes:
+def end_unit(
+    index_offset: int, index_bytes: int, previous_end: int, digest: bytes, au_count: int, parameters: ParameterSets
+) -> bytes:
     """The last unit of a state."""
     unit = build_unit(
-        EndUnit(index_offset, index_bytes, previous_end, digest, 0), parameters=parameters, long_size=True
+        EndUnit(index_offset, index_bytes, previous_end, digest, 0, au_count), parameters=parameters, long_size=True
     )
     return unit[:-4] + crc32c(unit[:-4]).to_bytes(4, "big")
 

@@ -18,6 +18,7 @@ from ..limits import (
     MAX_METADATA_BYTES,
     MAX_NAME_BYTES,
     MAX_PIECES,
+    MAX_SHARED_NAME_BYTES,
 )
 from ..types import ElementType
 from .codes import byte_alignment, enum, raw, u, ue
@@ -71,7 +72,7 @@ access_unit_header = Table(
     / Rebuild(ue(2, limit=MAX_PIECES - 1), Derived("pieces - 1", lambda context: len(context["name_shared"]) - 1)),
     Loop(
         this.piece_count_minus1 + 1,
-        "name_shared" / ue(3, limit=MAX_NAME_BYTES),
+        "name_shared" / ue(3, maximum=MAX_SHARED_NAME_BYTES),
         "name_length" / ue(4, limit=MAX_NAME_BYTES),
         "name" / raw(8 * this.name_length),
         OutOfBand(
@@ -121,7 +122,8 @@ end_body = Table(
     "index_bytes" / u(64),
     "previous_end" / u(64),
     "model_digest" / raw(256),
-    "reserved_zero" / raw(200),
+    "au_count" / u(64, limit=MAX_ACCESS_UNITS),
+    "reserved_zero" / raw(136),
     "end_crc32c" / u(32),
 )
 

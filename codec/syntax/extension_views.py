@@ -8,6 +8,7 @@ from functools import cached_property
 from math import prod
 from typing import Any, ClassVar, Final
 
+from ..limits import MAX_SHARED_NAME_BYTES
 from ..types import ElementType
 from .enums import AccessUnitRelation, ExtensionKind, UnitType, ValueCoding
 from .extension import EXT_SIGNATURE, EXT_VERSION
@@ -211,7 +212,7 @@ class AccessUnitHeader(Extension):
 
 def _common(before: bytes, name: bytes) -> int:
     """How many bytes at the start are equal."""
-    length = min(len(before), len(name))
+    length = min(len(before), len(name), MAX_SHARED_NAME_BYTES)
     return next((i for i in range(length) if before[i] != name[i]), length)
 
 
@@ -244,7 +245,8 @@ class EndUnit(Extension):
     previous_end: int
     model_digest: bytes
     end_crc32c: int
-    reserved_zero: bytes = bytes(25)
+    au_count: int = 0
+    reserved_zero: bytes = bytes(17)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -44,12 +45,15 @@ def markdown() -> str:
         lines = list(_lines(table.body.steps, (), ""))
         if lines:
             rows = [_Line("element", "descriptor", "condition", "when absent"), _Line(*["---"] * 4), *lines]
-            parts.append(
-                "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
-            )
+            parts.append("".join(f"| {' | '.join(map(_escaped, row))} |\n" for row in rows))
         else:
             parts.append("(empty)\n")
     return "\n".join(parts)
+
+
+def _escaped(cell: str) -> str:
+    """Without what Markdown takes for the end of a cell or for a link."""
+    return re.sub(r"([|\[])", r"\\\1", cell)
 
 
 def _row(line: _Line) -> str:
