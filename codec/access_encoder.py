@@ -39,6 +39,7 @@ __all__ = [
     "Slice",
     "UnitPlan",
     "encode_unit",
+    "finish_header",
     "part_elements",
     "plan_units",
 ]
@@ -255,10 +256,9 @@ def encode_unit(
     plan: EncodePlan,
     parameters: ParameterSets,
     *,
-    relation: AccessUnitRelation = AccessUnitRelation.ALONE,
     base_digest: bytes | None = None,
 ) -> EncodedUnit:
-    """Read, code and put together one access unit.
+    """Read, code and put together one access unit; with ``base_digest`` it replaces tensors of that state.
 
     Raises:
         NnbitsError: BAD_TENSOR, NOT_EXACT, LIMIT, and what reading the tensors raises.
@@ -278,7 +278,7 @@ def encode_unit(
     header = AccessUnitHeader.of(
         pieces,
         au_number=number,
-        au_relation=relation,
+        au_relation=AccessUnitRelation.ALONE if base_digest is None else AccessUnitRelation.REPLACES,
         base_digest=base_digest,
         data_flag=int(bool(sections)),
         ndu_count=len(data_units) // 2,
@@ -288,7 +288,7 @@ def encode_unit(
         length = sum(map(len, sections))
         body = [build_unit_prefix(AccessUnitData(), parameters=parameters, payload_size=length), *sections]
     body += data_units
-    chunks = [_finished(header, parameters, body), *body]
+    chunks = [finish_header(build_unit(header, parameters=parameters), body), *body]
     return EncodedUnit(chunks, sum(map(len, chunks)), number, _digest(chunks), report)
 
 
@@ -330,9 +330,9 @@ def _encode_block(
     return report + [EncodedPiece(info, how, 0, info.size, 0, note) for info, how in encoded.others]
 
 
-def _finished(header: AccessUnitHeader, parameters: ParameterSets, body: Sequence[bytes | memoryview]) -> bytes:
-    """The header unit with length and checksum, which do not change its own length."""
-    unit = bytearray(build_unit(header, parameters=parameters))
+def finish_header(header: bytes, body: Sequence[bytes | memoryview]) -> bytes:
+    """The header unit with au_bytes and au_crc32c, which do not change its own length."""
+    unit = bytearray(header)
     at = peek_unit_size(memoryview(unit)[:4], index=0, offset=0)[0] + 7  # unit header, signature, kind, version
     unit[at + 4 : at + 9] = (len(unit) + sum(map(len, body))).to_bytes(5, "big")
     crc = crc32c(memoryview(unit)[at + 4 :])
