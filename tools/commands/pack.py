@@ -108,7 +108,7 @@ def choose_plan(
     scan_order: int = 0,
     search: bool = False,
     compat: Literal["nncodec"] | None = None,
-    profile: Profile | None = "standard",
+    profile: Profile | None = None,
     plan: Path | None = None,
     threads: int | None = None,
 ) -> EncodePlan:
