@@ -196,6 +196,14 @@ _quiet = click.option("--quiet", "-q", is_flag=True, help="Print nothing but err
     default=0,
     help="With --qp: blocks in large weights, for parallel decoding of one tensor; 4 costs least.",
 )
+@click.option(
+    "--lambda",
+    "lambda_scale",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    default=0.0,
+    help="With --qp or --bits: how much the size of weights counts against their error, e.g. 1; slower, smaller files.",
+)
 @click.option("--search", is_flag=True, help="Code every tensor in several ways, keep the smallest; slow.")
 @click.option("--compat", type=click.Choice(["nncodec"]), help="Refuse what this other decoder cannot read.")
 @click.option(
