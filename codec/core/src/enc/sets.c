@@ -46,15 +46,16 @@ typedef struct steps {
 } steps;
 
 static void make_steps(steps table[NNB_RATE_COUNT]) {
-  for (int rate = 0; rate < NNB_RATE_COUNT; rate++) {
-    for (int i = 0; i < 512; i++) table[rate].next_a[i] = nnb_rates[rate].a_next[i];
-    for (int bin = 0; bin < 2; bin++) {
-      uint16_t *const next = table[rate].next_b[bin];
-      next[0] = 0; /* does not occur */
-      for (int group = 0; group < 32; group++) {
-        const int first = 128 * group + 1 - bin; /* (b + bin - 1) >> 7 is the group */
-        const int step = nnb_rates[rate].b_step[2 * group + bin];
-        for (int b = first; b < first + 128 && b < 4096; b++) next[b] = (uint16_t)((b + step) & 4095);
+  for (uint32_t rate = 0; rate < NNB_RATE_COUNT; rate++) {
+    for (uint32_t bin = 0; bin < 2; bin++) {
+      /* The smallest estimates do not occur, and have nothing below them. */
+      table[rate].next_a[bin] = 0;
+      table[rate].next_b[bin][0] = 0;
+      for (uint32_t a = 1; a < 256; a++) {
+        table[rate].next_a[2 * a + bin] = (uint16_t)nnb_state_a(nnb_state_after(nnb_state_of(rate, a, 1, 0), bin));
+      }
+      for (uint32_t b = 1; b < 4096; b++) {
+        table[rate].next_b[bin][b] = (uint16_t)nnb_state_b(nnb_state_after(nnb_state_of(rate, 1, b, 0), bin));
       }
     }
   }
