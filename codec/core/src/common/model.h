@@ -58,15 +58,21 @@ typedef int16_t nnb_step;
 #define NNB_A_STEP(d) d
 #define NNB_B_STEP(d) d
 #endif
-static const nnb_step nnb_a_steps[2][32 * NNB_RATE_COUNT] = {{NNB_A_STEPS_0(NNB_A_STEP)}, {NNB_A_STEPS_1(NNB_A_STEP)}};
-static const nnb_step nnb_b_steps[2][32 * NNB_RATE_COUNT] = {{NNB_B_STEPS_0(NNB_B_STEP)}, {NNB_B_STEPS_1(NNB_B_STEP)}};
+static const struct nnb_steps {
+  nnb_step a[32 * NNB_RATE_COUNT];
+  nnb_step b[32 * NNB_RATE_COUNT];
+  uint64_t less; /* With bin 0 the index comes from the estimate less one, since -x >> n rounds up. */
+} nnb_steps[2] = {
+    {{NNB_A_STEPS_0(NNB_A_STEP)}, {NNB_B_STEPS_0(NNB_B_STEP)}, (uint64_t)1 << NNB_A_SHIFT | 1u << NNB_B_SHIFT},
+    {{NNB_A_STEPS_1(NNB_A_STEP)}, {NNB_B_STEPS_1(NNB_B_STEP)}, 0},
+};
 
-/* update() of nnc-entropy 3.3. With bin 0 the index comes from the estimate less one, since -x >> n rounds up. */
+/* update() of nnc-entropy 3.3. */
 NNB_INLINE uint64_t nnb_state_after(uint64_t state, uint32_t bin) {
-  const uint64_t ones = (uint64_t)1 << NNB_A_SHIFT | (uint64_t)1 << NNB_B_SHIFT;
-  const uint64_t from = state - (ones & ((uint64_t)bin - 1));
-  const nnb_step a = nnb_a_steps[bin][from >> (NNB_A_SHIFT + 3)];
-  const nnb_step b = nnb_b_steps[bin][(uint32_t)from >> (NNB_B_SHIFT + 7)];
+  const struct nnb_steps *const steps = &nnb_steps[bin];
+  const uint64_t from = state - steps->less;
+  const nnb_step a = steps->a[from >> (NNB_A_SHIFT + 3)];
+  const nnb_step b = steps->b[(uint32_t)from >> (NNB_B_SHIFT + 7)];
 #if NNB_WINDOW_BITS == 64
   return state + a + b;
 #else
