@@ -130,8 +130,8 @@ def c_header() -> str:
         f"enum {{ NNB_INITIAL_SET_COUNT = {len(INITIAL_SETS)}, NNB_RATE_COUNT = {len(rates)} }};\n",
         "/* RLPS of nnc-entropy 3.2: 64 times 8 values R(rl), by (p + 4096) >> 7, then by row. */\n"
         + _macro("NNB_RLPS_VALUES(R)", _rlps_by_estimate(), 8),
-        "/*\n * Increments of update() in nnc-entropy 3.3, 32 for each pair of rates: S(increment) of a after bin 0 and\n"
-        " * after bin 1, by (a + 127) >> 3 and (a + 128) >> 3; of b likewise, by (b + 2047) >> 7 and (b + 2048) >> 7.\n */\n"
+        "/*\n * Increments of update() in nnc-entropy 3.3, 32 for each pair of rates: S(increment) of a after bins\n"
+        " * 0 and 1, by (a + 127) >> 3 and (a + 128) >> 3; of b by (b + 2047) >> 7 and (b + 2048) >> 7.\n */\n"
         + _steps("NNB_A_STEPS", (ra for ra, _ in rates)),
         _steps("NNB_B_STEPS", (rb for _, rb in rates)),
         "/* Initial sets: start values a + 128 and b + 2048, and number of the pair of rates. */\n"

@@ -74,8 +74,8 @@ enum { NNB_INITIAL_SET_COUNT = 9, NNB_RATE_COUNT = 4 };
     R(2), R(2), R(2), R(3), R(3), R(3), R(3), R(4)
 
 /*
- * Increments of update() in nnc-entropy 3.3, 32 for each pair of rates: S(increment) of a after bin 0 and after
- * bin 1, by (a + 127) >> 3 and (a + 128) >> 3; of b likewise, by (b + 2047) >> 7 and (b + 2048) >> 7.
+ * Increments of update() in nnc-entropy 3.3, 32 for each pair of rates: S(increment) of a after bins
+ * 0 and 1, by (a + 127) >> 3 and (a + 128) >> 3; of b by (b + 2047) >> 7 and (b + 2048) >> 7.
  */
 #define NNB_A_STEPS_0(S) \
     S(0), S(-2), S(-2), S(-2), S(-2), S(-2), S(-2), S(-2), \
