@@ -7,6 +7,8 @@
 #if NNB_X86_DISPATCH
 #include <immintrin.h>
 
+#define NNB_AVX2 NNB_TARGET("avx2,bmi,bmi2,popcnt")
+#define NNB_AVX2_INLINE static inline __attribute__((always_inline)) NNB_AVX2
 #define NNB_AVX512 NNB_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,bmi,bmi2,popcnt")
 #define NNB_AVX512_INLINE static inline __attribute__((always_inline)) NNB_AVX512
 #endif
