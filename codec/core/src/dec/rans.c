@@ -90,6 +90,10 @@ int nnb_rans_has_path(nnb_rans_path path) {
     case NNB_RANS_AVX512:
       return nnb_cpu_has_avx512_vbmi2();
 #endif
+#if NNB_NEON
+    case NNB_RANS_NEON:
+      return 1;
+#endif
     default:
       return 0;
   }
@@ -131,6 +135,12 @@ static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, 
   const int avx2 = path != NNB_RANS_SCALAR && nnb_rans_has_path(NNB_RANS_AVX2);
   if (avx2 && job->state_count == NNB_RANS_MAX_STATES) {
     nnb_rans_decode_avx2(job, entries);
+    return;
+  }
+#endif
+#if NNB_NEON
+  if (path != NNB_RANS_SCALAR && job->state_count == NNB_RANS_MAX_STATES) {
+    nnb_rans_decode_neon(job, entries);
     return;
   }
 #endif

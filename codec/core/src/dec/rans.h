@@ -28,5 +28,8 @@ void nnb_rans_expand(const nnb_rans_model *model, uint32_t *entries);
 void nnb_rans_decode_avx2(nnb_rans_job *job, const uint32_t *entries);
 void nnb_rans_decode_avx512(nnb_rans_job *job);
 #endif
+#if NNB_NEON
+void nnb_rans_decode_neon(nnb_rans_job *job, const uint32_t *entries);
+#endif
 
 #endif

@@ -1,5 +1,5 @@
 /* rANS decoding from expanded tables by gathers, eight states at a time. */
-#include "common/deps_x86.h"
+#include "common/deps_simd.h"
 #include "dec/rans.h"
 
 #if NNB_X86_DISPATCH
