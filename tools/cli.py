@@ -26,6 +26,23 @@ _REPORT: Final = "This is a bug in nnbits: please report it with the lines above
 _PATH: Final = click.Path(path_type=Path)
 
 
+class _Size(click.ParamType):  # type: ignore[type-arg]
+    """A number of bytes: 1000, 64K, 256M, 2G."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).strip().upper().removesuffix("B").removesuffix("I")
+        factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:], 0)
+        digits = text[:-1] if factor else text
+        if not digits.isdecimal() or not int(digits):
+            self.fail(f"{value!r} is not a size such as 256M", param, ctx)
+        return int(digits) * (factor or 1)
+
+
+_SIZE: Final = _Size()
+
+
 class _ReaderGone(Exception):
     """Standard output is a pipe that nobody reads any more; not an OSError, which click would handle."""
 
@@ -182,8 +199,11 @@ _quiet = click.option("--quiet", "-q", is_flag=True, help="Print nothing but err
 @click.option("--search", is_flag=True, help="Code every tensor in several ways, keep the smallest; slow.")
 @click.option("--compat", type=click.Choice(["nncodec"]), help="Refuse what this other decoder cannot read.")
 @click.option(
-    "--profile", type=click.Choice(["standard"]), default="standard", show_default=True, help="Kind of stream."
+    "--profile",
+    type=click.Choice(["extended", "standard"]),
+    help="extended: random access, checksums; standard: for any NNC decoder.  [default: extended]",
 )
+@click.option("--memory", type=_SIZE, metavar="SIZE", help="Budget for tensors in work, e.g. 128M.  [default: 256M]")
 @click.option("--plan", type=_PATH, metavar="FILE", help="Pack as this JSON plan says, tensor by tensor.")
 @click.option("--save-plan", type=_PATH, metavar="FILE", help="Write the plan that was used.")
 @_threads

@@ -120,8 +120,8 @@ def test_field_tables_say_what_the_specification_says() -> None:
     for line in (
         "| nnr_unit_type | u(6) |  |  |",
         "| device_id | ue(1) | general_profile_idc == 1 && node_id_present_flag |  |",
-        "| codebook_delta_left[j] | ue(codebook_egk) | j < CbZeroOffset | empty |",
-        "| bit_offset_delta2[i] | ie(7) | i < numBlockRowsMinus1 && i != 0 |  |",
+        "| codebook_delta_left\\[j] | ue(codebook_egk) | j < CbZeroOffset | empty |",
+        "| bit_offset_delta2\\[i] | ie(7) | i < numBlockRowsMinus1 && i != 0 |  |",
         "| mps_quantization_parameter | i(13) | (mps_quantization_method_flags & 3) |  |",
         "| base_model_id | st(v) | general_profile_idc == 1 && base_model_id_present_flag |  |",
     ):

@@ -98,6 +98,9 @@ typedef struct nnb_cabac {
   int32_t spare;
 } nnb_cabac;
 
+/* CRC-32C (Castagnoli) of bytes that follow others with the checksum `crc`; 0 for the first. */
+uint32_t nnb_crc32c(uint32_t crc, const uint8_t *data, size_t size);
+
 /* 90 + 4U, or 0 if unary_length is out of range. */
 size_t nnb_context_count(uint32_t unary_length);
 
