@@ -27,7 +27,7 @@ from ._input import InputFile
 from ._pickle import Call, Global, PersistentId, PickleError, load
 from ._plain import plain
 from ._quantized import recognise
-from ._template import FilePart, Names, Span, View, is_restorable, model_of, restore, span
+from ._template import Check, FilePart, Names, Span, View, is_restorable, model_of, restore, span
 from ._torch_pickle import state_dict_pickle
 from .base import Adapter, quote
 
@@ -88,6 +88,7 @@ def read(path: Path, /) -> Model:
 class _Storage:
     offset: int
     size: int
+    checks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class _Reference:
 
     def covers(self, size: int) -> bool:
         """Whether it is all of a storage of ``size`` bytes, in its order."""
+        if 0 in self.shape:
+            return size == 0
         expected = 1
         for length, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
             if length != 1 and stride != expected:
@@ -129,7 +132,7 @@ def _read_zip(file: InputFile) -> Model:
         start = root + folder
         for name, member in found.items():
             if name.startswith(start) and "/" not in name[len(start) :] and member.method == _zip.STORED:
-                storages[folder + name[len(start) :]] = _Storage(member.offset, member.size)
+                storages[folder + name[len(start) :]] = _Storage(member.offset, member.size, member.checks)
     references: list[_Reference] = []
     for name, folder, prefix in (("data.pkl", "data/", ""), ("constants.pkl", "constants/", "constants")):
         pickled = found.get(root + name)
@@ -293,9 +296,10 @@ def _model(
             if other is not whole:
                 offset = storage.offset + other.first * other.dtype.itemsize
                 views.append(View(other.name, other.dtype, 0, offset, other.shape, other.strides))
+    checks = [Check(storage.offset, storage.size, storage.checks) for storage in storages.values() if storage.checks]
     quantization = recognise([r.name for r in references], {})
     source = {"container": kind, **({"quantization": quantization} if quantization else {})}
-    return model_of("pytorch", [FilePart(file, spans)], views=views, source=source)
+    return model_of("pytorch", [FilePart(file, spans, checks=checks)], views=views, source=source)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
