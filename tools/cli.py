@@ -490,3 +490,36 @@ def _demo(out: Path | None, threads: int | None, as_json: bool) -> None:
         print_json(command.report_dict(report))
     else:
         command.print_report(report)
+
+
+@main.command(name="conform", short_help="Hold a decoder against the conformance suite.")
+@click.option("--decoder", required=True, metavar="COMMAND", help="'mydecoder {in} {out}', or one of ours by name.")
+@click.option("--suite", type=_PATH, metavar="DIR", help="Folder with manifest.json.  [default: our own suite]")
+@click.option("--feature", "features", multiple=True, metavar="NAME", help="Only streams with it; repeatable.")
+@click.option("--without", multiple=True, metavar="NAME", help="A feature that the decoder does not claim; repeatable.")
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes at a time.  [default: all processors]")
+@click.option("--timeout", "seconds", type=float, metavar="S", help="Seconds for a stream.")
+@click.option("--memory", "memory_mib", type=click.IntRange(min=16), metavar="MIB", help="Memory for a stream.")
+@click.option("--strict", is_flag=True, help="Refusals must give the reason code and the unit.")
+@click.option("--junit", type=_PATH, metavar="FILE", help="Write JUnit XML.")
+@click.option("--html", "page", type=_PATH, metavar="FILE", help="Write a page.")
+@click.option("--json-file", type=_PATH, metavar="FILE", help="Write JSON.")
+@_json
+@_quiet
+def _conform(as_json: bool, quiet: bool, **options: Any) -> int:
+    """Hold a decoder against the conformance suite, stream by stream; exit code 4 if one fails.
+
+    \b
+    nnbits conform --decoder 'mydecoder {in} {out}'
+    nnbits conform --decoder core
+    """
+    from nnbits.conformance.report import to_json
+    from nnbits.tools.commands import conform as command
+
+    with progress_bar("Decoding", enabled=not (as_json or quiet), in_bytes=False) as progress:
+        report = command.conform(progress=progress, **options)
+    if as_json:
+        print_json(to_json(report.decoder, report.outcomes))
+    elif not quiet:
+        command.print_report(report)
+    return ExitCode.OK if report.passed else ExitCode.DAMAGED
