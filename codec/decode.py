@@ -22,7 +22,7 @@ from .limits import DEFAULT_LIMITS, MAX_ELEMENTS, MAX_TOPOLOGY_BYTES, Limits
 from .parts import Part, entry_points, parts_of, quantization
 from .quant import native as quant_native
 from .quant import reference as quant_reference
-from .quant.step import step_size
+from .quant.step import binary32_step_size, step_size
 from .records import DataUnit, StoredTensor, UnitRecord
 from .source import SourceDescription
 from .stream import read_units
@@ -60,6 +60,8 @@ DATA_FORMATS: Final[Mapping[int, DType]] = {
 
 
 _UNIT_TYPES: Final = frozenset(UnitType)
+_MAX_ARRAY_DIMENSIONS: Final = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+
 _CUT: Final = "The file is cut or damaged: fetch it again"
 
 
@@ -236,6 +238,12 @@ class Stream:
 
     def _check(self, data_unit: DataUnit) -> None:
         for part in data_unit.parts:
+            if len(part.shape) > _MAX_ARRAY_DIMENSIONS:
+                raise NnbitsError(
+                    ReasonCode.UNSUPPORTED_FEATURE,
+                    f"tensor {part.name!r} has {len(part.shape)} dimensions, a NumPy array at most {_MAX_ARRAY_DIMENSIONS}",
+                    path="count_tensor_dimensions",
+                )
             size = prod(part.shape)
             if size > MAX_ELEMENTS or size * 4 > self._limits.max_tensor_bytes:
                 raise NnbitsError(
@@ -489,7 +497,7 @@ class Stream:
         qp = decoded.qp_value + offset
         if part.codebook is None:
             return self._engine.dequantize(decoded.levels, qp, density, inplace=True)
-        return _codebook_values(decoded.levels, part.codebook, step_size(qp, density))
+        return _codebook_values(decoded.levels, part.codebook, binary32_step_size(qp, density))
 
 
 def topology_text(body: Topology) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from inspect import signature
 from math import prod
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +15,13 @@ from .blocks import block_header, block_plans, block_values, check_blocks, descr
 from .codebook import choose_codebook
 from .compat import check_compat
 from .convert import float32_is_exact, in_standard_profile, int32_is_exact, to_float32, to_int32
+from .entropy.coding import LevelCoding, LevelsToCode
+from .entropy.native import choose_initial_sets
 from .errors import NnbitsError, ReasonCode
 from .limits import MAX_NAME_BYTES
 from .parallel import ordered_map
 from .plan import BlockPlan, Coding, EncodePlan, TensorPlan
-from .quant.native import quantize_dependent, quantize_uniform
+from .quant.native import quantize_dependent, quantize_uniform, quantize_weighed
 from .quant.step import qp_range
 from .source import SourceDescription
 from .syntax import (
@@ -374,13 +375,25 @@ def quantize(values: NDArray[np.float32], plan: TensorPlan, qp_density: int) -> 
         )
     values = modified(values, plan)
     height, width = _matrix(values.shape)
-    matrix = {"height": height, "width": width, "scan_order": plan.scan_order}
-    if plan.coding == "dependent":
+    coding = LevelCoding(
+        height,
+        width,
+        dq=plan.coding == "dependent",
+        unary_length=plan.cabac_unary_length_minus1 + 1,
+        scan_order=plan.scan_order,
+    )
+    if coding.dq:
         levels, qp = quantize_dependent(
-            values, plan.qp, qp_density, **matrix, **_rate_options(quantize_dependent, plan, matrix)
+            values, plan.qp, qp_density, height=height, width=width, scan_order=plan.scan_order
         )
     else:
-        levels, qp = quantize_uniform(values, plan.qp, qp_density, **_rate_options(quantize_uniform, plan, matrix))
+        levels, qp = quantize_uniform(values, plan.qp, qp_density)
+    if plan.lambda_scale:
+        # The estimates start from the sets that will be chosen, or nearly.
+        sets = choose_initial_sets(LevelsToCode(coding, levels), "cost")
+        levels, qp = quantize_weighed(
+            values, qp, qp_density, coding=coding, lambda_scale=plan.lambda_scale, initial_sets=sets
+        )
     if qp > qp_range(qp_density)[1]:
         raise NnbitsError(ReasonCode.BAD_TENSOR, "values are too large to be quantized", hint="Keep this tensor exact")
     if plan.bitdepth is not None:
@@ -405,27 +418,6 @@ def threshold32(threshold: float) -> np.float32:
     with np.errstate(over="ignore"):
         limit = np.float32(threshold)
     return limit if float(limit) >= threshold else np.nextafter(limit, np.float32(np.inf))
-
-
-def _rate_options(quantizer: Callable[..., Any], plan: TensorPlan, matrix: Mapping[str, int]) -> dict[str, Any]:
-    """What a quantizer that weighs the rate has to know beyond the values.
-
-    Raises:
-        NnbitsError: UNSUPPORTED_FEATURE if this build's quantizer does not weigh the rate.
-    """
-    if not plan.lambda_scale:
-        return {}
-    known = signature(quantizer).parameters
-    if "lambda_scale" not in known:
-        raise NnbitsError(
-            ReasonCode.UNSUPPORTED_FEATURE,
-            f"no rate-distortion optimized quantization with coding {plan.coding!r}",
-            path="lambda_scale",
-        )
-    coding = {"cabac_unary_length_minus1": plan.cabac_unary_length_minus1}
-    extra = {} if plan.coding == "dependent" else matrix
-    options = {"lambda_scale": plan.lambda_scale, **coding, **extra}
-    return {name: value for name, value in options.items() if name in known}
 
 
 def _matrix(shape: Sequence[int]) -> tuple[int, int]:

@@ -118,6 +118,10 @@ nnb_status nnb_quantize_uniform(const float *values, size_t count, int32_t *qp, 
 size_t nnb_quantize_work_size(size_t height, size_t width);
 nnb_status nnb_quantize_dependent(const float *values, size_t height, size_t width, uint32_t scan_order, int32_t *qp,
                                   uint32_t qp_density, int32_t *levels, void *work, size_t work_size);
+size_t nnb_weighed_work_size(const nnb_level_coding *coding);
+nnb_status nnb_quantize_weighed(const float *values, const nnb_level_coding *coding, double lambda_scale,
+                                const uint8_t *initial_sets, int32_t *qp, uint32_t qp_density, int32_t *levels,
+                                void *work, size_t work_size);
 
 void nnb_encoder_open_growing(nnb_encoder *encoder);
 void nnb_encoder_close(nnb_encoder *encoder);
@@ -127,9 +131,7 @@ SOURCE = """
 #include <stdlib.h>
 
 #include "nnb/nnb.h"
-#include "nnb/nnb_access.h"
 #include "nnb/nnb_enc.h"
-#include "nnb/nnb_unit.h"
 
 /* The core has no heap; an encoder's buffer that grows is the binding's. */
 static uint8_t *grow(void *user, uint8_t *buffer, size_t used, size_t needed, size_t *capacity) {
@@ -151,7 +153,16 @@ static void nnb_encoder_close(nnb_encoder *encoder) {
 }
 """
 
-HEADERS = ("nnb_syntax_gen.h", "nnb_unit.h", "nnb_access.h")  # in cffi's subset of C but for the preprocessor's lines
+#: In cffi's subset of C but for the preprocessor's lines.
+HEADERS = (
+    "nnb_syntax_gen.h",
+    "nnb_unit.h",
+    "nnb_access.h",
+    "nnb_rans.h",
+    "nnb_rans_enc.h",
+    "nnb_lossless.h",
+    "nnb_lossless_enc.h",
+)
 
 UNIT_CDEF = """
 extern "Python" void nnb_on_element(void *user, const nnb_trace_record *record);
@@ -172,7 +183,8 @@ def main(target: str) -> None:
     for header in HEADERS:
         ffi.cdef(declarations(header))
     ffi.cdef(UNIT_CDEF)
-    ffi.set_source("nnbits.codec._core", SOURCE)
+    includes = "".join(f'#include "nnb/{header}"\n' for header in HEADERS)
+    ffi.set_source("nnbits.codec._core", includes + SOURCE)
     ffi.emit_c_code(str(Path(target)))
 
 

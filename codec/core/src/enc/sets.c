@@ -16,7 +16,7 @@ enum {
   BUFFER = 1024, /* bins collected per context */
   SETS = NNB_INITIAL_SET_COUNT,
   MOST_TOGETHER = 5,
-  FULL_BLOCKS = 16, /* of BUFFER bins */
+  FULL_BLOCKS = 64, /* of BUFFER bins */
   SAMPLING = 8,
   EST_ONE_BIT = 32768
 };
