@@ -169,8 +169,6 @@ nnb_status nnb_sparse_keeps_size(const nnb_sparse_piece *piece, size_t *keeps_si
   return NNB_OK;
 }
 
-static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
-
 nnb_status nnb_sparse_sizes(uint32_t kind, const uint64_t *dimensions, size_t count_dimensions, size_t *words_size,
                             size_t *work_size) {
   nnb_sparse_piece piece;
@@ -185,8 +183,9 @@ nnb_status nnb_sparse_sizes(uint32_t kind, const uint64_t *dimensions, size_t co
       break;
     case NNB_SPARSE_TWO_LEVEL: {
       const uint64_t flags = *words_size / 8;
-      *work_size =
-          nnb_words_size(flags) + larger(nnb_bit_model_size(flags, flags), nnb_bit_model_size(flags * 64, flags * 64));
+      /* Of the words that are not zero, of which there may be fewer: fewer elements may have wider segments. */
+      const uint64_t widest = flags * 64 < MAX_SEGMENT ? flags * 64 : MAX_SEGMENT;
+      *work_size = nnb_words_size(flags) + nnb_bit_model_size(widest, widest);
       break;
     }
     case NNB_SPARSE_PATTERN:
