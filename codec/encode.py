@@ -44,6 +44,7 @@ __all__ = [
     "EncodedTensor",
     "Node",
     "check_exact",
+    "default_parameters",
     "describe_source",
     "encode_block",
     "encode_levels",
@@ -52,6 +53,7 @@ __all__ = [
     "head_units",
     "levels_of",
     "modified",
+    "plan_of",
     "quantize",
     "threshold32",
     "unit_header",
@@ -127,9 +129,9 @@ class EncodedTensor:
 
 
 def check_exact(model: Model, plan: EncodePlan) -> None:
-    """Make sure that the standard profile can carry what the plan wants carried exactly, before anything is written.
+    """Make sure that the stream can carry what the plan wants carried exactly, before anything is written.
 
-    float64 values must be float32 values, and 64-bit and unsigned integers must fit in int32.
+    In the standard profile float64 values must be float32 values; data units in both carry integers of int32 only.
 
     Raises:
         NnbitsError: NOT_EXACT with the tensor and its dtype; BAD_OPTION if the plan does not fit the model;
@@ -140,9 +142,11 @@ def check_exact(model: Model, plan: EncodePlan) -> None:
         info = tensor.info
         infos[info.name] = info
         _check_name(info.name)
+        how = plan_of(plan, info)
+        if plan.profile == "extended" and how.coding in ("raw", "lossless"):
+            continue
         if not in_standard_profile(info.dtype):
             raise _not_exact(info, "it has no such element type")
-        how = _plan_of(plan, info)
         if how.coding == "raw" and info.dtype.name == "float64" and not float32_is_exact(info.dtype, tensor.read()):
             raise _not_exact(info, "its values are not all float32 values")
         if how.coding == "integer" and not _surely_int32(info.dtype) and not int32_is_exact(info.dtype, tensor.read()):
@@ -186,11 +190,19 @@ def _check_name(name: str) -> None:
         raise NnbitsError(ReasonCode.BAD_TENSOR, f"tensor name {name[:80]!r} {problem}", path="topology_elem_id")
 
 
-def _plan_of(plan: EncodePlan, info: TensorInfo) -> TensorPlan:
+def plan_of(plan: EncodePlan, info: TensorInfo) -> TensorPlan:
+    """The entry of a tensor, which has to fit it.
+
+    Raises:
+        NnbitsError: BAD_OPTION.
+    """
     how = plan.tensors.get(info.name)
     if how is None:
         raise NnbitsError(ReasonCode.BAD_OPTION, f"the plan has no entry for tensor {info.name!r}", path="plan.tensors")
-    if (how.coding == "integer") != (info.dtype.kind != "float"):
+    elements = plan.profile == "extended" and how.coding in ("raw", "lossless")
+    if (how.coding == "lossless" and not elements) or (
+        not elements and (how.coding == "integer") != (info.dtype.kind != "float")
+    ):
         raise NnbitsError(
             ReasonCode.BAD_OPTION,
             f"the plan codes tensor {info.name!r} of dtype {info.dtype.name} as {how.coding}",
@@ -233,13 +245,9 @@ def encode_model(
     Raises:
         NnbitsError: BAD_OPTION, BAD_TENSOR, NOT_EXACT.
     """
-    mps = ModelParameterSet(
-        topology_carriage_flag=1,
-        mps_quantization_method_flags=1,
-        mps_qp_density=plan.qp_density,
-        mps_quantization_parameter=0,
-    )
-    parameters = ParameterSets(plan.general_profile_idc, mps)
+    parameters = default_parameters(plan)
+    mps = parameters.mps
+    assert mps is not None  # noqa: S101 - default_parameters has one
     by_name = {tensor.info.name: tensor for tensor in model}
     block_of = {name: block for block in plan.blocks for name in block.members}
     source = describe_source(model, (t.info for t in model if t.info.name not in block_of))
@@ -268,8 +276,19 @@ def encode_model(
                 on_tensor(coded)
 
 
+def default_parameters(plan: EncodePlan) -> ParameterSets:
+    """The parameter sets that a stream of this plan begins with."""
+    mps = ModelParameterSet(
+        topology_carriage_flag=1,
+        mps_quantization_method_flags=1,
+        mps_qp_density=plan.qp_density,
+        mps_quantization_parameter=0,
+    )
+    return ParameterSets(plan.general_profile_idc, mps)
+
+
 def _encode_single(tensor: LazyTensor, plan: EncodePlan, parameters: ParameterSets) -> EncodedTensor:
-    how = _plan_of(plan, tensor.info)
+    how = plan_of(plan, tensor.info)
     encoder = DataUnitEncoder(parameters, plan.set_choice, how.row_skipping)
     return encode_tensor(tensor, how, plan.qp_density, encoder)
 

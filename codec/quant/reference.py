@@ -11,7 +11,7 @@ from ..entropy.coding import LevelCoding
 from ..entropy.rate import RateModel
 from ..entropy.scan import segments
 from ..entropy.tables import NEXT
-from .step import step_size
+from .step import binary32_step_size, step_size
 
 __all__ = ["dequantize", "quantize_dependent", "quantize_uniform", "quantize_weighed"]
 
@@ -174,6 +174,10 @@ def quantize_weighed(
 
 
 def dequantize(levels: Levels, qp: int, qp_density: int, *, inplace: bool = False) -> Values:
-    """fl32(step * fl32(L)) (nnc-entropy 9.3); ``inplace`` is accepted for the C core's sake."""
+    """fl32(step * fl32(L)) (nnc-entropy 9.3); ``inplace`` is accepted for the C core's sake.
+
+    Raises:
+        NnbitsError: VALUE_RANGE if the step is not a normal binary32 number.
+    """
     with np.errstate(over="ignore"):
-        return np.float32(step_size(qp, qp_density)) * levels.astype(np.float32)
+        return np.float32(binary32_step_size(qp, qp_density)) * levels.astype(np.float32)

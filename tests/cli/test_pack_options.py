@@ -14,6 +14,7 @@ from click.testing import Result
 import nnbits
 
 Run = Callable[..., Result]
+STANDARD = ("--profile", "standard")
 DIGITS = Path(str(files("nnbits") / "examples" / "digits" / "digits.safetensors"))
 
 
@@ -32,7 +33,7 @@ def test_scan_order_applies_to_large_weights(run: Run, tmp_path: Path) -> None:
     nnbits.save({"large": weights, "small": weights[:40]}, source)
     model = tmp_path / "m.safetensors"
     assert run("unpack", source, model, "--to", "safetensors").exit_code == 0
-    assert run("pack", model, target, "--qp", "-32", "--scan-order", "4", "--save-plan", plan).exit_code == 0
+    assert run("pack", model, target, "--qp", "-32", "--scan-order", "4", "--save-plan", plan, *STANDARD).exit_code == 0
     tensors = json.loads(plan.read_text())["tensors"]
     assert (tensors["large"]["scan_order"], tensors["small"]["scan_order"]) == (4, 0)
     with nnbits.open(target) as file:
