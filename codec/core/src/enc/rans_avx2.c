@@ -57,36 +57,49 @@ NNB_AVX2_INLINE int encode_rounds(nnb_rans_enc_job *job, const uint8_t *contexts
   }
   for (size_t i = job->left; i > 0;) {
     i -= NNB_RANS_MAX_STATES;
-    for (uint32_t g = GROUPS; g-- > 0;) {
-      __m256i index = load_bytes(symbols + i + LANES * g);
-      __m256i first_slot = _mm256_setzero_si256();
-      if (contexts != NULL) {
-        const __m256i first = _mm256_i32gather_epi32(first_symbol, load_bytes(contexts + i + LANES * g), 4);
-        index = _mm256_add_epi32(index, first);
-        first_slot = _mm256_slli_epi32(first, NNB_RANS_BITS - 8);
+    /* Four groups at a time, so that the gathers of all do not wait for the divisions of one. */
+    for (uint32_t g = GROUPS; g > 0;) {
+      __m256i pair[4];
+      __m256i first_slot[4];
+      __m256i quotient[4];
+      __m256i slot[4];
+      g -= 4;
+      for (uint32_t k = 0; k < 4; k++) {
+        const size_t at = i + LANES * (g + k);
+        __m256i index = load_bytes(symbols + at);
+        first_slot[k] = _mm256_setzero_si256();
+        if (contexts != NULL) {
+          const __m256i first = _mm256_i32gather_epi32(first_symbol, load_bytes(contexts + at), 4);
+          index = _mm256_add_epi32(index, first);
+          first_slot[k] = _mm256_slli_epi32(first, NNB_RANS_BITS - 8);
+        }
+        pair[k] = _mm256_i32gather_epi32(pairs, _mm256_slli_epi32(index, 1), 8);
       }
-      const __m256i pair = _mm256_i32gather_epi32(pairs, _mm256_slli_epi32(index, 1), 8);
-      const __m256i frequency = _mm256_and_si256(pair, low_half);
-      missing = _mm256_or_si256(missing, _mm256_cmpeq_epi32(frequency, _mm256_setzero_si256()));
+      for (uint32_t k = 4; k-- > 0;) {
+        const __m256i frequency = _mm256_and_si256(pair[k], low_half);
+        const __m256i largest = _mm256_sub_epi32(frequency, _mm256_set1_epi32(1)); /* rank */
+        const __m256i full = _mm256_cmpgt_epi32(_mm256_srli_epi32(x[g + k], 20), largest);
+        const uint32_t set = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(full));
+        const __m256i moved =
+            _mm256_permutevar8x32_epi32(_mm256_and_si256(x[g + k], low_half), load_bytes(orders.of[set]));
+        const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(moved, moved), 8);
+        _mm_storeu_si128((__m128i *)(void *)(next - 2 * LANES), _mm256_castsi256_si128(words));
+        next -= 2 * (size_t)_mm_popcnt_u32(set);
+        missing = _mm256_or_si256(missing, _mm256_cmpeq_epi32(frequency, _mm256_setzero_si256()));
 
-      const __m256i largest = _mm256_sub_epi32(frequency, _mm256_set1_epi32(1)); /* rank */
-      const __m256i full = _mm256_cmpgt_epi32(_mm256_srli_epi32(x[g], 20), largest);
-      const uint32_t set = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(full));
-      const __m256i moved = _mm256_permutevar8x32_epi32(_mm256_and_si256(x[g], low_half), load_bytes(orders.of[set]));
-      const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(moved, moved), 8);
-      _mm_storeu_si128((__m128i *)(void *)(next - 2 * LANES), _mm256_castsi256_si128(words));
-      next -= 2 * (size_t)_mm_popcnt_u32(set);
-      const __m256i y = _mm256_blendv_epi8(x[g], _mm256_srli_epi32(x[g], 16), full);
-
-      __m256i quotient = divide(y, frequency);
-      __m256i rank = _mm256_sub_epi32(y, _mm256_mullo_epi32(quotient, frequency));
-      const __m256i small = _mm256_cmpgt_epi32(rank, largest);
-      quotient = _mm256_sub_epi32(quotient, small);
-      rank = _mm256_sub_epi32(rank, _mm256_and_si256(small, frequency));
-      const __m256i place = _mm256_and_si256(_mm256_add_epi32(rank, _mm256_srli_epi32(pair, 16)), slot_mask);
-      const __m256i slot =
-          _mm256_and_si256(_mm256_i32gather_epi32(slots, _mm256_add_epi32(place, first_slot), 2), low_half);
-      x[g] = _mm256_or_si256(_mm256_slli_epi32(quotient, NNB_RANS_BITS), slot);
+        const __m256i y = _mm256_blendv_epi8(x[g + k], _mm256_srli_epi32(x[g + k], 16), full);
+        const __m256i rough = divide(y, frequency);
+        const __m256i rest = _mm256_sub_epi32(y, _mm256_mullo_epi32(rough, frequency));
+        const __m256i small = _mm256_cmpgt_epi32(rest, largest);
+        const __m256i rank = _mm256_sub_epi32(rest, _mm256_and_si256(small, frequency));
+        const __m256i place = _mm256_and_si256(_mm256_add_epi32(rank, _mm256_srli_epi32(pair[k], 16)), slot_mask);
+        quotient[k] = _mm256_sub_epi32(rough, small);
+        slot[k] = _mm256_add_epi32(place, first_slot[k]);
+      }
+      for (uint32_t k = 0; k < 4; k++) {
+        slot[k] = _mm256_and_si256(_mm256_i32gather_epi32(slots, slot[k], 2), low_half);
+        x[g + k] = _mm256_or_si256(_mm256_slli_epi32(quotient[k], NNB_RANS_BITS), slot[k]);
+      }
     }
   }
   job->next = next;
