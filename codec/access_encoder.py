@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import gcd, prod
 from threading import Lock
@@ -29,7 +29,20 @@ from .types import Array, LazyTensor, TensorInfo
 from .unit_encoder import DataUnitEncoder
 from .values import encode_values, stored_bytes
 
-__all__ = ["GROUP_BYTES", "PART_BYTES", "EncodedUnit", "PiecePlan", "Slice", "UnitPlan", "encode_unit", "plan_units"]
+__all__ = [
+    "GROUP_BYTES",
+    "PART_BYTES",
+    "BlockPieces",
+    "EncodedPiece",
+    "EncodedUnit",
+    "PiecePlan",
+    "Slice",
+    "UnitPlan",
+    "encode_unit",
+    "finish_header",
+    "part_elements",
+    "plan_units",
+]
 
 PART_BYTES: Final = 1 << 22  #: larger tensors are split, bytes of their elements
 GROUP_BYTES: Final = 1 << 18  #: consecutive small tensors share an access unit up to this
@@ -41,7 +54,7 @@ class Slice:
     """Reads parts of a tensor; one that can only be read as a whole is kept until its last part was taken."""
 
     def __init__(self, tensor: LazyTensor, parts: int) -> None:
-        self._tensor = tensor
+        self.tensor = tensor
         self._left = parts
         self._lock = Lock()
         self._whole: Array | None = None
@@ -49,16 +62,16 @@ class Slice:
     @property
     def reads_whole(self) -> bool:
         """Whether the first part takes memory for the whole tensor."""
-        return self._tensor.read_range is None
+        return self.tensor.read_range is None
 
     def read(self, first: int, count: int) -> Array:
         """Elements as a one-dimensional array of the storage dtype."""
-        info = self._tensor.info
-        if self._tensor.read_range is not None and self._left != 0 and (first, count) != (0, info.size):
-            return self._checked(self._tensor.read_range(first, count).reshape(-1), count)
+        info = self.tensor.info
+        if self.tensor.read_range is not None and self._left != 0 and (first, count) != (0, info.size):
+            return self._checked(self.tensor.read_range(first, count).reshape(-1), count)
         with self._lock:
             if self._whole is None:
-                self._whole = self._checked(np.ascontiguousarray(self._tensor.read()).reshape(-1), info.size)
+                self._whole = self._checked(np.ascontiguousarray(self.tensor.read()).reshape(-1), info.size)
             whole = self._whole
             self._left -= 1
             if not self._left:
@@ -68,7 +81,7 @@ class Slice:
         return whole[start : start + length]
 
     def _checked(self, stored: Array, count: int) -> Array:
-        info = self._tensor.info
+        info = self.tensor.info
         if stored.dtype != info.dtype.storage or stored.nbytes != stored_bytes(info.dtype, count):
             raise NnbitsError(
                 ReasonCode.BAD_TENSOR,
@@ -108,16 +121,33 @@ class PiecePlan:
 
 
 @dataclass(frozen=True)
-class UnitPlan:
-    """What goes into one access unit: pieces, or the members of a block."""
+class BlockPieces:
+    """The members of a block, which one data unit carries."""
 
+    block: BlockPlan
     pieces: Sequence[PiecePlan]
-    block: BlockPlan | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of their elements."""
+        return sum(piece.nbytes for piece in self.pieces)
+
+    @property
+    def work_bytes(self) -> int:
+        """Memory that reading them takes."""
+        return sum(piece.work_bytes for piece in self.pieces)
+
+
+@dataclass(frozen=True)
+class UnitPlan:
+    """What goes into one access unit, in order."""
+
+    items: Sequence[PiecePlan | BlockPieces]
 
     @property
     def work_bytes(self) -> int:
         """Memory that encoding it takes, about: elements, what is made of them, and the result."""
-        return sum(3 * piece.work_bytes for piece in self.pieces)
+        return sum(3 * item.work_bytes for item in self.items)
 
 
 @dataclass(frozen=True)
@@ -158,39 +188,44 @@ def plan_units(
         part_bytes: tensors above it are split.
         group_bytes: consecutive tensors share an access unit up to it.
     """
-    by_name = {tensor.info.name: tensor for tensor in tensors}
-    block_of = {name: block for block in plan.blocks for name in block.members}
-    group: list[PiecePlan] = []
+    group: list[PiecePlan | BlockPieces] = []
     held = 0
-    for name, tensor in by_name.items():
-        info = tensor.info
-        alone = name in block_of or info.nbytes > group_bytes
-        if group and (alone or held + info.nbytes > group_bytes or len(group) == _GROUP_PIECES):
+    for item in _items(tensors, plan):
+        large = item.nbytes > group_bytes
+        if group and (large or held + item.nbytes > group_bytes or len(group) == _GROUP_PIECES):
             yield UnitPlan(group)
             group, held = [], 0
-        if name in block_of:
-            block = block_of[name]
-            if block.weight == name:
-                yield UnitPlan([_whole(by_name[member], plan) for member in block.members], block)
-        elif info.nbytes > part_bytes:
-            yield from _parts(tensor, plan_of(plan, info), part_bytes)
-        elif alone:
-            yield UnitPlan([_whole(tensor, plan)])
+        if isinstance(item, PiecePlan) and item.nbytes > part_bytes:
+            yield from _parts(item, part_bytes)
+        elif large:
+            yield UnitPlan([item])
         else:
-            group.append(_whole(tensor, plan))
-            held += info.nbytes
+            group.append(item)
+            held += item.nbytes
     if group:
         yield UnitPlan(group)
+
+
+def _items(tensors: Iterable[LazyTensor], plan: EncodePlan) -> Iterator[PiecePlan | BlockPieces]:
+    """Whole tensors, and blocks in the place of their weights."""
+    by_name = {tensor.info.name: tensor for tensor in tensors}
+    block_of = {name: block for block in plan.blocks for name in block.members}
+    for name, tensor in by_name.items():
+        block = block_of.get(name)
+        if block is None:
+            yield _whole(tensor, plan)
+        elif block.weight == name:
+            yield BlockPieces(block, [_whole(by_name[member], plan) for member in block.members])
 
 
 def _whole(tensor: LazyTensor, plan: EncodePlan) -> PiecePlan:
     return PiecePlan(Slice(tensor, 1), tensor.info, plan_of(plan, tensor.info))
 
 
-def _parts(tensor: LazyTensor, how: TensorPlan, part_bytes: int) -> Iterator[UnitPlan]:
-    info = tensor.info
+def _parts(piece: PiecePlan, part_bytes: int) -> Iterator[UnitPlan]:
+    info, how = piece.info, piece.how
     step = part_elements(info, part_bytes)
-    source = Slice(tensor, -(-info.size // step))
+    source = Slice(piece.source.tensor, -(-info.size // step))
     row = prod(info.shape[1:])
     for first in range(0, info.size, step):
         count = min(step, info.size - first)
@@ -221,10 +256,9 @@ def encode_unit(
     plan: EncodePlan,
     parameters: ParameterSets,
     *,
-    relation: AccessUnitRelation = AccessUnitRelation.ALONE,
     base_digest: bytes | None = None,
 ) -> EncodedUnit:
-    """Read, code and put together one access unit.
+    """Read, code and put together one access unit; with ``base_digest`` it replaces tensors of that state.
 
     Raises:
         NnbitsError: BAD_TENSOR, NOT_EXACT, LIMIT, and what reading the tensors raises.
@@ -233,28 +267,28 @@ def encode_unit(
     sections: list[memoryview] = []
     data_units: list[bytes | memoryview] = []
     report: list[EncodedPiece] = []
-    if unit.block is not None:
-        pieces, data_units, report = _encode_block(unit, unit.block, plan, parameters)
-    else:
-        for planned in unit.pieces:
-            piece, how, size, note = _encode_piece(planned, plan, parameters, sections, data_units)
+    for item in unit.items:
+        if isinstance(item, BlockPieces):
+            pieces += [replace(member.piece(), value_coding=ValueCoding.NDU) for member in item.pieces]
+            report += _encode_block(item, plan, parameters, data_units)
+        else:
+            piece, how, size, note = _encode_piece(item, plan, parameters, sections, data_units)
             pieces.append(piece)
-            report.append(EncodedPiece(planned.info, how, piece.first, piece.count, size, note))
-    ndu_count = 1 if unit.block is not None else len(data_units) // 2
+            report.append(EncodedPiece(item.info, how, piece.first, piece.count, size, note))
     header = AccessUnitHeader.of(
         pieces,
         au_number=number,
-        au_relation=relation,
+        au_relation=AccessUnitRelation.ALONE if base_digest is None else AccessUnitRelation.REPLACES,
         base_digest=base_digest,
         data_flag=int(bool(sections)),
-        ndu_count=ndu_count,
+        ndu_count=len(data_units) // 2,
     )
     body: list[bytes | memoryview] = []
     if sections:
         length = sum(map(len, sections))
         body = [build_unit_prefix(AccessUnitData(), parameters=parameters, payload_size=length), *sections]
     body += data_units
-    chunks = [_finished(header, parameters, body), *body]
+    chunks = [finish_header(build_unit(header, parameters=parameters), body), *body]
     return EncodedUnit(chunks, sum(map(len, chunks)), number, _digest(chunks), report)
 
 
@@ -284,24 +318,21 @@ def _encode_piece(
 
 
 def _encode_block(
-    unit: UnitPlan, block: BlockPlan, plan: EncodePlan, parameters: ParameterSets
-) -> tuple[list[Piece], list[bytes | memoryview], list[EncodedPiece]]:
-    tensors: Mapping[str, LazyTensor] = {
-        p.info.name: LazyTensor(p.info, lambda p=p: p.read().reshape(p.info.shape))  # type: ignore[misc]
-        for p in unit.pieces
-    }
-    encoded = encode_block(block, tensors, plan, parameters)
-    pieces = [replace(p.piece(), value_coding=ValueCoding.NDU) for p in unit.pieces]
+    item: BlockPieces, plan: EncodePlan, parameters: ParameterSets, data_units: list[bytes | memoryview]
+) -> list[EncodedPiece]:
+    def lazy(piece: PiecePlan) -> LazyTensor:
+        return LazyTensor(piece.info, lambda: piece.read().reshape(piece.info.shape))
+
+    encoded = encode_block(item.block, {p.info.name: lazy(p) for p in item.pieces}, plan, parameters)
+    data_units += [encoded.prefix, encoded.payload]
     report = [EncodedPiece(encoded.info, encoded.plan, 0, encoded.info.size, encoded.unit_bytes, encoded.note)]
-    report += [
-        EncodedPiece(info, how, 0, info.size, 0, f"in the unit of {encoded.info.name}") for info, how in encoded.others
-    ]
-    return pieces, [encoded.prefix, encoded.payload], report
+    note = f"in the unit of {encoded.info.name}"
+    return report + [EncodedPiece(info, how, 0, info.size, 0, note) for info, how in encoded.others]
 
 
-def _finished(header: AccessUnitHeader, parameters: ParameterSets, body: Sequence[bytes | memoryview]) -> bytes:
-    """The header unit with length and checksum, which do not change its own length."""
-    unit = bytearray(build_unit(header, parameters=parameters))
+def finish_header(header: bytes, body: Sequence[bytes | memoryview]) -> bytes:
+    """The header unit with au_bytes and au_crc32c, which do not change its own length."""
+    unit = bytearray(header)
     at = peek_unit_size(memoryview(unit)[:4], index=0, offset=0)[0] + 7  # unit header, signature, kind, version
     unit[at + 4 : at + 9] = (len(unit) + sum(map(len, body))).to_bytes(5, "big")
     crc = crc32c(memoryview(unit)[at + 4 :])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -20,6 +20,8 @@ from .describe import StoredTensor
 from .encode import EncodedTensor, check_exact, encode_model
 from .errors import NnbitsError, ReasonCode
 from .file import NncFile, StreamTarget, open_file
+from .forward import ForwardStream
+from .limits import DEFAULT_LIMITS, Limits
 from .parallel import default_threads, largest_first_map
 from .plan import Coding, EncodePlan, Profile, TensorPlan
 from .quant.step import default_nonweight_qp, qp_range
@@ -40,6 +42,7 @@ __all__ = [
     "plan_exact",
     "plan_quantized",
     "save",
+    "stream",
     "with_profile",
 ]
 
@@ -360,6 +363,26 @@ def _decode_file(file: NncFile, threads: int | None) -> dict[str, Array]:
     decoded = dict(file.extended.decode_all(threads=threads or default_threads()))
     arrays = {info.name: (info, stored) for info, stored in decoded.items()}
     return {name: to_numpy(*arrays[name]) for name in file}
+
+
+def stream(file: Any, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[tuple[str, Array]]:
+    """Decode a stream from front to back, without seeking: tensors as they become complete.
+
+    That nothing is missing is known when the iteration ends. A tensor that a later state of the stream replaces comes
+    again. A stream of the standard profile is read as a whole first.
+
+    Args:
+        file: an object with ``read``, such as a pipe or a response of a server.
+        limits: bounds on what decoding may cost.
+
+    Yields:
+        Names and arrays in their original dtype and shape.
+
+    Raises:
+        NnbitsError: codes 1xx..4xx with place.
+    """
+    for info, stored in ForwardStream(file, limits=limits):
+        yield info.name, to_numpy(info, stored)
 
 
 #: Elements of a tensor from which on several threads may work on it.

@@ -22,7 +22,7 @@ from .decode import Stream
 from .encode import EncodedTensor, Node, describe_source, encode_tensor, head_units
 from .errors import NnbitsError, ReasonCode
 from .parallel import default_threads, ordered_map
-from .plan import EncodePlan
+from .plan import EncodePlan, TensorPlan
 from .source import UpdateMode
 from .syntax import ModelParameterSet, ParameterSets
 from .types import DTYPES, Array, LazyTensor, Model, TensorInfo
@@ -195,6 +195,8 @@ class UpdateChain:
         how = plan.tensors.get(info.name)
         if how is None:
             raise NnbitsError(ReasonCode.BAD_OPTION, f"the plan has no entry for tensor {info.name!r}")
+        if how.coding == "lossless":  # updates are streams of the standard profile
+            how = TensorPlan("raw" if info.dtype.kind == "float" else "integer")
         before = self._held.get(info.name)
         if before is not None and before.info != info:
             raise NnbitsError(

@@ -26,7 +26,7 @@ from .syntax import (
 )
 from .types import Attachment, Model
 
-__all__ = ["DEFAULT_MEMORY", "StateWriter", "write_extended"]
+__all__ = ["DEFAULT_MEMORY", "StateWriter", "encoded_units", "write_extended"]
 
 DEFAULT_MEMORY = 1 << 28  #: what the access units that are worked on or wait to be written may take, bytes
 
@@ -152,10 +152,11 @@ def encoded_units(
     threads: int,
     memory: int,
     first_number: int = 0,
+    base_digest: bytes | None = None,
 ) -> Iterable[EncodedUnit]:
     """The access units in order, coded on several threads, few at a time."""
     results = ordered_map(
-        lambda item: encode_unit(item[1], item[0], plan, parameters),
+        lambda item: encode_unit(item[1], item[0], plan, parameters, base_digest=base_digest),
         enumerate(units, first_number),
         threads=threads,
         window=max(memory, 1),

@@ -21,7 +21,7 @@ from nnbits.codec.syntax import SuppliedParameters
 from nnbits.codec.update import UpdateStore
 from nnbits.conformance.runner import CallableDecoder, CommandDecoder, Decoder, Limits
 
-__all__ = ["ADAPTERS", "C_SOURCES", "build_c_decoder", "build_adapter", "core", "decode_sequence", "reference"]
+__all__ = ["ADAPTERS", "C_SOURCES", "build_c_decoder", "build_adapter", "core", "core_folder", "decode_sequence", "reference"]
 
 _CODEC: Final = Path(decode.__file__).resolve().parent
 _CORE: Final = _CODEC / "core"
@@ -32,6 +32,12 @@ C_SOURCES: Final = (
     *sorted((_CORE / "src" / "dec").glob("*.c")),
 )
 _FLAGS: Final = ("-std=c11", "-Wall", "-Wextra", "-ffp-contract=off", f"-I{_CORE / 'include'}", f"-I{_CORE / 'src'}")
+
+
+def core_folder() -> Path:
+    """The sources of the C core; they are there in a checkout, not in an installed package."""
+    return _CORE
+
 
 #: Memory that one tensor may take, as decoder.c has it.
 BUDGET: Final = 1 << 28

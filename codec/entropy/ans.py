@@ -86,8 +86,13 @@ def state_count(count: int) -> int:
     return int(lib.nnb_rans_state_count(count))
 
 
-def histogram(symbols: Bytes, contexts: Contexts | None = None, table_count: int = 1) -> NDArray[np.uint32]:
+def histogram(
+    symbols: Bytes, contexts: Contexts | None = None, table_count: int = 1, *, sample: bool = False
+) -> NDArray[np.uint32]:
     """How often each symbol occurs under each table: uint32, shape (table_count, 256).
+
+    With sample, a quarter of 65536 and more symbols is counted; every table then counts each symbol that occurs
+    anywhere at least once, so that it can code all of them.
 
     Raises:
         NnbitsError: BAD_OPTION if a context has no table.
@@ -95,7 +100,8 @@ def histogram(symbols: Bytes, contexts: Contexts | None = None, table_count: int
     data = _bytes(symbols, "symbols")
     values, table_of = _contexts(contexts, data.size)
     result = np.zeros((table_count, 256), np.uint32)
-    status = lib.nnb_rans_histogram(
+    function = lib.nnb_rans_sample_histogram if sample else lib.nnb_rans_histogram
+    status = function(
         pointer("uint8_t *", data),
         pointer("uint8_t *", values),
         pointer("uint8_t *", table_of),

@@ -136,6 +136,34 @@ def test_size_is_near_the_entropy() -> None:
     assert 8 * (size + len(tables)) < 1.004 * entropy
 
 
+@pytest.mark.parametrize("count", [0, 65535, 65536, 65600, 200_000, 200_100])
+@pytest.mark.parametrize("table_count", [1, 5])
+def test_sampled_histogram(count: int, table_count: int) -> None:
+    rng = np.random.default_rng(count)
+    symbols = sample("exponents", count, 6)
+    symbols[rng.integers(0, max(count, 1), count // 20000)] = rng.integers(0, 256, count // 20000)
+    symbols[-1:] = 255
+    contexts = Contexts(rng.integers(0, 256, count).astype(np.uint8), (np.arange(256) % table_count).astype(np.uint8))
+    result = ans.histogram(symbols, contexts, table_count, sample=True)
+    tables = contexts.table_of[contexts.values]
+    counted = (np.arange(count) % 1024 < 256) | (count < 65536)
+    expected = np.zeros((table_count, 256), np.uint32)
+    np.add.at(expected, (tables[counted], symbols[counted]), 1)
+    if count >= 65536:
+        expected[:, np.unique(symbols)] = np.maximum(expected[:, np.unique(symbols)], 1)
+    assert np.array_equal(result, expected)
+    if table_count == 1:
+        assert np.array_equal(ans.histogram(symbols, sample=True), expected)
+    ans.encode(symbols, ans.normalize(result), contexts)
+
+
+def test_a_sample_is_enough() -> None:
+    symbols = sample("exponents", 1 << 18, 7)
+    exact = ans.histogram(symbols)
+    sampled = ans.normalize(ans.histogram(symbols, sample=True))
+    assert ans.cost(exact, sampled) < 1.0005 * ans.cost(exact, ans.normalize(exact))
+
+
 def test_cost_without_a_frequency() -> None:
     histogram = np.zeros((1, 256), np.uint32)
     histogram[0, 3] = 1

@@ -33,6 +33,7 @@ def pack(
     uniform: bool = False,
     density: int | None = None,
     scan_order: int = 0,
+    lambda_scale: float = 0.0,
     search: bool = False,
     compat: Literal["nncodec"] | None = None,
     profile: Profile | None = None,
@@ -54,6 +55,7 @@ def pack(
         uniform: uniform instead of dependent (trellis) quantization.
         density: 0..7; 2^density QPs halve the step; default 2.
         scan_order: with ``qp``: 0..4, block scan of large weights, which several threads can decode together.
+        lambda_scale: with ``qp`` or ``bits``: how bits count against the error of weights, e.g. 1; 0: not.
         search: code every tensor in several ways and keep the smallest of equal quality; slow.
         compat: refuse what this other decoder cannot read.
         profile: kind of stream; default: that of ``plan``, ``standard`` with ``compat``, else ``extended``.
@@ -88,6 +90,7 @@ def pack(
         uniform=uniform,
         density=density,
         scan_order=scan_order,
+        lambda_scale=lambda_scale,
         search=search,
         compat=compat,
         profile=profile,
@@ -132,9 +135,10 @@ def choose_plan(
     uniform: bool = False,
     density: int | None = None,
     scan_order: int = 0,
+    lambda_scale: float = 0.0,
     search: bool = False,
     compat: Literal["nncodec"] | None = None,
-    profile: Profile | None = "standard",
+    profile: Profile | None = None,
     plan: Path | None = None,
     threads: int | None = None,
 ) -> EncodePlan:
@@ -148,7 +152,11 @@ def choose_plan(
     _check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
     if scan_order and qp is None:
         _refuse("--scan-order needs --qp")
+    if lambda_scale and qp is None and bits is None:
+        _refuse("--lambda needs --qp or --bits")
     chosen = _base_plan(model, qp, nonweight_qp, bits, uniform, density, scan_order, plan)
+    if lambda_scale:
+        chosen = _weighed(model, chosen, lambda_scale)
     if search:
         from nnbits.tools.methods.search import plan_search
 
@@ -194,6 +202,18 @@ def _base_plan(
         scan_order=scan_order,
         profile="standard",
     )
+
+
+def _weighed(model: Model, plan: EncodePlan, lambda_scale: float) -> EncodePlan:
+    """The plan with this weight of the rate for the weights; other tensors keep their least error."""
+    from nnbits.codec.plan import QUANTIZED
+
+    tensors = dict(plan.tensors)
+    for tensor in model:
+        how = tensors[tensor.info.name]
+        if how.coding in QUANTIZED and len(tensor.info.shape) > 1:
+            tensors[tensor.info.name] = replace(how, lambda_scale=lambda_scale)
+    return replace(plan, tensors=tensors)
 
 
 def _refuse(message: str, hint: str | None = None) -> NoReturn:

@@ -85,8 +85,14 @@ int nnb_rans_has_path(nnb_rans_path path) {
     case NNB_RANS_SCALAR:
       return 1;
 #if NNB_X86_DISPATCH
+    case NNB_RANS_AVX2:
+      return nnb_cpu_has_bmi2();
     case NNB_RANS_AVX512:
       return nnb_cpu_has_avx512_vbmi2();
+#endif
+#if NNB_NEON
+    case NNB_RANS_NEON:
+      return 1;
 #endif
     default:
       return 0;
@@ -125,6 +131,19 @@ static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, 
   uint8_t *const bytes = scratch;
   uint32_t *const entries = (uint32_t *)(void *)(bytes + ((uintptr_t)0 - (uintptr_t)bytes) % sizeof(uint32_t));
   nnb_rans_expand(job->model, entries);
+#if NNB_X86_DISPATCH
+  const int avx2 = path != NNB_RANS_SCALAR && nnb_rans_has_path(NNB_RANS_AVX2);
+  if (avx2 && job->state_count == NNB_RANS_MAX_STATES) {
+    nnb_rans_decode_avx2(job, entries);
+    return;
+  }
+#endif
+#if NNB_NEON
+  if (path != NNB_RANS_SCALAR && job->state_count == NNB_RANS_MAX_STATES) {
+    nnb_rans_decode_neon(job, entries);
+    return;
+  }
+#endif
   if (job->contexts == NULL) {
     decode_expanded(job, entries, NULL);
   } else {

@@ -23,9 +23,13 @@ void nnb_rans_expand(const nnb_rans_model *model, uint32_t *entries);
 
 #define NNB_RANS_AVX512_ROWS 256u
 
-/* These decode as many rounds as they safely can. */
+/* These decode as many rounds of 64 states as they safely can. */
 #if NNB_X86_DISPATCH
+void nnb_rans_decode_avx2(nnb_rans_job *job, const uint32_t *entries);
 void nnb_rans_decode_avx512(nnb_rans_job *job);
+#endif
+#if NNB_NEON
+void nnb_rans_decode_neon(nnb_rans_job *job, const uint32_t *entries);
 #endif
 
 #endif

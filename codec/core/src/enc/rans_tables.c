@@ -1,17 +1,11 @@
 #include "enc/rans.h"
 
-nnb_status nnb_rans_histogram(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map, size_t count,
-                              uint32_t table_count, uint32_t *histograms) {
-  if (table_count < 1 || table_count > NNB_RANS_MAX_TABLES) return NNB_BAD_OPTION;
-  if (!nnb_rans_map_is_good(contexts, context_map, table_count)) return NNB_BAD_OPTION;
-  nnb_memset(histograms, 0, (size_t)table_count * 256 * sizeof *histograms);
-  if (contexts != NULL) {
-    for (size_t i = 0; i < count; i++) histograms[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
-    return NNB_OK;
-  }
-  /* Equal symbols that follow each other count in different places, lest each wait for the one before. */
-  uint32_t parts[4][256];
-  nnb_memset(parts, 0, sizeof parts);
+#define CHUNK 1024u
+#define SAMPLE 256u
+#define MIN_SAMPLED 65536u
+
+/* Equal symbols that follow each other count in different places, lest each wait for the one before. */
+static void count_symbols(const uint8_t *symbols, size_t count, uint32_t parts[4][256]) {
   size_t i = 0;
   for (; count - i >= 8; i += 8) {
     uint64_t eight;
@@ -26,7 +20,63 @@ nnb_status nnb_rans_histogram(const uint8_t *symbols, const uint8_t *contexts, c
     parts[3][eight >> 56]++;
   }
   for (; i < count; i++) parts[0][symbols[i]]++;
-  for (size_t s = 0; s < 256; s++) histograms[s] = parts[0][s] + parts[1][s] + parts[2][s] + parts[3][s];
+}
+
+/* Counts the first `sample` of each CHUNK symbols. */
+static nnb_status count_chunks(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
+                               size_t count, uint32_t table_count, uint32_t *histograms, size_t sample) {
+  uint32_t parts[4][256];
+  if (table_count < 1 || table_count > NNB_RANS_MAX_TABLES) return NNB_BAD_OPTION;
+  if (!nnb_rans_map_is_good(contexts, context_map, table_count)) return NNB_BAD_OPTION;
+  nnb_memset(histograms, 0, (size_t)table_count * 256 * sizeof *histograms);
+  nnb_memset(parts, 0, sizeof parts);
+  for (size_t first = 0; first < count; first += CHUNK) {
+    const size_t chunk = count - first < sample ? count - first : sample;
+    if (contexts == NULL) {
+      count_symbols(symbols + first, chunk, parts);
+    } else {
+      for (size_t i = first; i < first + chunk; i++) {
+        histograms[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
+      }
+    }
+  }
+  for (size_t s = 0; s < 256; s++) histograms[s] += parts[0][s] + parts[1][s] + parts[2][s] + parts[3][s];
+  return NNB_OK;
+}
+
+nnb_status nnb_rans_histogram(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map, size_t count,
+                              uint32_t table_count, uint32_t *histograms) {
+  return count_chunks(symbols, contexts, context_map, count, table_count, histograms, CHUNK);
+}
+
+nnb_status nnb_rans_sample_histogram(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
+                                     size_t count, uint32_t table_count, uint32_t *histograms) {
+  uint8_t marks[256];
+  if (count < MIN_SAMPLED) return nnb_rans_histogram(symbols, contexts, context_map, count, table_count, histograms);
+  const nnb_status status = count_chunks(symbols, contexts, context_map, count, table_count, histograms, SAMPLE);
+  if (status != NNB_OK) return status;
+  for (size_t s = 0; s < 256; s++) {
+    uint32_t any = 0;
+    for (size_t t = 0; t < table_count; t++) any |= histograms[256 * t + s];
+    marks[s] = any ? 255 : 0;
+  }
+#if NNB_X86_DISPATCH
+  const int fast = nnb_rans_has_path(NNB_RANS_AVX512);
+#endif
+  for (size_t i = 0; i < count;) {
+    size_t chunk = count - i < 64 ? count - i : 64;
+#if NNB_X86_DISPATCH
+    if (fast) {
+      i += nnb_rans_find_unmarked_avx512(symbols + i, count - i, marks);
+      chunk = count - i < 64 ? count - i : 64;
+    }
+#endif
+    for (size_t k = 0; k < chunk; k++) marks[symbols[i + k]] = 255;
+    i += chunk;
+  }
+  for (size_t s = 0; s < 256; s++) {
+    for (size_t t = 0; t < table_count && marks[s]; t++) histograms[256 * t + s] += histograms[256 * t + s] == 0;
+  }
   return NNB_OK;
 }
 
