@@ -43,7 +43,7 @@ def core_folder() -> Path:
 BUDGET: Final = 1 << 28
 
 #: What the C core leaves to the layers above it.
-_NOT_IN_C: Final = ("source-description", "compressed-topology")
+_NOT_IN_C: Final = ("source-description", "compressed-topology", "update-digests")
 
 
 def decode_sequence(

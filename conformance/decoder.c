@@ -236,11 +236,12 @@ static nnb_status open_tensor(decoder *d, const nnb_unit *unit, const nnb_part *
                                                              : 1;
   if (is_integer_format(t->format) != part->integer) return NNB_METADATA;
   t->count_dimensions = part->role == NNB_ROLE_TENSOR ? ndu->count_tensor_dimensions : part->role <= NNB_ROLE_H ? 2 : 1;
+  if (part->role > NNB_ROLE_H && ndu->count_tensor_dimensions == 0) t->count_dimensions = 0;
   t->dimensions = allocate(t->count_dimensions, sizeof *t->dimensions);
   if (part->role == NNB_ROLE_TENSOR) {
     const nnb_status status = nnb_unit_dimensions(unit, t->dimensions, t->count_dimensions);
     if (status != NNB_OK) return status;
-  } else {
+  } else if (t->count_dimensions > 0) {
     t->dimensions[0] = height;
     if (part->role <= NNB_ROLE_H) t->dimensions[1] = part->coding.width;
   }

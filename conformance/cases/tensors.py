@@ -174,6 +174,15 @@ def _long_scans(rng: random.Random) -> Iterator[Case]:
     yield Case("large-remainders", builder.data, "many remainders on a fast path", ("tensors", "large"))
 
 
+def _runs(rng: random.Random) -> Iterator[tuple[str, bytes]]:
+    """The same bin until an estimate stands still."""
+    for sets in range(9):
+        builder = StreamBuilder(rng)
+        for style in ("zero", "constant"):
+            builder.tensor(style, (3000,), Levels(style, None, sets), cabac_unary_length_minus1=0)
+        yield f"long runs of one bin from initial set {sets}", builder.data
+
+
 def _special(rng: random.Random) -> Iterator[Case]:
     """Single rules that deserve a stream with a name."""
     qp = {"mps_quantization_parameter": 40}
@@ -215,6 +224,43 @@ def _special(rng: random.Random) -> Iterator[Case]:
                        nnr_decompressed_data_format_present_flag=1, nnr_decompressed_data_format=form,
                        cabac_unary_length_flag=0)  # fmt: skip
     yield Case("formats-float", builder.data, "float32, float16 with all roundings and NaN payloads, float64", ("tensors",))
+
+    builder = StreamBuilder(rng)
+    book = {"codebook_present_flag": 1, "codebook_egk": 0, "codebook_size": 1, "codebook_centre_offset": 0}
+    for k, value in enumerate((2**31 - 1, -(2**31), 0)):
+        builder.tensor(f"c{k}", (3,), codebook_zero_value=value, **book)
+    book |= {"codebook_size": 2, "codebook_egk": 15, "codebook_centre_offset": -1, "codebook_zero_value": -(2**31)}
+    builder.tensor("gap", (9,), codebook_delta_right=2**32 - 2, **book)
+    yield Case("codebook-ends", builder.data, "codebooks with the ends of int32, one with the largest gap", ("tensors",))
+
+    builder = StreamBuilder(rng, mps=_PARENT)
+    for k, fixed in enumerate(({"parent_device_id": MAX}, {"parent_device_id": MIN, "parameter_id": MAX},
+                               {"device_id": MAX, "node_id_present_flag": 1, "parameter_id": MAX, "put_node_depth": MAX})):
+        builder.tensor(f"p{k}", (2, 3), parent_node_id_present_flag=1, parent_node_id_type=0,
+                       temporal_context_modeling_flag=0, **fixed)  # fmt: skip
+    for kind, name in ((1, "sha256"), (2, "sha512")):
+        for end in (MIN, MAX):
+            builder.tensor(f"{name}.{len(builder.data)}", (2, 3), parent_node_id_present_flag=1, parent_node_id_type=kind,
+                           temporal_context_modeling_flag=0, **{f"parent_node_payload_{name}": end})  # fmt: skip
+    yield Case("node-ids", builder.data, "node and parent identifiers at their ends", ("headers",))
+
+    builder = StreamBuilder(rng)
+    for k, (rank, rows) in enumerate(((2**48, 0), (0, 2**48))):
+        builder.tensor(f"f{k}_G", (0, 4), compressed_parameter_types=1, decomposition_rank=rank, g_number_of_rows=rows)
+    yield Case("factors-empty", builder.data, "factors of rank 2^48 without rows, and the other way round", ("tensors", "empty"))
+
+    builder = StreamBuilder(rng)
+    builder.tensor("n" * 65535, (2,))
+    builder.tensor("", (2,))
+    yield Case("names-ends", builder.data, "a name of 65,535 bytes and one of none", ("strings",))
+    builder = StreamBuilder(rng)
+    builder.tensor(["n" * 65535, ""], (2, 2), nnr_compressed_data_unit_payload_type=_BLOCK, compressed_parameter_types=8)
+    yield Case("names-ends-block", builder.data, "the same in a BLOCK", ("strings", "blocks"))
+    builder = StreamBuilder(rng, mps={"mps_topology_indexed_reference_flag": 1})
+    builder.unit(UnitType.NNR_TPL, topology_storage_format=6, count_topology_elements_minus2=0, topology_elem_id_list=["a", "b"])
+    builder.tensor(["", ""], (2, 2), nnr_compressed_data_unit_payload_type=_BLOCK, compressed_parameter_types=8,
+                   topology_elem_id_index_list=[0, 1])  # fmt: skip
+    yield Case("names-by-index", builder.data, "a BLOCK with names by index", ("blocks",))
 
     builder = StreamBuilder(rng)
     for k, shape in enumerate(((0,), (0, 5), (5, 0), (3, 0, 2), (0, 0), (2**48, 0), (0, 2**48))):
@@ -277,6 +323,7 @@ def cases(seed: int) -> Iterator[Case]:
         ("headers", "ndu", _headers),
         ("tensors", "levels", _systematic),
         ("tensors", "mixed", _entropy),
+        ("tensors", "runs", _runs),
         ("blocks", "block", _blocks),
     ):
         for number, (text, data) in enumerate(maker(rng)):

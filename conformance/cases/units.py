@@ -165,6 +165,9 @@ def _long(rng: random.Random) -> Iterator[Case]:
     builder.unit(UnitType.NNR_TPL, topology_storage_format=6, count_topology_elements_minus2=65534,
                  topology_elem_id_list="")  # fmt: skip
     yield Case("names-most", builder.data, "a reference list of 65,536 empty names", ("topology", "large"))
+    mps = {"mps_unification_flag": 1, "upm_count_thresholds": 2, "count_reshaped_tensor_dimension": 2,
+           "count_super_block_dimension": 2, "count_block_dimension": 2, "upm_class_bitmask": 1}  # fmt: skip
+    yield Case("dimensions-one", StreamBuilder(rng, mps=mps).data, "lists of one entry in a performance map", ("maps",))
     mps = {"mps_unification_flag": 1, "upm_count_thresholds": 2, "count_reshaped_tensor_dimension": 256}
     yield Case("dimensions-most", StreamBuilder(rng, mps=mps).data, "255 dimensions in a performance map", ("maps",))
 

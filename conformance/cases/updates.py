@@ -90,6 +90,24 @@ def _sequences(rng: random.Random) -> Iterator[Case]:
         yield s.step("the same with history", Levels("small", None, "random"), temporal=1, use_history=True)
 
 
+def _ladders(rng: random.Random) -> Iterator[Case]:
+    """Every greater flag with a temporal reference below and above its number, in every state of the trellis."""
+    for dq in (0, 1):
+        options = {"dq_flag": dq, "cabac_unary_length_minus1": 255}
+        bases = []
+        for number in range(2):
+            builder = StreamBuilder(rng, mps=_PARENT)
+            child = _child(1) if number else {}
+            fill = Levels("unary" if number else "signs", None, "zero")
+            coded = builder.tensor(
+                "t", (8, 260), fill, base={"t": bases[0]} if number else {}, **options, **_node(number + 1, 0), **child
+            )
+            bases.append(coded.levels["t"])
+            after = (f"ladder-dq{dq}-0",) if number else ()
+            text = ("references of all magnitudes", "every greater flag with a temporal reference")[number]
+            yield Case(f"ladder-dq{dq}-{number}", builder.data, f"{text}, dq_flag {dq}", ("updates",), after=after)
+
+
 def _wrong(rng: random.Random) -> Iterator[Case]:
     """Updates that do not fit what was before."""
     start = _Sequence(rng, "update-start", dq_flag=0)
@@ -132,4 +150,5 @@ def cases(seed: int) -> Iterator[Case]:
     """See the module."""
     rng = random.Random(f"updates {seed}")
     yield from _sequences(rng)
+    yield from _ladders(rng)
     yield from _wrong(rng)
