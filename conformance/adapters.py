@@ -21,7 +21,16 @@ from nnbits.codec.syntax import SuppliedParameters
 from nnbits.codec.update import UpdateStore
 from nnbits.conformance.runner import CallableDecoder, CommandDecoder, Decoder, Limits
 
-__all__ = ["ADAPTERS", "C_SOURCES", "build_c_decoder", "build_adapter", "core", "core_folder", "decode_sequence", "reference"]
+__all__ = [
+    "ADAPTERS",
+    "C_SOURCES",
+    "build_adapter",
+    "build_c_decoder",
+    "core",
+    "core_folder",
+    "decode_sequence",
+    "reference",
+]
 
 _CODEC: Final = Path(decode.__file__).resolve().parent
 _CORE: Final = _CODEC / "core"
@@ -123,11 +132,11 @@ ADAPTERS: Final[Mapping[str, Callable[[Path], Decoder]]] = {
     "c": _c("c", ["gcc"], ["-O2"]),
     "c-lanes": _c("c-lanes", ["gcc"], ["-O2"], "-l"),
     "c-portable": _c("c-portable", ["gcc"], ["-O2", "-DNNB_PORTABLE", "-DNNB_WINDOW_BITS=32"]),
-    "c-sanitize": _c("c-sanitize", ["clang"], ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]),
-    "c-32": _c("c-32", ["i686-linux-gnu-gcc"], ["-O2", "-static", "-msse2", "-mfpmath=sse"]),
-    "c-big-endian": _c(
-        "c-big-endian", ["powerpc64-linux-gnu-gcc"], ["-O2", "-static"], emulator=["qemu-ppc64"]
+    "c-sanitize": _c(
+        "c-sanitize", ["clang"], ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     ),
+    "c-32": _c("c-32", ["i686-linux-gnu-gcc"], ["-O2", "-static", "-msse2", "-mfpmath=sse"]),
+    "c-big-endian": _c("c-big-endian", ["powerpc64-linux-gnu-gcc"], ["-O2", "-static"], emulator=["qemu-ppc64"]),
     "c-big-endian-32": _c("c-big-endian-32", ["mips-linux-gnu-gcc"], ["-O2", "-static"], emulator=["qemu-mips"]),
     "nncodec": _nncodec,
 }
@@ -141,7 +150,9 @@ def build_adapter(name: str, work: Path) -> Decoder:
     """
     if name not in ADAPTERS:
         known = ", ".join(ADAPTERS)
-        raise NnbitsError(ReasonCode.BAD_OPTION, f"there is no decoder {name!r}", path="decoder", hint=f"Known: {known}")
+        raise NnbitsError(
+            ReasonCode.BAD_OPTION, f"there is no decoder {name!r}", path="decoder", hint=f"Known: {known}"
+        )
     if sys.platform == "win32":
         raise NnbitsError(ReasonCode.UNSUPPORTED_FEATURE, "the runner needs a POSIX system", path="decoder")
     return ADAPTERS[name](work)

@@ -108,7 +108,9 @@ def entropy_items() -> list[Item]:
     """Every item of the entropy layer."""
     items: list[Item] = []
     names = [f"{group} {k}" for group, count in _ENTROPY.items() for k in range(count)]
-    names += [f"{group} {j} {sign}" for group in ("greater", "greater temporal") for j in range(_MAX_UNARY) for sign in "01"]
+    names += [
+        f"{group} {j} {sign}" for group in ("greater", "greater temporal") for j in range(_MAX_UNARY) for sign in "01"
+    ]
     names += [f"remainder {r}" for r in range(31)] + ["set of a context", "row skip"]
     items += [("bin", name, bin_) for name in names for bin_ in "01"]
     items += [("range", f"row {row}", f"q {q}") for row in range(len(RLPS)) for q in range(32)]
@@ -116,7 +118,7 @@ def entropy_items() -> list[Item]:
     items += [("step a", f"rate {ra}", str(at)) for ra in sorted({r[0] for r in rates}) for at in range(len(STEPS))]
     items += [("step b", f"rate {rb}", str(at)) for rb in sorted({r[1] for r in rates}) for at in range(len(STEPS))]
     items += [("initial set", "", str(number)) for number in range(len(INITIAL_SETS))]
-    items += [("transition", f"state {s}", "even odd".split()[odd]) for s in range(8) for odd in (0, 1)]
+    items += [("transition", f"state {s}", ["even", "odd"][odd]) for s in range(8) for odd in (0, 1)]
     items += [("skipped row", f"state {s}", f"width mod 4 = {w}") for s in range(8) for w in range(4)]
     items += [("bypass", "", str(n)) for n in range(1, 32)]
     return items

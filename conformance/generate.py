@@ -31,7 +31,7 @@ from nnbits.conformance.coverage import Item
 from nnbits.conformance.manifest import DEFAULT_FOLDER, Entry, Manifest, describe_tensor, kind_of_code
 from nnbits.conformance.runner import supplied_parameters
 
-__all__ = ["DEFAULT_SEED", "coverage_table", "generate", "measure", "main"]
+__all__ = ["DEFAULT_SEED", "coverage_table", "generate", "main", "measure"]
 
 DEFAULT_SEED: Final = 1
 _BEGIN, _END = "<!-- generated: streams -->", "<!-- end -->"

@@ -200,7 +200,9 @@ class Manifest:
     def _check(self, counts: Mapping[str, int], path: Path) -> None:
         found = (sum(entry.valid for entry in self), sum(not entry.valid for entry in self))
         if not self.entries or found != (counts.get("valid"), counts.get("invalid")):
-            raise _bad(f"{found[0]} valid and {found[1]} invalid streams are listed, {dict(counts)} are announced", path)
+            raise _bad(
+                f"{found[0]} valid and {found[1]} invalid streams are listed, {dict(counts)} are announced", path
+            )
         if len(self._by_id()) != len(self.entries):
             raise _bad("two streams have the same id", path)
         for entry in self:

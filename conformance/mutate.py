@@ -101,7 +101,9 @@ class _CBuild:
 
     def _compile(self, source: Path, target: Path) -> Path:
         includes = [f"-I{self.tree / 'include'}", f"-I{self.tree / 'src'}"]
-        subprocess.run(["gcc", *_FLAGS, *includes, "-c", str(source), "-o", str(target)], check=True, capture_output=True)
+        subprocess.run(
+            ["gcc", *_FLAGS, *includes, "-c", str(source), "-o", str(target)], check=True, capture_output=True
+        )
         return target
 
     def program(self, mutation: Mutation) -> Path | None:
@@ -113,7 +115,9 @@ class _CBuild:
             objects = []
             for source, known in self.objects.items():
                 changed = self._copy_of(source) == file or file.suffix == ".h"
-                objects.append(self._compile(self._copy_of(source), self.work / "new" / known.name) if changed else known)
+                objects.append(
+                    self._compile(self._copy_of(source), self.work / "new" / known.name) if changed else known
+                )
             program = self.work / "decoder"
             subprocess.run(["gcc", *map(str, objects), "-o", str(program)], check=True, capture_output=True)
         except subprocess.CalledProcessError:
@@ -239,7 +243,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="nnbits-mutate-") as work:
             for result in sides[side](chosen, manifest, Path(os.path.realpath(work))):
                 results.append(result)
-                print(f"{side} {_short(result.mutation.replace)}: {result.caught_by or 'SURVIVES'} {result.reason}", flush=True)
+                print(
+                    f"{side} {_short(result.mutation.replace)}: {result.caught_by or 'SURVIVES'} {result.reason}",
+                    flush=True,
+                )
     caught = sum(result.caught_by is not None for result in results)
     survivors = [result for result in results if result.caught_by is None]
     print(f"{caught} of {len(results)} caught, {len(survivors)} survive")

@@ -261,7 +261,7 @@ class StreamBuilder:
         self,
         name: str | Sequence[str],
         shape: Sequence[int] = (3, 5),
-        fill: Levels | Fill = Levels(),  # noqa: B008 - frozen
+        fill: Levels | Fill = Levels(),
         *,
         base: Mapping[str, NDArray[np.int32]] | None = None,
         history: Mapping[str, NDArray[np.bool_]] | None = None,

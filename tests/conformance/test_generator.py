@@ -74,9 +74,7 @@ def test_every_element_has_a_domain_and_ways_to_be_wrong() -> None:
 def test_poison_is_found_by_the_reader() -> None:
     rng = random.Random(5)
     codes = dict(declared_codes())
-    poison = Poison(
-        codes["nnr_unit_header.nnr_decompressed_data_format"], "unknown"
-    )
+    poison = Poison(codes["nnr_unit_header.nnr_decompressed_data_format"], "unknown")
     builder = StreamBuilder(rng)
     fixed = {"nnr_compressed_data_unit_payload_type": 1, "nnr_multiple_topology_elements_present_flag": 0,
              "nnr_decompressed_data_format_present_flag": 1, "codebook_present_flag": 0}  # fmt: skip

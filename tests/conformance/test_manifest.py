@@ -51,7 +51,16 @@ def test_entries_make_sense(manifest: Manifest) -> None:
 
 def test_every_code_of_a_stream_has_one(manifest: Manifest) -> None:
     """Codes that a standard stream can be refused with."""
-    beyond = {"CHECKSUM", "DIGEST", "INDEX", "SPARSE_MAP", "LOSSLESS_BLOCK", "COMPRESSED_DATA", "ACCESS_UNIT", "SIGNATURE"}
+    beyond = {
+        "CHECKSUM",
+        "DIGEST",
+        "INDEX",
+        "SPARSE_MAP",
+        "LOSSLESS_BLOCK",
+        "COMPRESSED_DATA",
+        "ACCESS_UNIT",
+        "SIGNATURE",
+    }
     beyond |= {"UNSUPPORTED_UNIT"}  # standard decoders skip units that they do not know
     codes = {code.name for code in ReasonCode if code < 500} - beyond
     assert codes <= {entry.code for entry in manifest}
@@ -69,7 +78,9 @@ def test_json_round_trip(manifest: Manifest, tmp_path: Path) -> None:
 @pytest.fixture
 def copy(tmp_path: Path, manifest: Manifest) -> Path:
     """A suite of a few streams."""
-    few = [e for e in manifest if e.valid and not e.after][:3] + [e for e in manifest if not e.valid and not e.after][:3]
+    few = [e for e in manifest if e.valid and not e.after][:3] + [e for e in manifest if not e.valid and not e.after][
+        :3
+    ]
     for entry in few:
         target = tmp_path / entry.file
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +117,9 @@ def test_a_shrunken_list_is_noticed(copy: Path) -> None:
         Manifest.load(copy)
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"format": 1, "counts": {"valid": 0, "invalid": 0}, "streams": []}', "[1]"])
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"format": 1, "counts": {"valid": 0, "invalid": 0}, "streams": []}', "[1]"]
+)
 def test_an_empty_suite_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(NnbitsError) as caught:

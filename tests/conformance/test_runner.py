@@ -255,7 +255,7 @@ def test_reports(manifest: Manifest, few: list[Entry]) -> None:
     assert failed
     body = json.loads(json.dumps(to_json("x", outcomes)))
     assert [s["id"] for s in body["streams"]] == [e.id for e in few]
-    root = ElementTree.fromstring(to_junit("x", outcomes))  # noqa: S314 - our own text
+    root = ElementTree.fromstring(to_junit("x", outcomes))
     assert (root.get("tests"), root.get("failures")) == (str(len(few)), str(failed))
     assert len(root.findall("testcase/failure")) == failed
     page = to_html("<x>", outcomes)

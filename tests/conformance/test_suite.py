@@ -53,5 +53,3 @@ def test_dump_shows_every_byte() -> None:
                 first = 8 * int(offset, 16) + int(bit)
                 covered |= set(range(first >> 3, (first + width + 7) >> 3))
         assert covered == set(range(len(data)))
-
-
