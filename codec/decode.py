@@ -59,6 +59,7 @@ DATA_FORMATS: Final[Mapping[int, DType]] = {
 }
 
 
+_UNIT_TYPES: Final = frozenset(UnitType)
 _MAX_ARRAY_DIMENSIONS: Final = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 
 _CUT: Final = "The file is cut or damaged: fetch it again"
@@ -120,6 +121,7 @@ class Stream:
         supplied: out-of-band parameters by tensor name.
         limits: bounds on what decoding may cost.
         engine: the C core or the Python reference.
+        source: to be used in place of what the topology unit says.
 
     Raises:
         NnbitsError: codes 1xx..4xx with the unit and its offset.
@@ -132,6 +134,7 @@ class Stream:
         supplied: Mapping[str, SuppliedParameters] | None = None,
         limits: Limits = DEFAULT_LIMITS,
         engine: Engine = NATIVE,
+        source: SourceDescription | None = None,
     ) -> None:
         self._data = data
         self._engine = engine
@@ -141,14 +144,15 @@ class Stream:
         self.general_profile_idc = 0
         self.mps = ModelParameterSet()
         self.topologies: list[Topology] = []
-        self.source = SourceDescription()
+        self._source_is_given = source is not None
+        self.source = source or SourceDescription()
         self.size = len(data)
         self.data_units: list[DataUnit] = []
         self._unit_of: dict[str, DataUnit] = {}
         units: list[UnitRecord] = []
         for unit, parameters in read_units(data, supplied=supplied, limits=limits):
             kind = unit.unit_type
-            name = UnitType(kind).name.removeprefix("NNR_") if kind <= max(UnitType) else f"type {kind}"
+            name = UnitType(kind).name.removeprefix("NNR_") if kind in _UNIT_TYPES else f"type {kind}"
             units.append(UnitRecord(unit.index, unit.offset, unit.size, kind, name, unit.size - unit.payload_offset))
             try:
                 self._take(unit, parameters)
@@ -187,7 +191,7 @@ class Stream:
         self.topologies.append(body)
         if body.topology_elem_id_list:
             self._reference_list = body.topology_elem_id_list
-        if text := topology_text(body):
+        if not self._source_is_given and (text := topology_text(body)):
             self.source = SourceDescription.from_text(text)
 
     def _take_data(self, unit: ParsedUnit, body: CompressedDataUnit, parameters: ParameterSets) -> None:

@@ -104,6 +104,8 @@ def parts_of(body: CompressedDataUnit, names: Sequence[str], parameters: Paramet
     name_of = dict(zip(listed, names, strict=True))
     if types & _DC and (_factor(name_of[Role.G]), _factor(name_of[Role.H])) != (Role.G, Role.H):
         raise NnbitsError(ReasonCode.VALUE_RANGE, "factors must be named _G and _H", path="topology_elem_id_list")
+    if types & _DC:
+        _factor_shape(body, Role.H)  # before anything that can be wrong with one part
     parts = []
     for role in scaling + bias + norm + weight_roles:
         if role in (Role.G, Role.H):

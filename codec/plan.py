@@ -10,11 +10,15 @@ from typing import Any, Final, Literal, NoReturn, get_args
 
 from .errors import NnbitsError, ReasonCode
 
-__all__ = ["QUANTIZED", "BlockPlan", "Coding", "Compat", "EncodePlan", "SetChoice", "TensorPlan"]
+__all__ = ["QUANTIZED", "BlockPlan", "Coding", "Compat", "EncodePlan", "Profile", "SetChoice", "TensorPlan"]
 
-#: How values travel: ``raw`` float32 bits, exact ``integer``, or quantized: ``uniform``, ``dependent`` (trellis), or
-#: ``codebook`` (uniform, with the distinct integers listed once and indices into the list coded).
-Coding = Literal["raw", "integer", "uniform", "dependent", "codebook"]
+#: How values travel: ``raw`` (float32 bits in the standard profile, the elements as they are in the extended one),
+#: ``lossless`` (bit by bit, compressed; extended profile), exact ``integer``, or quantized: ``uniform``, ``dependent``
+#: (trellis), or ``codebook`` (uniform, with the distinct integers listed once and indices into the list coded).
+Coding = Literal["raw", "lossless", "integer", "uniform", "dependent", "codebook"]
+
+#: Kind of stream (docs/format.md).
+Profile = Literal["standard", "extended"]
 
 #: The codings that have a quantization parameter.
 QUANTIZED: Final[tuple[Coding, ...]] = ("uniform", "dependent", "codebook")
@@ -86,8 +90,8 @@ class TensorPlan:
         if any(b <= a for a, b in pairwise(self.zero_rows)):
             _refuse("zero_rows must increase", "zero_rows")
         _check_number(self.lambda_scale, "lambda_scale")
-        if self.lambda_scale < 0:
-            _refuse("lambda_scale must not be negative", "lambda_scale")
+        if not 0 <= self.lambda_scale < 1e30:
+            _refuse("lambda_scale must lie in 0..1e30", "lambda_scale")
         for name, given in (
             ("threshold", self.threshold is not None),
             ("zero_rows", bool(self.zero_rows)),
@@ -210,7 +214,7 @@ class EncodePlan:
 
     Attributes:
         tensors: one plan for each tensor name.
-        profile: stream profile.
+        profile: ``standard`` for units of the standard only, ``extended`` for access units with an index.
         general_profile_idc: 0 for edition 1 syntax, 1 for edition 2.
         qp_density: 0..7; QP steps per doubling of the step size are 2^qp_density.
         set_choice: see :data:`SetChoice`.
@@ -219,7 +223,7 @@ class EncodePlan:
     """
 
     tensors: Mapping[str, TensorPlan] = field(default_factory=dict)
-    profile: Literal["standard"] = "standard"
+    profile: Profile = "standard"
     general_profile_idc: Literal[0, 1] = 1
     qp_density: int = 2
     set_choice: SetChoice = "cost"
@@ -227,7 +231,7 @@ class EncodePlan:
     compat: Compat | None = None
 
     def __post_init__(self) -> None:
-        if self.profile != "standard":
+        if self.profile not in get_args(Profile):
             _refuse(f"profile {self.profile!r} is not known", "profile")
         if self.general_profile_idc not in (0, 1):
             _refuse("general_profile_idc must be 0 or 1", "general_profile_idc")

@@ -23,6 +23,9 @@ from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.parallel import ordered_map
 from nnbits.codec.types import DTYPES, Array, DType, LazyTensor, Model, TensorInfo
 
+from ._plain import plain
+from ._safetensors import described
+from ._template import is_restorable, restore
 from .base import Adapter, open_input, quote
 
 __all__ = ["ADAPTER", "MAX_HEADER_BYTES", "probe", "read", "write"]
@@ -80,7 +83,9 @@ def read(path: Path, /) -> Model:
     Each tensor's ``read`` opens the file anew, so that no handle stays open, and returns an array of its own.
 
     Returns:
-        The tensors in the order of their data; metadata in the order of the header, empty if there is none.
+        The tensors in the order of their data; metadata in the order of the header, empty if there is none. Codes that
+        are packed in int32 or uint8 tensors appear as tensors of these codes. A template comes with such files and with
+        those whose header is not as the library writes it.
 
     Raises:
         NnbitsError: FILE_NOT_FOUND; FILE_IO; FILE_FORMAT if the file is damaged; UNSUPPORTED_FEATURE if a tensor has an
@@ -102,7 +107,8 @@ def read(path: Path, /) -> Model:
     for entry in entries:
         info = TensorInfo(entry.name, _supported_dtype(source, entry), entry.shape)
         tensors.append(LazyTensor(info, partial(_read_tensor, source, info, begin + entry.start)))
-    return Model(tuple(tensors), metadata, ADAPTER.name)
+    model = Model(tuple(tensors), metadata, ADAPTER.name)
+    return described(path, model, begin, _header_bytes([tensor.info for tensor in tensors], metadata))
 
 
 def write(
@@ -129,6 +135,10 @@ def write(
             ``read`` returns another shape or dtype than announced; BAD_OPTION if the metadata are not strings; LIMIT if
             the header would be longer than readers accept; and what a tensor's ``read`` raises.
     """
+    if is_restorable(model, ADAPTER.name):
+        restore(path, model, force=force, threads=threads, on_tensor=on_tensor)
+        return
+    model = plain(model)
     infos = [tensor.info for tensor in model.tensors]
     header = _header_bytes(infos, model.metadata)
     largest = max((_weight(tensor) for tensor in model.tensors), default=0)

@@ -487,13 +487,22 @@ def test_shapes_that_numpy_cannot_represent(tmp_path: Path, shape: list[int]) ->
     assert caught.value.code is ReasonCode.UNSUPPORTED_FEATURE
 
 
-def test_a_boolean_is_0_or_1(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "BOOL", "shape": [4], "data_offsets": [0, 4]}},
+        b'{"a":{"dtype":"BOOL","shape":[4],"data_offsets":[0,4]}}   ',
+    ],
+)
+def test_booleans_that_are_neither_0_nor_1(tmp_path: Path, header: object) -> None:
     path = tmp_path / "a"
-    path.write_bytes(file_bytes({"a": {"dtype": "BOOL", "shape": [4], "data_offsets": [0, 4]}}, b"\0\1\2\1"))
-    (tensor,) = safetensors.read(path).tensors
-    with pytest.raises(NnbitsError) as caught:
-        tensor.read()
-    assert caught.value.code is ReasonCode.BAD_TENSOR
+    path.write_bytes(file_bytes(header, b"\0\1\2\1"))
+    model = safetensors.read(path)
+    (tensor,) = model.tensors
+    assert tensor.info == TensorInfo("a", DTYPES["uint8"], (4,))
+    assert tensor.read().tolist() == [0, 1, 2, 1]
+    safetensors.write(tmp_path / "b", model)
+    assert (tmp_path / "b").read_bytes() == path.read_bytes()
 
 
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -13,7 +13,7 @@ from nnbits.tools._files import check_output, file_named, packed_path
 
 if TYPE_CHECKING:
     from nnbits.codec.api import PackedTensor, PackReport
-    from nnbits.codec.plan import EncodePlan
+    from nnbits.codec.plan import EncodePlan, Profile
     from nnbits.codec.types import Model
 
 __all__ = ["choose_plan", "load_plan", "pack", "report_dict", "report_text"]
@@ -33,12 +33,14 @@ def pack(
     uniform: bool = False,
     density: int | None = None,
     scan_order: int = 0,
+    lambda_scale: float = 0.0,
     search: bool = False,
     compat: Literal["nncodec"] | None = None,
-    profile: str = "standard",
+    profile: Profile | None = None,
     plan: Path | None = None,
     save_plan: Path | None = None,
     threads: int | None = None,
+    memory: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> PackReport:
@@ -53,12 +55,14 @@ def pack(
         uniform: uniform instead of dependent (trellis) quantization.
         density: 0..7; 2^density QPs halve the step; default 2.
         scan_order: with ``qp``: 0..4, block scan of large weights, which several threads can decode together.
+        lambda_scale: with ``qp`` or ``bits``: how bits count against the error of weights, e.g. 1; 0: not.
         search: code every tensor in several ways and keep the smallest of equal quality; slow.
         compat: refuse what this other decoder cannot read.
-        profile: only ``standard`` so far.
-        plan: JSON file with the plan to execute; in place of all of the above but ``profile``.
+        profile: kind of stream; default: that of ``plan``, ``standard`` with ``compat``, else ``extended``.
+        plan: JSON file with the plan to execute; in place of all of the above.
         save_plan: where to write the plan that was executed.
         threads: default: all processors.
+        memory: budget in the extended profile, bytes.
         force: replace existing outputs.
         progress: called after each tensor.
 
@@ -83,6 +87,7 @@ def pack(
         uniform=uniform,
         density=density,
         scan_order=scan_order,
+        lambda_scale=lambda_scale,
         search=search,
         compat=compat,
         profile=profile,
@@ -91,7 +96,8 @@ def pack(
     )
     with _plan_output(save_plan, chosen, force=force):
         on_tensor = _counter(model, progress)
-        return pack_model(model, target, plan=chosen, threads=threads, force=force, on_tensor=on_tensor)
+        options = {} if memory is None else {"memory": memory}
+        return pack_model(model, target, plan=chosen, threads=threads, force=force, on_tensor=on_tensor, **options)
 
 
 def choose_plan(
@@ -103,9 +109,10 @@ def choose_plan(
     uniform: bool = False,
     density: int | None = None,
     scan_order: int = 0,
+    lambda_scale: float = 0.0,
     search: bool = False,
     compat: Literal["nncodec"] | None = None,
-    profile: str = "standard",
+    profile: Profile | None = None,
     plan: Path | None = None,
     threads: int | None = None,
 ) -> EncodePlan:
@@ -114,15 +121,27 @@ def choose_plan(
     Raises:
         NnbitsError: BAD_OPTION if they contradict each other; the errors of the plan file.
     """
+    from nnbits.codec.api import with_profile
+
     _check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
     if scan_order and qp is None:
         _refuse("--scan-order needs --qp")
+    if lambda_scale and qp is None and bits is None:
+        _refuse("--lambda needs --qp or --bits")
     chosen = _base_plan(model, qp, nonweight_qp, bits, uniform, density, scan_order, plan)
+    if lambda_scale:
+        chosen = _weighed(model, chosen, lambda_scale)
     if search:
         from nnbits.tools.methods.search import plan_search
 
         chosen = plan_search(model, chosen, threads=threads)
-    return replace(chosen, compat=compat) if compat else chosen
+    if compat:
+        chosen = replace(chosen, compat=compat)
+    if profile is None:
+        profile = "standard" if compat else chosen.profile if plan is not None else "extended"
+    if profile == "extended" and compat:
+        _refuse(f"--compat {compat} needs --profile standard")
+    return with_profile(chosen, profile)
 
 
 def _base_plan(
@@ -137,6 +156,7 @@ def _base_plan(
 ) -> EncodePlan:
     from nnbits.codec.api import plan_exact, plan_quantized
 
+    # The methods know the codings of the standard profile; what is exact is adapted to the other one at the end.
     if density is None:
         density = _DEFAULT_DENSITY
     if plan is not None:
@@ -146,7 +166,7 @@ def _base_plan(
 
         return plan_bits(model, bits, qp_density=density)
     if qp is None:
-        return plan_exact(model)
+        return plan_exact(model, profile="standard")
     return plan_quantized(
         model,
         qp=qp,
@@ -154,7 +174,20 @@ def _base_plan(
         dependent=not uniform,
         qp_density=density,
         scan_order=scan_order,
+        profile="standard",
     )
+
+
+def _weighed(model: Model, plan: EncodePlan, lambda_scale: float) -> EncodePlan:
+    """The plan with this weight of the rate for the weights; other tensors keep their least error."""
+    from nnbits.codec.plan import QUANTIZED
+
+    tensors = dict(plan.tensors)
+    for tensor in model:
+        how = tensors[tensor.info.name]
+        if how.coding in QUANTIZED and len(tensor.info.shape) > 1:
+            tensors[tensor.info.name] = replace(how, lambda_scale=lambda_scale)
+    return replace(plan, tensors=tensors)
 
 
 def _refuse(message: str, hint: str | None = None) -> NoReturn:
@@ -169,7 +202,7 @@ def _check_options(
     bits: int | None,
     uniform: bool,
     density: int | None,
-    profile: str,
+    profile: str | None,
     plan: Path | None,
 ) -> None:
     from nnbits.codec.quant.step import qp_range
@@ -188,8 +221,8 @@ def _check_options(
     for name, value in (("--qp", qp), ("--nonweight-qp", nonweight_qp)):
         if value is not None and not low <= value <= high:
             _refuse(f"{name} {value} lies outside {low}..{high}")
-    if profile != "standard":
-        _refuse(f"there is no profile {profile!r}", "Known: standard")
+    if profile not in (None, "standard", "extended"):
+        _refuse(f"there is no profile {profile!r}", "Known: standard, extended")
 
 
 def load_plan(path: Path) -> EncodePlan:

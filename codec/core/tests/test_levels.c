@@ -1,10 +1,10 @@
-/* The two decoders of the plain cases on the same random payloads. */
+/* The two bodies of level() in the plain cases, on the same random payloads. */
 #include <string.h>
 
 #include "check.h"
-#include "dec/automaton.h"
+#include "dec/levels.h"
 
-#if NNB_WITH_AUTOMATON
+#if NNB_WITH_PLAIN_RUN
 static uint32_t random_bits(void) {
   static uint64_t seed = 13;
   seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -12,12 +12,11 @@ static uint32_t random_bits(void) {
 }
 #endif
 
-static void test_automaton(void) {
-#if NNB_WITH_AUTOMATON
+static void test_levels(void) {
+#if NNB_WITH_PLAIN_RUN
   enum { COUNT = 3000, BYTES = 1500 };
   static int32_t levels[2][COUNT];
   static nnb_context contexts[2][154];
-  static nnb_automaton automaton;
   uint8_t payload[BYTES];
   for (int round = 0; round < 400; round++) {
     for (int i = 0; i < BYTES; i++) payload[i] = (uint8_t)(round % 3 ? random_bits() : random_bits() & random_bits());
@@ -36,15 +35,8 @@ static void test_automaton(void) {
       run[k].prev = (uint32_t)round % 3;
       run[k].state = dq ? (uint32_t)round % 8 : 0;
     }
-    nnb_automaton_build(&automaton, unary_length, dq);
-    nnb_automaton_prepare(contexts[0], unary_length);
     memset(levels, 0, sizeof levels);
-    nnb_lane lane = {.cabac = cabac[0], .levels = levels[0], .end = levels[0] + COUNT};
-    nnb_lane_start(&lane, &run[0]);
-    status[0] = nnb_select_lane(dq)(&automaton, &lane);
-    cabac[0] = lane.cabac;
-    nnb_lane_leave(&lane, &run[0]);
-    status[1] = nnb_select_decode_run(dq, 0)(&cabac[1], &run[1], levels[1], COUNT);
+    for (int k = 0; k < 2; k++) status[k] = nnb_select_decode_run(dq, k)(&cabac[k], &run[k], levels[k], COUNT);
     CHECK(status[0] == status[1]);
     if (status[0] != NNB_OK) continue;
     CHECK(memcmp(levels[0], levels[1], sizeof levels[0]) == 0);
@@ -56,6 +48,6 @@ static void test_automaton(void) {
 }
 
 int main(void) {
-  test_automaton();
+  test_levels();
   return failures != 0;
 }
