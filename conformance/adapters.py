@@ -52,7 +52,7 @@ def core_folder() -> Path:
 BUDGET: Final = 1 << 28
 
 #: What the C core leaves to the layers above it.
-_NOT_IN_C: Final = ("source-description", "compressed-topology", "update-digests")
+NOT_IN_C: Final = ("source-description", "compressed-topology", "update-digests", "extended")
 
 
 def decode_sequence(
@@ -105,7 +105,7 @@ def _c(name: str, compiler: Sequence[str], flags: Sequence[str], *options: str, 
         plain = not emulator and not any("sanitize" in flag for flag in flags)
         limits = Limits(seconds=20 if plain else 60, memory=1 << 30, enforce_memory=plain)
         words = [*emulator, str(program), *options, "{in}", "{out}"]
-        return CommandDecoder(words, name=name, without=_NOT_IN_C, limits=limits)
+        return CommandDecoder(words, name=name, without=NOT_IN_C, limits=limits)
 
     return build
 
@@ -130,7 +130,6 @@ ADAPTERS: Final[Mapping[str, Callable[[Path], Decoder]]] = {
     "reference": lambda work: CallableDecoder(reference, name="reference", limits=Limits(60, 2 << 30)),
     "core": lambda work: CallableDecoder(core, name="core", limits=Limits(20, 2 << 30)),
     "c": _c("c", ["gcc"], ["-O2"]),
-    "c-lanes": _c("c-lanes", ["gcc"], ["-O2"], "-l"),
     "c-portable": _c("c-portable", ["gcc"], ["-O2", "-DNNB_PORTABLE", "-DNNB_WINDOW_BITS=32"]),
     "c-sanitize": _c(
         "c-sanitize", ["clang"], ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]

@@ -32,7 +32,7 @@ def test_reference(tmp_path: Path) -> None:
     check("reference", tmp_path, REFERENCE_BYTES)
 
 
-@pytest.mark.parametrize("name", ["c", "c-lanes"])
+@pytest.mark.parametrize("name", ["c", "c-portable"])
 def test_c(tmp_path: Path, name: str) -> None:
     if shutil.which("gcc") is None:
         pytest.skip("there is no gcc")
