@@ -122,7 +122,7 @@ def _plan(model: Model, job: Job) -> EncodePlan:
         raise _Unsupported(f"no {unknown[0]} in plans")
     options = {name: value for name, value in options.items() if name in known}
     nonweight = job.get("nonweight_qp", NONWEIGHT_QP)
-    plan = plan_quantized(model, qp=qp, nonweight_qp=nonweight, dependent=coding == "dependent")
+    plan = plan_quantized(model, qp=qp, nonweight_qp=nonweight, dependent=coding == "dependent", profile="standard")
     shapes = {t.info.name: t.info.shape for t in model}
     tensors = {}
     for name, item in plan.tensors.items():
