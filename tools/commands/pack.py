@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from nnbits.tools._console import Progress, count, printable
-from nnbits.tools._files import check_output, file_named, packed_path
+from nnbits.tools._files import check_output, file_named, is_standard, packed_path
 
 if TYPE_CHECKING:
     from nnbits.codec.api import PackedTensor, PackReport
-    from nnbits.codec.plan import EncodePlan, Profile
+    from nnbits.codec.plan import EncodePlan, Profile, Speed
     from nnbits.codec.types import Model
 
 __all__ = ["choose_plan", "load_plan", "pack", "report_dict", "report_text"]
@@ -36,6 +36,7 @@ def pack(
     search: bool = False,
     compat: Literal["nncodec"] | None = None,
     profile: Profile | None = None,
+    speed: Speed | None = None,
     plan: Path | None = None,
     save_plan: Path | None = None,
     threads: int | None = None,
@@ -47,7 +48,7 @@ def pack(
 
     Args:
         source: the model file.
-        target: the stream; default: :func:`~nnbits.tools._files.packed_path` of ``source``.
+        target: the stream, ``-`` for standard output; default: :func:`~nnbits.tools._files.packed_path` of ``source``.
         qp: quantization parameter of the weights (two or more dimensions): 4 less halve the step at density 2.
         nonweight_qp: that of the other float tensors; default: that of ``default_nonweight_qp``, very fine.
         bits: in place of ``qp``: bits of each quantized value.
@@ -57,6 +58,7 @@ def pack(
         search: code every tensor in several ways and keep the smallest of equal quality; slow.
         compat: refuse what this other decoder cannot read.
         profile: kind of stream; default: that of ``plan``, ``standard`` with ``compat``, else ``extended``.
+        speed: what exact coding in the extended profile looks for, see :class:`~nnbits.codec.plan.EncodePlan`.
         plan: JSON file with the plan to execute; in place of all of the above.
         save_plan: where to write the plan that was executed.
         threads: default: all processors.
@@ -67,7 +69,6 @@ def pack(
     Raises:
         NnbitsError: BAD_OPTION for contradictory options; NOT_EXACT; the errors of the files. No output is there then.
     """
-    from nnbits.codec.api import pack_model
     from nnbits.formats.registry import adapter_for_file
 
     _check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
@@ -91,10 +92,30 @@ def pack(
         plan=plan,
         threads=threads,
     )
+    from nnbits.codec.api import pack_model
+
+    if speed is not None:
+        chosen = replace(chosen, speed=speed)
     with _plan_output(save_plan, chosen, force=force):
         on_tensor = _counter(model, progress)
-        options = {} if memory is None else {"memory": memory}
-        return pack_model(model, target, plan=chosen, threads=threads, force=force, on_tensor=on_tensor, **options)
+        options: dict[str, Any] = {"threads": threads, "on_tensor": on_tensor}
+        if memory is not None:
+            options["memory"] = memory
+        if is_standard(target):
+            return _pack_to_standard_output(model, chosen, options)
+        return pack_model(model, target, plan=chosen, force=force, **options)
+
+
+def _pack_to_standard_output(model: Model, plan: EncodePlan, options: dict[str, Any]) -> PackReport:
+    import sys
+
+    from nnbits.codec.api import encode_to
+    from nnbits.codec.encode import check_exact
+
+    check_exact(model, plan)
+    report = encode_to(model, plan, sys.stdout.buffer, **options)
+    sys.stdout.buffer.flush()
+    return report
 
 
 def choose_plan(
