@@ -274,6 +274,13 @@ class ExtendedStream:
             raise NnbitsError(ReasonCode.INDEX, f"the access unit {problem}", path=unit.label, offset=offset)
         return unit
 
+    def listed(self, number: int) -> set[tuple[str, int]]:
+        """The pieces, by name and first element, that an access unit holds and no later one has replaced."""
+        index = self.index
+        return {
+            (self.tensors[int(index.piece_tensor[p])].name, int(index.piece_first[p])) for p in index.pieces_in(number)
+        }
+
     def _keep(self, number: int, unit: AccessUnit) -> None:
         with self._lock:
             if number in self._cache or unit.size > _CACHE_BYTES:
@@ -379,19 +386,16 @@ class ExtendedStream:
         left = {t: len(index.pieces_of(t)) for t in range(len(self.tensors))}
         partial_arrays: dict[int, Array] = {}
 
-        def decode(unit: AccessUnit) -> list[tuple[str, int, Array]]:
-            return [
-                (piece.name, piece.first, stored)
-                for piece, stored in decode_pieces(unit, self.head, limits=self.limits)
-            ]
+        place = {number: unit for unit, number in enumerate(index.au_number.tolist())}
 
-        listed = {
-            (self.tensors[int(t)].name, int(f)) for t, f in zip(index.piece_tensor, index.piece_first, strict=True)
-        }
+        def decode(unit: AccessUnit) -> list[tuple[str, int, Array]]:
+            listed = self.listed(place[unit.header.au_number])
+            wanted = [j for j, piece in enumerate(unit.pieces) if (piece.name, piece.first) in listed]
+            decoded = decode_pieces(unit, self.head, wanted, limits=self.limits)
+            return [(piece.name, piece.first, stored) for piece, stored in decoded]
+
         for decoded in self._mapped(decode, range(len(index.au_offset)), threads):
             for name, first, stored in decoded:
-                if (name, first) not in listed:
-                    continue
                 tensor = self.tensor(name)
                 info = self.tensors[tensor]
                 left[tensor] -= 1
