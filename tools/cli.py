@@ -207,11 +207,20 @@ _quiet = click.option("--quiet", "-q", is_flag=True, help="Print nothing but err
 @click.option("--speed", type=click.Choice(["fast", "balanced", "small"]), help="Of exact coding.  [default: balanced]")
 @click.option("--plan", type=_PATH, metavar="FILE", help="Pack as this JSON plan says, tensor by tensor.")
 @click.option("--save-plan", type=_PATH, metavar="FILE", help="Write the plan that was used.")
+@click.option("--prune-report", is_flag=True, help="Show how sparse each tensor is, its map and what that saved.")
 @_threads
 @_force
 @_json
 @_quiet
-def _pack(source: Path, target: Path | None, threads: int | None, as_json: bool, quiet: bool, **options: Any) -> None:
+def _pack(
+    source: Path,
+    target: Path | None,
+    prune_report: bool,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Pack the model file IN into the NNC stream OUT.
 
     OUT is IN with the suffix .nnc if not given, standard output if it is -. Without --qp, --bits or --plan the result
@@ -231,6 +240,8 @@ def _pack(source: Path, target: Path | None, threads: int | None, as_json: bool,
     elif as_json:
         print_json(command.report_dict(report, source, shown, seconds))
     elif not quiet:
+        if prune_report:
+            command.print_prune_report(report)
         click.echo(command.report_text(report, source, shown, seconds))
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nnbits.codec.plan import EncodePlan, Profile, Speed
     from nnbits.codec.types import Model
 
-__all__ = ["choose_plan", "load_plan", "pack", "report_dict", "report_text"]
+__all__ = ["choose_plan", "load_plan", "pack", "print_prune_report", "report_dict", "report_text"]
 
 _DEFAULT_DENSITY: Final = 2
 _MAX_PLAN_BYTES: Final = 1 << 30
@@ -324,6 +324,29 @@ def report_text(report: PackReport, source: Path, target: Path, seconds: float) 
     ):
         lines.append("  note: larger than the original, because the standard profile keeps exact floats in 32 bits")
     return "\n".join(lines + _notes(report))
+
+
+def print_prune_report(report: PackReport) -> None:
+    """How sparse each tensor is, which map was chosen for it and what that saved, as a table on standard output."""
+    from math import prod
+
+    from nnbits.tools._console import new_table, output_console
+
+    table = new_table(footer=True)
+    saved = sum(tensor.sparse.saved_bytes for tensor in report.tensors if tensor.sparse)
+    table.add_column("tensor", "total", overflow="fold")
+    for name in ("elements", "zeros", "map", "map bytes", "bytes"):
+        table.add_column(name, justify="left" if name == "map" else "right", no_wrap=True)
+    table.add_column("saved", f"{saved:,}", justify="right", no_wrap=True)
+    for tensor in report.tensors:
+        elements, sparse = prod(tensor.shape), tensor.sparse
+        zeros = "" if sparse is None or not elements else f"{100 * (1 - sparse.nonzero / elements):.1f} %"
+        mapped = ("", "", "")
+        if sparse is not None and sparse.maps:
+            mapped = (", ".join(sparse.maps), f"{sparse.map_bytes:,}", f"{sparse.saved_bytes:,}")
+        name, size = printable(tensor.name), f"{tensor.unit_bytes:,}"
+        table.add_row(name, f"{elements:,}", zeros, *mapped[:2], size, mapped[2])
+    output_console().print(table)
 
 
 def _bits_per_weight(report: PackReport) -> float | None:
