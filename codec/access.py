@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -262,12 +262,17 @@ def _bad(message: str, path: str, offset: int | None = None) -> NnbitsError:
 
 
 def decode_pieces(
-    unit: AccessUnit, head: Head, *, limits: Limits = DEFAULT_LIMITS, engine: Engine = NATIVE
+    unit: AccessUnit,
+    head: Head,
+    numbers: Iterable[int] | None = None,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    engine: Engine = NATIVE,
 ) -> Iterator[tuple[Piece, Array]]:
-    """All pieces of an access unit with their elements, see :func:`decode_piece`."""
+    """All pieces of an access unit, or those with the given numbers, and their elements, see :func:`decode_piece`."""
     coded = _DataUnits(unit, head, limits, engine)
-    for j, piece in enumerate(unit.pieces):
-        yield piece, _decode(unit, j, coded)
+    for j in range(len(unit.pieces)) if numbers is None else numbers:
+        yield unit.pieces[j], _decode(unit, j, coded)
 
 
 def decode_piece(

@@ -152,7 +152,7 @@ class UnitPlan:
 
 @dataclass(frozen=True)
 class EncodedPiece:
-    """What was made of a piece: its plan as followed, its bytes in the unit, and a note or None."""
+    """What was made of a piece: its plan as followed, its bytes in the unit, a note or None, its sections if it has."""
 
     info: TensorInfo
     how: TensorPlan
@@ -160,6 +160,7 @@ class EncodedPiece:
     count: int
     size: int
     note: str | None
+    sections: Sections | None = None
 
 
 @dataclass(frozen=True)
@@ -272,9 +273,9 @@ def encode_unit(
             pieces += [replace(member.piece(), value_coding=ValueCoding.NDU) for member in item.pieces]
             report += _encode_block(item, plan, parameters, data_units)
         else:
-            piece, how, size, note = _encode_piece(item, plan, parameters, sections, data_units)
+            piece, made = _encode_piece(item, plan, parameters, sections, data_units)
             pieces.append(piece)
-            report.append(EncodedPiece(item.info, how, piece.first, piece.count, size, note))
+            report.append(made)
     header = AccessUnitHeader.of(
         pieces,
         au_number=number,
@@ -298,20 +299,21 @@ def _encode_piece(
     parameters: ParameterSets,
     sections: list[memoryview],
     data_units: list[bytes | memoryview],
-) -> tuple[Piece, TensorPlan, int, str | None]:
+) -> tuple[Piece, EncodedPiece]:
     piece, how, info = planned.piece(), planned.how, planned.info
     stored = planned.read()
     if how.coding in ("raw", "lossless"):
         made = encode_sections(stored, info.dtype, piece.shape, exact=how.coding == "lossless", speed=plan.speed)
         sections += [section for section in (made.map_section, made.values) if len(section)]
-        return _stored_piece(piece, made), how, made.size, None
+        return _stored_piece(piece, made), EncodedPiece(info, how, piece.first, piece.count, made.size, None, made)
     own = TensorInfo(piece.unit_name, info.dtype, piece.shape)
     tensor = LazyTensor(own, lambda: stored.reshape(piece.shape))
     encoded = encode_tensor(
         tensor, how, plan.qp_density, DataUnitEncoder(parameters, plan.set_choice, how.row_skipping)
     )
     data_units += [encoded.prefix, encoded.payload]
-    return replace(piece, value_coding=ValueCoding.NDU), encoded.plan, encoded.unit_bytes, encoded.note
+    report = EncodedPiece(info, encoded.plan, piece.first, piece.count, encoded.unit_bytes, encoded.note)
+    return replace(piece, value_coding=ValueCoding.NDU), report
 
 
 def _stored_piece(piece: Piece, made: Sections) -> Piece:

@@ -25,7 +25,9 @@ from .limits import DEFAULT_LIMITS, Limits
 from .parallel import default_threads, largest_first_map
 from .plan import Coding, EncodePlan, Profile, TensorPlan
 from .quant.step import default_nonweight_qp, qp_range
+from .sparse import MapKind
 from .types import Array, LazyTensor, Model, TensorInfo, from_numpy, to_numpy
+from .values import Sections
 from .writer import DEFAULT_MEMORY, write_extended
 
 __all__ = [
@@ -141,6 +143,38 @@ def _all_finite(info: TensorInfo, stored: Array) -> bool:
 
 
 @dataclass(frozen=True)
+class SparseReport:
+    """How sparse an exactly coded tensor is, and what that was good for.
+
+    Attributes:
+        nonzero: elements with a bit that is not zero.
+        maps: names of the kinds of sparse maps of its parts, without those that have none.
+        map_bytes: size of the maps.
+        saved_bytes: of the elements that the maps leave out, before coding, less the maps.
+    """
+
+    nonzero: int
+    maps: tuple[str, ...]
+    map_bytes: int
+    saved_bytes: int
+
+    @classmethod
+    def of(cls, sections: Sections, before: SparseReport | None) -> SparseReport | None:
+        """Of a part, added to that of the parts before it; None if the elements were not counted."""
+        if sections.nonzero is None:
+            return before
+        names = () if not sections.map_kind else (MapKind(sections.map_kind).name.lower().replace("_", "-"),)
+        saved = sections.absent_bytes - len(sections.map_section)
+        own = cls(sections.nonzero, names, len(sections.map_section), saved)
+        if before is None:
+            return own
+        maps = tuple(sorted({*before.maps, *own.maps}))
+        return cls(
+            own.nonzero + before.nonzero, maps, own.map_bytes + before.map_bytes, own.saved_bytes + before.saved_bytes
+        )
+
+
+@dataclass(frozen=True)
 class PackedTensor:
     """What packing made of one tensor. ``note`` says what the user should know, or is None.
 
@@ -155,6 +189,7 @@ class PackedTensor:
     source_bytes: int
     unit_bytes: int
     note: str | None
+    sparse: SparseReport | None = None
 
 
 @dataclass(frozen=True)
@@ -217,9 +252,9 @@ def encode_to(
         file.write(data)
         written += len(data)
 
-    def add(info: TensorInfo, how: TensorPlan, size: int, note: str | None) -> None:
+    def add(info: TensorInfo, how: TensorPlan, size: int, note: str | None, sparse: SparseReport | None = None) -> None:
         packed[info.name] = PackedTensor(
-            info.name, info.dtype.name, info.shape, how.coding, how.qp, info.nbytes, size, note
+            info.name, info.dtype.name, info.shape, how.coding, how.qp, info.nbytes, size, note, sparse
         )
 
     def done(unit: EncodedTensor) -> None:
@@ -234,7 +269,10 @@ def encode_to(
         for piece in unit.pieces:
             before = packed.get(piece.info.name)
             size = piece.size + (before.unit_bytes if before else 0)
-            add(piece.info, piece.how, size, piece.note or (before.note if before else None))
+            sparse = before.sparse if before else None
+            if piece.sections is not None:
+                sparse = SparseReport.of(piece.sections, sparse)
+            add(piece.info, piece.how, size, piece.note or (before.note if before else None), sparse)
             if on_tensor and piece.first + piece.count == piece.info.size:
                 on_tensor(packed[piece.info.name])
 

@@ -60,9 +60,11 @@ def describe(stream: Stream | ExtendedStream) -> tuple[tuple[UnitRecord, ...], M
     unit_at = {unit.offset: unit.index for unit in units}
     found: dict[str, StoredTensor] = {}
     for number in range(len(stream.index.au_offset)):
-        access_unit = stream.access_unit(number)
+        access_unit, listed = stream.access_unit(number), stream.listed(number)
         for stored in describe_pieces(access_unit, stream.head):
             name = stored.piece.name
+            if (name, stored.piece.first) not in listed:
+                continue
             info = stream.tensors[stream.tensor(name)]
             if name in found:
                 before = found[name]

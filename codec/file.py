@@ -19,6 +19,7 @@ from .limits import DEFAULT_LIMITS, Limits
 from .plan import Profile
 from .ranges import FileSource, RangeSource, open_source
 from .reader import CUT_HINT, ExtendedStream, row_range
+from .sparse import SparseMap
 from .types import Array, Attachment, LazyTensor, Model, TensorInfo, to_numpy
 
 __all__ = ["NncFile", "StreamTarget", "TensorSlice", "open_file", "open_standard"]
@@ -216,6 +217,22 @@ class NncFile(Mapping[str, Array]):
             stored = self.extended.read_range(name, first, count)
             return to_numpy(part, stored.reshape(part.stored_shape))
         return self[name][start:stop]
+
+    def read_sparse(self, name: str, *, threads: int = 1) -> tuple[SparseMap, Array]:
+        """Which elements of a tensor exist, and their values, without making it dense (extended profile).
+
+        Returns:
+            ``(map, values)``: ``map.to_csr(values)``, ``map.bitmask()``, ``map.mask()``, ``map.expand(values)``.
+
+        Raises:
+            NnbitsError: NO_SUCH_TENSOR; UNSUPPORTED_FEATURE in the standard profile and for packed types; as for
+                reading a tensor.
+        """
+        if self.extended is None:
+            raise NnbitsError(
+                ReasonCode.UNSUPPORTED_FEATURE, "streams of the standard profile have no sparse maps", path=name
+            )
+        return self.extended.read_sparse(name, threads=threads)
 
     def get_slice(self, name: str) -> TensorSlice:
         """Rows of a tensor on request.

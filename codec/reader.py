@@ -13,13 +13,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from .access import AccessUnit, decode_piece, decode_pieces, dtype_of, parse_access_unit
+from .access import AccessUnit, decode_piece, decode_pieces, decode_sparse, dtype_of, parse_access_unit
 from .errors import NnbitsError, ReasonCode
 from .head import Head, decompress, parse_head
 from .index import Index
 from .integrity import check_crc32c, crc32c, sha256
 from .limits import DEFAULT_LIMITS, MAX_ATTACHMENT_PART_BYTES, Limits
 from .parallel import ordered_map
+from .sparse import SparseMap, join_maps
 from .syntax import (
     END_UNIT_BYTES,
     AttachmentUnit,
@@ -27,6 +28,7 @@ from .syntax import (
     IndexUnit,
     ParameterSets,
     ParsedUnit,
+    Piece,
     parse_unit,
 )
 from .types import Array, Attachment, LazyTensor, Model, TensorInfo
@@ -274,6 +276,13 @@ class ExtendedStream:
             raise NnbitsError(ReasonCode.INDEX, f"the access unit {problem}", path=unit.label, offset=offset)
         return unit
 
+    def listed(self, number: int) -> set[tuple[str, int]]:
+        """The pieces, by name and first element, that an access unit holds and no later one has replaced."""
+        index = self.index
+        return {
+            (self.tensors[int(index.piece_tensor[p])].name, int(index.piece_first[p])) for p in index.pieces_in(number)
+        }
+
     def _keep(self, number: int, unit: AccessUnit) -> None:
         with self._lock:
             if number in self._cache or unit.size > _CACHE_BYTES:
@@ -349,6 +358,38 @@ class ExtendedStream:
             pass
         return result
 
+    def read_sparse(self, name: str, *, threads: int = 1) -> tuple[SparseMap, Array]:
+        """Which elements of a tensor exist, and their values, without making it dense.
+
+        Where the tensor or a part of it has no sparse map, all its elements exist.
+
+        Returns:
+            The map of the whole tensor, and a one-dimensional array of the values of its storage dtype; see
+            :class:`~nnbits.codec.sparse.SparseMap` for what can be made of them.
+
+        Raises:
+            NnbitsError: NO_SUCH_TENSOR; UNSUPPORTED_FEATURE for packed types; as for :meth:`read`.
+        """
+        info = self.tensors[self.tensor(name)]
+        if info.dtype.is_packed:
+            raise NnbitsError(ReasonCode.UNSUPPORTED_FEATURE, f"values of packed {info.dtype.name} elements", path=name)
+
+        def part(unit: AccessUnit) -> list[tuple[int, SparseMap, Array]]:
+            listed = self.listed(place[unit.header.au_number])
+            found = []
+            for j, piece in enumerate(unit.pieces):
+                if piece.name == name and (name, piece.first) in listed:
+                    sparse, values = decode_sparse(unit, j, self.head, limits=self.limits)
+                    found.append((piece.first, sparse or _everything(piece), values))
+            return found
+
+        place = {number: unit for unit, number in enumerate(self.index.au_number.tolist())}
+        parts = [item for found in self._mapped(part, self.units_of(self.tensor(name)), threads) for item in found]
+        parts.sort(key=lambda item: item[0])
+        if len(parts) == 1 and parts[0][1].shape == info.shape:
+            return parts[0][1], parts[0][2]
+        return join_maps([item[1] for item in parts], info.shape), np.concatenate([item[2] for item in parts])
+
     def _mapped(self, function: Any, numbers: Sequence[int], threads: int) -> Iterator[Any]:
         """A function of access units over threads, in stream order, neighbours fetched together."""
 
@@ -379,19 +420,16 @@ class ExtendedStream:
         left = {t: len(index.pieces_of(t)) for t in range(len(self.tensors))}
         partial_arrays: dict[int, Array] = {}
 
-        def decode(unit: AccessUnit) -> list[tuple[str, int, Array]]:
-            return [
-                (piece.name, piece.first, stored)
-                for piece, stored in decode_pieces(unit, self.head, limits=self.limits)
-            ]
+        place = {number: unit for unit, number in enumerate(index.au_number.tolist())}
 
-        listed = {
-            (self.tensors[int(t)].name, int(f)) for t, f in zip(index.piece_tensor, index.piece_first, strict=True)
-        }
+        def decode(unit: AccessUnit) -> list[tuple[str, int, Array]]:
+            listed = self.listed(place[unit.header.au_number])
+            wanted = [j for j, piece in enumerate(unit.pieces) if (piece.name, piece.first) in listed]
+            decoded = decode_pieces(unit, self.head, wanted, limits=self.limits)
+            return [(piece.name, piece.first, stored) for piece, stored in decoded]
+
         for decoded in self._mapped(decode, range(len(index.au_offset)), threads):
             for name, first, stored in decoded:
-                if (name, first) not in listed:
-                    continue
                 tensor = self.tensor(name)
                 info = self.tensors[tensor]
                 left[tensor] -= 1
@@ -486,6 +524,12 @@ def _attachment_name(body: AttachmentUnit, offset: int) -> str:
         raise NnbitsError(
             ReasonCode.BAD_STRING, "the name of an attachment is not UTF-8", path="attachments", offset=offset
         ) from None
+
+
+def _everything(piece: Piece) -> SparseMap:
+    words = np.zeros(-(-piece.count // 64) * 64, np.bool_)
+    words[: piece.count] = True
+    return SparseMap(piece.shape, piece.count, np.packbits(words, bitorder="little"))
 
 
 def check_range(info: TensorInfo, first: int, count: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Final
 
@@ -19,6 +19,9 @@ from .types import Array, DType
 __all__ = ["Sections", "decode_values", "encode_sections", "stored_bytes"]
 
 _EMPTY: Final = memoryview(b"")
+#: A map, which can be used without making the tensor dense, may cost this part more than exact coding of everything, if
+#: half of the elements are zero.
+_TOLERANCE: Final = 32
 _MIN_ZEROS: Final = 16  # a map is tried if at least this part of the elements is zero: one in ...
 
 
@@ -32,7 +35,8 @@ class Sections:
         map_kind: 0 without a sparse map.
         map_section: empty without one.
         value_count: elements that exist; None without a map.
-        dense_bytes: what the values would take without a map.
+        absent_bytes: of the raw elements that a map leaves out.
+        nonzero: elements that are not zero; None where they were not counted.
     """
 
     coding: ValueCoding
@@ -40,7 +44,8 @@ class Sections:
     map_kind: int = 0
     map_section: memoryview = _EMPTY
     value_count: int | None = None
-    dense_bytes: int = 0
+    absent_bytes: int = 0
+    nonzero: int | None = None
 
     @property
     def size(self) -> int:
@@ -67,13 +72,21 @@ def encode_sections(
     """
     raw = memoryview(np.ascontiguousarray(stored).view(np.uint8).data)
     if not np.frombuffer(raw, np.uint8).any():
-        return Sections(ValueCoding.NOTHING, _EMPTY)
+        return Sections(ValueCoding.NOTHING, _EMPTY, nonzero=0)
     if not exact:
-        return Sections(ValueCoding.RAW, raw, dense_bytes=len(raw))
+        return Sections(ValueCoding.RAW, raw)
     coding, section = _shorter(stored, raw, dtype, shape, speed)
-    dense = Sections(coding, section, dense_bytes=len(section))
-    mapped = _with_map(stored, dtype, shape, speed, len(section))
-    return dense if mapped is None else mapped
+    nonzero = None
+    if not dtype.is_packed:
+        nonzero = int(np.count_nonzero(stored.view(_BITS.get(dtype.itemsize, dtype.storage))))
+    dense = Sections(coding, section, nonzero=nonzero)
+    if nonzero is not None and (stored.size - nonzero) * _MIN_ZEROS < stored.size:
+        return dense
+    most = len(section)
+    if speed != "small" and nonzero is not None and 2 * nonzero <= stored.size:
+        most += most // _TOLERANCE
+    mapped = _with_map(stored, dtype, shape, speed, most)
+    return dense if mapped is None else replace(mapped, nonzero=nonzero)
 
 
 def _shorter(
@@ -85,22 +98,19 @@ def _shorter(
     return ValueCoding.RAW, raw
 
 
-def _with_map(stored: Array, dtype: DType, shape: Sequence[int], speed: Speed, dense_bytes: int) -> Sections | None:
-    """The sections with a sparse map, None if they are not shorter."""
-    if not dtype.is_packed:
-        zeros = stored.size - np.count_nonzero(stored.view(_BITS.get(dtype.itemsize, dtype.storage)))
-        if zeros * _MIN_ZEROS < stored.size:
-            return None
+def _with_map(stored: Array, dtype: DType, shape: Sequence[int], speed: Speed, most: int) -> Sections | None:
+    """The sections with a sparse map, None if they are not shorter than ``most``."""
     found = encode_map(stored, shape, bits=dtype.bits if dtype.is_packed else 8)
-    if found is None or len(found.payload) >= dense_bytes:
+    if found is None or len(found.payload) >= most:
         return None
     values = found.values
     raw = memoryview(np.ascontiguousarray(values).view(np.uint8).data)
     coding, section = ValueCoding.NOTHING, _EMPTY
     if np.frombuffer(raw, np.uint8).any():
         coding, section = _shorter(values, raw, dtype, (found.value_count,), speed)
-    sections = Sections(coding, section, int(found.kind), memoryview(found.payload), found.value_count, dense_bytes)
-    return sections if sections.size < dense_bytes else None
+    absent = stored_bytes(dtype, prod(shape) - found.value_count)
+    sections = Sections(coding, section, int(found.kind), memoryview(found.payload), found.value_count, absent)
+    return sections if sections.size < most else None
 
 
 #: Unsigned integers of each element size, for which negative zeros are none.

@@ -212,19 +212,29 @@ _quiet = click.option("--quiet", "-q", is_flag=True, help="Print nothing but err
     help="extended: random access, checksums; standard: for any NNC decoder.  [default: extended]",
 )
 @click.option("--memory", type=_SIZE, metavar="SIZE", help="Budget for tensors in work, e.g. 128M.  [default: 256M]")
+@click.option("--speed", type=click.Choice(["fast", "balanced", "small"]), help="Of exact coding.  [default: balanced]")
 @click.option("--plan", type=_PATH, metavar="FILE", help="Pack as this JSON plan says, tensor by tensor.")
 @click.option("--save-plan", type=_PATH, metavar="FILE", help="Write the plan that was used.")
+@click.option("--prune-report", is_flag=True, help="Show how sparse each tensor is, its map and what that saved.")
 @_threads
 @_force
 @_json
 @_quiet
-def _pack(source: Path, target: Path | None, threads: int | None, as_json: bool, quiet: bool, **options: Any) -> None:
+def _pack(
+    source: Path,
+    target: Path | None,
+    prune_report: bool,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Pack the model file IN into the NNC stream OUT.
 
-    OUT is IN with the suffix .nnc if not given. Without --qp, --bits or --plan the result is exact: unpack gives back
-    every value, bit for bit.
+    OUT is IN with the suffix .nnc if not given, standard output if it is -. Without --qp, --bits or --plan the result
+    is exact: unpack gives back every value, bit for bit.
     """
-    from nnbits.tools._files import packed_path
+    from nnbits.tools._files import is_standard, packed_path
     from nnbits.tools.commands import pack as command
 
     start = time.perf_counter()
@@ -232,9 +242,14 @@ def _pack(source: Path, target: Path | None, threads: int | None, as_json: bool,
         report = command.pack(source, target, threads=threads, progress=progress, **options)
     seconds = time.perf_counter() - start
     shown = packed_path(source) if target is None else target
-    if as_json:
+    if is_standard(shown):
+        if not quiet:
+            click.echo(command.report_text(report, source, shown, seconds), err=True)
+    elif as_json:
         print_json(command.report_dict(report, source, shown, seconds))
     elif not quiet:
+        if prune_report:
+            command.print_prune_report(report)
         click.echo(command.report_text(report, source, shown, seconds))
 
 
@@ -257,7 +272,7 @@ def _unpack(
 ) -> None:
     """Decode the NNC stream IN into the model file OUT.
 
-    OUT is IN with the suffix of the format that was packed if not given.
+    OUT is IN with the suffix of the format that was packed if not given. IN is standard input if it is -.
     """
     from nnbits.tools.commands import unpack as command
 

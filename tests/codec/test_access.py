@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from functools import cache
 from itertools import count as counting
 from pathlib import Path
@@ -235,18 +234,25 @@ def bits_of(arrays: dict[str, Array]) -> dict[str, tuple[str, tuple[int, ...], b
     return {name: (array.dtype.name, array.shape, array.tobytes()) for name, array in arrays.items()}
 
 
+def attempt(data: bytes, way: str) -> dict[str, Array] | NnbitsError:
+    """The tensors, or why there are none."""
+    try:
+        return nnbits.decode(data) if way == "random access" else dict(nnbits.stream(io.BytesIO(data)))
+    except NnbitsError as error:
+        return error
+
+
 @pytest.mark.parametrize("way", ["random access", "forward"])
 def test_every_flipped_byte_is_noticed_or_means_nothing(way: str) -> None:
     data, expected = small_expected()
     codes: set[ReasonCode] = set()
     for position in range(len(data)):
         damaged = data[:position] + bytes([data[position] ^ (1 << position % 8)]) + data[position + 1 :]
-        try:
-            got = nnbits.decode(damaged) if way == "random access" else dict(nnbits.stream(io.BytesIO(damaged)))
-        except NnbitsError as error:
-            assert error.code < ReasonCode.NOT_EXACT, (position, error)
-            assert error.path is not None or error.offset is not None, (position, error)
-            codes.add(error.code)
+        got = attempt(damaged, way)
+        if isinstance(got, NnbitsError):
+            assert got.code < ReasonCode.NOT_EXACT, (position, got)
+            assert got.path is not None or got.offset is not None, (position, got)
+            codes.add(got.code)
         else:
             assert bits_of(got) == expected, position
     assert {ReasonCode.CHECKSUM, ReasonCode.TRUNCATED} <= codes
@@ -258,12 +264,9 @@ def test_every_flipped_byte_is_noticed_or_means_nothing(way: str) -> None:
 def test_every_cut_is_noticed(way: str) -> None:
     data, _ = small_expected()
     for length in range(len(data)):
-        with pytest.raises(NnbitsError) as caught:
-            if way == "random access":
-                nnbits.decode(data[:length])
-            else:
-                list(nnbits.stream(io.BytesIO(data[:length])))
-        assert caught.value.code in (ReasonCode.TRUNCATED, ReasonCode.NOT_NNC), (length, caught.value)
+        got = attempt(data[:length], way)
+        assert isinstance(got, NnbitsError), length
+        assert got.code in (ReasonCode.TRUNCATED, ReasonCode.NOT_NNC), (length, got)
 
 
 @settings(deadline=None, max_examples=150)
@@ -281,12 +284,15 @@ def test_damage_that_checksums_do_not_see_never_escapes_the_error_class(data: st
     for _ in range(data.draw(st.integers(1, 3))):
         unit[data.draw(st.integers(13, size - 1))] = data.draw(st.integers(0, 255))
     unit = bytearray(finish_header(bytes(unit), []))
+    errors: list[NnbitsError] = []
     try:
         parsed = parse_access_unit(memoryview(bytes(unit)), offset=start, head=stream.head)
         for piece, stored in decode_pieces(parsed, stream.head):
             assert stored.ndim == 1
             assert stored.nbytes == TensorInfo("", DTYPES[piece.element_type.name.lower()], (piece.count,)).nbytes
     except NnbitsError as error:
+        errors.append(error)
+    for error in errors:
         assert error.code < ReasonCode.NOT_EXACT
         assert error.path is not None
         assert error.offset is not None
@@ -294,13 +300,14 @@ def test_damage_that_checksums_do_not_see_never_escapes_the_error_class(data: st
 
 def test_budgets_are_kept() -> None:
     data = nnbits.encode({"x": np.arange(1000, dtype=np.float32)})
+    reads: list[Any] = [
+        lambda limits: nnbits.open(data, limits=limits)["x"],
+        lambda limits: list(nnbits.stream(io.BytesIO(data), limits=limits)),
+    ]
     for limits in (Limits(max_tensor_bytes=3999), Limits(max_index_bytes=10), Limits(max_access_unit_bytes=20)):
-        for read in (
-            lambda: nnbits.open(data, limits=limits)["x"],
-            lambda: list(nnbits.stream(io.BytesIO(data), limits=limits)),
-        ):
+        for read in reads:
             with pytest.raises(NnbitsError) as caught:
-                read()
+                read(limits)
             assert caught.value.code is ReasonCode.MEMORY_BUDGET
     assert nnbits.open(data, limits=Limits(max_tensor_bytes=4000))["x"].size == 1000
 
@@ -340,8 +347,8 @@ def slow():
     time.sleep(60)
 
 def tensor(i):
-    info = TensorInfo(f"t{i}", DTYPES["float32"], (1000, 1000))
-    return LazyTensor(info, (lambda: np.random.default_rng(i).normal(size=(1000, 1000)).astype("<f4")) if i < 3 else slow)
+    values = np.random.default_rng(i).normal(size=(1000, 1000)).astype("<f4")
+    return LazyTensor(TensorInfo(f"t{i}", DTYPES["float32"], (1000, 1000)), (lambda: values) if i < 3 else slow)
 
 nnbits.save(Model([tensor(i) for i in range(4)]), sys.argv[1], threads=1)
 """
@@ -391,8 +398,5 @@ def test_order_metadata_and_attachments_travel() -> None:
         assert {a.name: a.read() for a in file.attachments} == {"a": large, "b": b""}
 
 
-def test_speed_of_the_reader_does_not_depend_on_time() -> None:
-    """The same model gives the same bytes, now and later."""
-    first = small_stream()
-    time.sleep(0.01)
-    assert first == small_stream()
+def test_the_same_model_gives_the_same_bytes() -> None:
+    assert small_stream() == small_stream()

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from nnbits.tools._console import Progress, count, printable
-from nnbits.tools._files import check_output, file_named, packed_path, tree_size
+from nnbits.tools._files import check_output, file_named, is_standard, packed_path, tree_size
 
 if TYPE_CHECKING:
     from nnbits.codec.api import PackedTensor, PackReport
-    from nnbits.codec.plan import EncodePlan, Profile
+    from nnbits.codec.plan import EncodePlan, Profile, Speed
     from nnbits.codec.types import Model
 
-__all__ = ["choose_plan", "load_plan", "pack", "report_dict", "report_text"]
+__all__ = ["choose_plan", "load_plan", "pack", "print_prune_report", "report_dict", "report_text"]
 
 _DEFAULT_DENSITY: Final = 2
 _MAX_PLAN_BYTES: Final = 1 << 30
@@ -37,6 +37,7 @@ def pack(
     search: bool = False,
     compat: Literal["nncodec"] | None = None,
     profile: Profile | None = None,
+    speed: Speed | None = None,
     plan: Path | None = None,
     save_plan: Path | None = None,
     threads: int | None = None,
@@ -48,7 +49,7 @@ def pack(
 
     Args:
         source: the model file.
-        target: the stream; default: :func:`~nnbits.tools._files.packed_path` of ``source``.
+        target: the stream, ``-`` for standard output; default: :func:`~nnbits.tools._files.packed_path` of ``source``.
         qp: quantization parameter of the weights (two or more dimensions): 4 less halve the step at density 2.
         nonweight_qp: that of the other float tensors; default: that of ``default_nonweight_qp``, very fine.
         bits: in place of ``qp``: bits of each quantized value.
@@ -59,6 +60,7 @@ def pack(
         search: code every tensor in several ways and keep the smallest of equal quality; slow.
         compat: refuse what this other decoder cannot read.
         profile: kind of stream; default: that of ``plan``, ``standard`` with ``compat``, else ``extended``.
+        speed: what exact coding in the extended profile looks for, see :class:`~nnbits.codec.plan.EncodePlan`.
         plan: JSON file with the plan to execute; in place of all of the above.
         save_plan: where to write the plan that was executed.
         threads: default: all processors.
@@ -101,10 +103,28 @@ def pack(
         chosen = _spared(chosen, model)
     if any(tensor.qp is not None for tensor in chosen.tensors.values()):
         model = inexact(model)
+    if speed is not None:
+        chosen = replace(chosen, speed=speed)
     with _plan_output(save_plan, chosen, force=force):
         on_tensor = _counter(model, progress)
-        options = {} if memory is None else {"memory": memory}
-        return pack_model(model, target, plan=chosen, threads=threads, force=force, on_tensor=on_tensor, **options)
+        options: dict[str, Any] = {"threads": threads, "on_tensor": on_tensor}
+        if memory is not None:
+            options["memory"] = memory
+        if is_standard(target):
+            return _pack_to_standard_output(model, chosen, options)
+        return pack_model(model, target, plan=chosen, force=force, **options)
+
+
+def _pack_to_standard_output(model: Model, plan: EncodePlan, options: dict[str, Any]) -> PackReport:
+    import sys
+
+    from nnbits.codec.api import encode_to
+    from nnbits.codec.encode import check_exact
+
+    check_exact(model, plan)
+    report = encode_to(model, plan, sys.stdout.buffer, **options)
+    sys.stdout.buffer.flush()
+    return report
 
 
 def _is_standard(profile: Profile | None, compat: str | None, plan: Path | None) -> bool:
@@ -349,6 +369,29 @@ def report_text(report: PackReport, source: Path, target: Path, seconds: float) 
     ):
         lines.append("  note: larger than the original, because the standard profile keeps exact floats in 32 bits")
     return "\n".join(lines + _notes(report))
+
+
+def print_prune_report(report: PackReport) -> None:
+    """How sparse each tensor is, which map was chosen for it and what that saved, as a table on standard output."""
+    from math import prod
+
+    from nnbits.tools._console import new_table, output_console
+
+    table = new_table(footer=True)
+    saved = sum(tensor.sparse.saved_bytes for tensor in report.tensors if tensor.sparse)
+    table.add_column("tensor", "total", overflow="fold")
+    for name in ("elements", "zeros", "map", "map bytes", "bytes"):
+        table.add_column(name, justify="left" if name == "map" else "right", no_wrap=True)
+    table.add_column("saved", f"{saved:,}", justify="right", no_wrap=True)
+    for tensor in report.tensors:
+        elements, sparse = prod(tensor.shape), tensor.sparse
+        zeros = "" if sparse is None or not elements else f"{100 * (1 - sparse.nonzero / elements):.1f} %"
+        mapped = ("", "", "")
+        if sparse is not None and sparse.maps:
+            mapped = (", ".join(sparse.maps), f"{sparse.map_bytes:,}", f"{sparse.saved_bytes:,}")
+        name, size = printable(tensor.name), f"{tensor.unit_bytes:,}"
+        table.add_row(name, f"{elements:,}", zeros, *mapped[:2], size, mapped[2])
+    output_console().print(table)
 
 
 def _bits_per_weight(report: PackReport) -> float | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nnbits.tools._console import Progress, count, printable
-from nnbits.tools._files import check_output, open_stream, tree_size, unpacked_path
+from nnbits.tools._files import check_output, is_standard, open_stream, tree_size, unpacked_path
 
 if TYPE_CHECKING:
     from nnbits.codec.types import Model, TensorInfo
@@ -53,7 +53,7 @@ def unpack(
     """Decode a stream into a model file.
 
     Args:
-        source: the stream.
+        source: the stream, ``-`` for standard input.
         target: the model file; default: next to ``source``, with the suffix of the format.
         to: format; default: told by the suffix of ``target``, or without one the format that was packed, or
             safetensors if the stream does not say.
@@ -65,11 +65,14 @@ def unpack(
         NnbitsError: BASE_MISSING if it is an update; the errors of the stream and of the files. No output is there
             then.
     """
+    from nnbits.codec.errors import NnbitsError, ReasonCode
     from nnbits.codec.parallel import default_threads
     from nnbits.formats.registry import adapter_by_name, adapter_for_output
     from nnbits.tools.commands.apply import check_is_model
 
     source = Path(source)
+    if is_standard(source) and target is None:
+        raise NnbitsError(ReasonCode.BAD_OPTION, "name the output if the input is standard input", path="target")
     with open_stream(source) as stream:
         check_is_model(stream)
         model = stream.model()
