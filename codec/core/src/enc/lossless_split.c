@@ -93,7 +93,7 @@ void nnb_survey_items(const nnb_items *items, const void *values, size_t count, 
 
 /* ---- coding FLOAT ---- */
 
-/* With highs NULL, the symbols directly: no high is below the base, nor 256 above. */
+/* With highs NULL, symbols: no high is below the base, nor 256 above. */
 #define DIVIDE(TYPE, SUFFIX)                                                                                     \
   NNB_INLINE void divide_##SUFFIX(const nnb_any_##SUFFIX *restrict v, size_t n, unsigned shift,                  \
                                   unsigned byte_count, int has_field, uint16_t *restrict highs,                  \
@@ -184,12 +184,6 @@ NNB_INLINE void divide_all(const nnb_items *items, const void *values, size_t co
       nnb_memset(field + n, 0, 64);
       pack(field, n, d.field, parts->field + at / 8 * d.field);
     }
-  }
-  if (parts->highs == NULL) return;
-  const int32_t base = (int32_t)parts->base;
-  for (size_t i = 0; i < count; i++) {
-    const int32_t symbol = parts->highs[i] - base;
-    parts->symbols[i] = (uint8_t)(symbol < 0 ? 0 : symbol);
   }
 }
 
@@ -415,65 +409,4 @@ size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, 
   }
   for (size_t i = 0; i < count; i++) indices[i] = rank[indices[i]];
   return found;
-}
-
-/* ---- scales ---- */
-
-#define FINE 16 /* steps of a mean to one of a measure */
-
-static int64_t divide_rounding(int64_t a, int64_t b) { return a >= 0 ? (a + b / 2) / b : -((-a + b / 2) / b); }
-
-NNB_INLINE int is_present(const uint8_t *mask, size_t i) { return mask == NULL || (mask[i / 8] >> (i % 8) & 1u); }
-
-int nnb_find_scales(const uint16_t *measures, const uint8_t *mask, size_t positions, size_t row_items, unsigned step,
-                    unsigned most, int64_t *sums, nnb_scales *scales) {
-  const size_t columns = positions < row_items ? positions : row_items;
-  const size_t rows = (positions + row_items - 1) / row_items;
-  int64_t *const row_means = sums, *const column_means = sums + rows, *const members = column_means + columns;
-  int64_t total = 0, present = 0;
-  for (size_t row = 0, at = 0, next = 0; row < rows; row++) {
-    const size_t first = next;
-    for (size_t j = 0; j < columns && at < positions; j++, at++) next += is_present(mask, at) != 0;
-    int64_t sum = 0;
-    for (size_t i = first; i < next; i++) sum += measures[i];
-    total += sum;
-    present += (int64_t)(next - first);
-    row_means[row] = next > first ? divide_rounding(sum * FINE, (int64_t)(next - first)) : -1;
-  }
-  if (present == 0) return 0;
-  const int64_t mean = divide_rounding(total * FINE, present);
-  for (size_t j = 0; j < columns; j++) column_means[j] = members[j] = 0;
-  for (size_t row = 0, at = 0, next = 0; row < rows; row++)
-    for (size_t j = 0; j < columns && at < positions; j++, at++) {
-      if (!is_present(mask, at)) continue;
-      column_means[j] += (int64_t)measures[next++] * FINE - row_means[row];
-      members[j]++;
-    }
-  int64_t least_row = INT64_MAX, greatest_row = INT64_MIN, least_column = INT64_MAX, greatest_column = INT64_MIN;
-  for (size_t i = 0; i < rows; i++) {
-    const int64_t scale = divide_rounding(row_means[i] < 0 ? mean : row_means[i], step);
-    row_means[i] = scale;
-    least_row = scale < least_row ? scale : least_row;
-    greatest_row = scale > greatest_row ? scale : greatest_row;
-  }
-  for (size_t j = 0; j < columns; j++) {
-    const int64_t scale = members[j] ? divide_rounding(column_means[j], members[j] * (int64_t)step) : 0;
-    column_means[j] = scale;
-    least_column = scale < least_column ? scale : least_column;
-    greatest_column = scale > greatest_column ? scale : greatest_column;
-  }
-  const int64_t spread = greatest_row - least_row + greatest_column - least_column;
-  if (spread == 0 || greatest_column - least_column > (int64_t)most) return 0;
-  const int64_t surplus = spread > (int64_t)most ? spread - (int64_t)most : 0; /* the least rows are taken together */
-  for (size_t i = 0; i < rows; i++) {
-    const int64_t scale = row_means[i] - least_row - surplus;
-    scales->rows[i] = (uint8_t)(scale < 0 ? 0 : scale);
-  }
-  for (size_t j = 0; j < columns; j++) scales->columns[j] = (uint8_t)(column_means[j] - least_column);
-  scales->row_count = rows;
-  scales->column_count = columns;
-  for (size_t row = 0, at = 0, next = 0; row < rows; row++)
-    for (size_t j = 0; j < columns && at < positions; j++, at++)
-      if (is_present(mask, at)) scales->contexts[next++] = (uint8_t)(scales->rows[row] + scales->columns[j]);
-  return 1;
 }
