@@ -151,7 +151,14 @@ static void nnb_encoder_close(nnb_encoder *encoder) {
 }
 """
 
-HEADERS = ("nnb_syntax_gen.h", "nnb_unit.h", "nnb_rans.h", "nnb_rans_enc.h", "nnb_lossless.h", "nnb_lossless_enc.h")  # in cffi's subset of C but for the preprocessor's lines
+HEADERS = (
+    "nnb_syntax_gen.h",
+    "nnb_unit.h",
+    "nnb_rans.h",
+    "nnb_rans_enc.h",
+    "nnb_lossless.h",
+    "nnb_lossless_enc.h",
+)  # in cffi's subset of C but for the preprocessor's lines
 
 UNIT_CDEF = """
 extern "Python" void nnb_on_element(void *user, const nnb_trace_record *record);

@@ -97,16 +97,20 @@ static void make_map(uint8_t *map, unsigned tables, int modulo) {
 /* Size of the plane's code, if it is worth it, else SIZE_MAX; leaves histograms and frequencies behind. */
 static size_t estimate(encoder *e, const uint8_t *data, size_t count, const uint8_t *contexts, const uint8_t *map,
                        unsigned tables) {
-  if (nnb_rans_histogram(data, contexts, map, count, tables, e->histograms) != NNB_OK) {
+  const int sampled = e->choice->speed != NNB_LOSSLESS_SMALL;
+  if ((sampled ? nnb_rans_sample_histogram(data, contexts, map, count, tables, e->histograms)
+               : nnb_rans_histogram(data, contexts, map, count, tables, e->histograms)) != NNB_OK) {
     e->failed = 1;
     return SIZE_MAX;
   }
-  uint64_t cost = 0;
+  uint64_t cost = 0, counted = 0;
+  for (size_t i = 0; i < (size_t)tables * 256; i++) counted += e->histograms[i];
   for (unsigned t = 0; t < tables; t++) {
     nnb_rans_normalize(e->histograms + t * 256, e->frequencies + t * 256);
     cost += nnb_rans_cost(e->histograms + t * 256, e->frequencies + t * 256);
   }
-  return (size_t)(cost >> 19) + 1 + nnb_rans_write_tables(e->frequencies, tables, NULL, SIZE_MAX) +
+  const size_t bytes = (size_t)(cost >> 19) + 1;
+  return (counted < count ? (size_t)((uint64_t)bytes * count / counted) : bytes) + nnb_rans_write_tables(e->frequencies, tables, NULL, SIZE_MAX) +
          4 * (size_t)nnb_rans_state_count(count);
 }
 
