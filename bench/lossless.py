@@ -188,11 +188,17 @@ def peer_codec(name: str, dtype: str, folder: Path) -> Codec:
         from pcodec import ChunkConfig, standalone
 
         config = ChunkConfig(compression_level=12)
-        view = {"bfloat16": np.uint16}.get(dtype)
 
-        def numbers(a: Any) -> Any:
-            return np.ascontiguousarray(a).reshape(-1) if view is None else a.reshape(-1).view(view)
+        def numbers(a: Any) -> Any:  # of 16 bits at least
+            flat = np.ascontiguousarray(a).reshape(-1)
+            return flat.astype(np.int16) if dtype == "int8" else flat
 
+        if dtype == "int8":
+            return (
+                lambda a: standalone.simple_compress(numbers(a), config),
+                lambda code, a: standalone.simple_decompress(code).astype(np.int8),
+                None,
+            )
         return (
             lambda a: standalone.simple_compress(numbers(a), config),
             lambda code, a: standalone.simple_decompress(code),
@@ -202,13 +208,13 @@ def peer_codec(name: str, dtype: str, folder: Path) -> Codec:
         from openzl import ext as zl
 
         compressor = zl.Compressor()
-        entropy = zl.graphs.Compress()(compressor)
+        entropy = zl.graphs.Entropy()(compressor)
         if dtype == "int8":
-            start = zl.graphs.Compress()(compressor)
+            start = entropy
         else:
             kinds = {"float32": zl.nodes.Float32Deconstruct, "bfloat16": zl.nodes.BFloat16Deconstruct}
             node = kinds.get(dtype, zl.nodes.Float16Deconstruct)()
-            start = node(compressor, sign_frac=entropy, exponent=entropy)
+            start = node(compressor, sign_frac=zl.graphs.Store()(compressor), exponent=entropy)
         compressor.select_starting_graph(start)
 
         def compress(a: Any) -> Any:

@@ -286,7 +286,7 @@ size_t nnb_count_bits(const uint8_t *mask, size_t bits) {
     const ANY *from = values;                                         \
     ANY *const to = out;                                              \
     for (size_t i = 0; i < count; i++) {                              \
-      const unsigned bit = mask[i / 8] >> (i % 8) & 1u;               \
+      const unsigned bit = (unsigned)mask[i / 8] >> (i % 8) & 1u;             \
       to[i] = (ANY)(*from & (ANY)(0 - (ANY)bit));                     \
       from += bit;                                                    \
     }                                                                 \
@@ -343,7 +343,7 @@ void nnb_compress_contexts(const uint8_t *mask, uint8_t *contexts, size_t count)
   size_t kept = 0;
   for (size_t i = 0; i < count; i++) {
     contexts[kept] = contexts[i];
-    kept += mask[i / 8] >> (i % 8) & 1u;
+    kept += (size_t)mask[i / 8] >> (i % 8) & 1u;
   }
 }
 
