@@ -10,6 +10,7 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.lossless import Coding, Speed, decode_range, decode_values, encode_values
 from nnbits.codec.types import DTYPES, Array, DType
@@ -105,7 +106,19 @@ def test_all_bit_patterns_of_floats(name: str, speed: Speed) -> None:
 
 
 def test_special_numbers() -> None:
-    words = [0x7F800001, 0xFFC12345, 0x7FC00000, 0x80000000, 0, 1, 0x807FFFFF, 0x7F800000, 0x38800000, 0x33800000, 0x387FC000]
+    words = [
+        0x7F800001,
+        0xFFC12345,
+        0x7FC00000,
+        0x80000000,
+        0,
+        1,
+        0x807FFFFF,
+        0x7F800000,
+        0x38800000,
+        0x33800000,
+        0x387FC000,
+    ]
     for speed in SPEEDS:
         for count in (len(words), 4096):
             values = np.resize(np.array(words, "<u4"), count).view("<f4")
@@ -262,7 +275,7 @@ def count_of(dtype: DType, values: Array) -> int:
 def test_cut_payloads_are_refused(number: int) -> None:
     dtype, values, code = PAYLOADS[number]
     count = count_of(dtype, values)
-    for end in {*range(0, min(len(code), 64)), *range(0, len(code), 97), len(code) - 1}:
+    for end in {*range(min(len(code), 64)), *range(0, len(code), 97), len(code) - 1}:
         with pytest.raises(NnbitsError) as error:
             decode_values(code[:end], dtype, count)
         assert error.value.code is ReasonCode.LOSSLESS_BLOCK
@@ -331,12 +344,12 @@ def test_pinned_bytes() -> None:
     mask, raw = "01 00 47", "08 01fe0307 00ff0000"
     assert encode_values(values, DTYPES["int16"], row_length=8) == bytes.fromhex(frame + mask + raw)
     # FLOAT with k = 0: exponents 127, 126, 128; sign and 7 mantissa bits
-    block = "04 00 00 7e00" "01 010002" "01 008040"
+    block = "04 00 00 7e0001 01000201 008040"
     bits = np.array([0x3F80, 0xBF00, 0x4040], "<u2")
     frame = struct.pack("<BII", 0, 3, 3)
     assert np.array_equal(decode_values(frame + bytes.fromhex(block), DTYPES["bfloat16"], 3), bits)
     # SPLIT into two rows, the second narrow: 1.0 and 0.5 as float16
-    block = "00 01 01 0001" "08 0100 0200 0300 8040" "02 08 0000 3c38"
+    block = "00 01 01 000108 0100 0200 0300 804002 08 0000 3c38"
     expected = np.array([0x80030201, 0x40000000, 0x3F800000, 0x3F000000], "<u4").view("<f4")
     frame = struct.pack("<BII", 0, 4, 2)
     assert decode_values(frame + bytes.fromhex(block), DTYPES["float32"], 4).tobytes() == expected.tobytes()

@@ -71,7 +71,7 @@ static void test_items(const nnb_items *items, unsigned kind, unsigned speed, un
 }
 
 int main(void) {
-  static const nnb_items types[] = {{1, 0, 0}, {2, 0, 0}, {4, 0, 0},  {8, 0, 0},  {2, 7, 0}, {2, 10, 0},
+  static const nnb_items types[] = {{1, 0, 0},  {2, 0, 0},  {4, 0, 0}, {8, 0, 0}, {2, 7, 0}, {2, 10, 0},
                                     {4, 23, 0}, {8, 52, 0}, {1, 0, 3}, {1, 0, 5}, {1, 0, 6}, {1, 0, 7}};
   static const size_t counts[] = {1, 7, 50, 1000, 4999};
   for (size_t t = 0; t < sizeof types / sizeof *types; t++)

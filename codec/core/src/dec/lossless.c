@@ -23,10 +23,10 @@ static const nnb_status bad = NNB_LOSSLESS_BLOCK;
 /* Lays the parts of the work out; with `work` NULL, returns the size alone. */
 static size_t lay_out(const nnb_items *items, size_t capacity, uint8_t *work, block *b) {
   size_t size = 0;
-#define PART(name, bytes)                            \
-  do {                                               \
-    if (work != NULL) b->name = work + size;         \
-    size += ((bytes) + (size_t)64) & ~(size_t)63;    \
+#define PART(name, bytes)                         \
+  do {                                            \
+    if (work != NULL) b->name = work + size;      \
+    size += ((bytes) + (size_t)64) & ~(size_t)63; \
   } while (0)
   PART(rows, MAX_ROWS * sizeof(nnb_rans_row) + 64);
   PART(scratch, RANS_SCRATCH);
@@ -267,10 +267,14 @@ static nnb_status read_leaf(block *b, const nnb_items *items, unsigned coding, v
   const uint8_t *data;
   b->planes_used = 0;
   switch (coding) {
-    case NNB_CODING_TABLE: return read_table(b, items, out, count);
-    case NNB_CODING_FLOAT: return items->mantissa_bits ? read_float(b, items, out, count) : bad;
-    case NNB_CODING_BYTES: return read_bytes(b, items, out, count);
-    case NNB_CODING_UNPACKED: return b->present == NULL ? read_unpacked(b, items, out, count) : bad;
+    case NNB_CODING_TABLE:
+      return read_table(b, items, out, count);
+    case NNB_CODING_FLOAT:
+      return items->mantissa_bits ? read_float(b, items, out, count) : bad;
+    case NNB_CODING_BYTES:
+      return read_bytes(b, items, out, count);
+    case NNB_CODING_UNPACKED:
+      return b->present == NULL ? read_unpacked(b, items, out, count) : bad;
     case NNB_CODING_CONSTANT:
       if (!take(b, items->bytes, &data)) return bad;
       nnb_fill(items, data, out, count);
@@ -282,7 +286,8 @@ static nnb_status read_leaf(block *b, const nnb_items *items, unsigned coding, v
       nnb_merge_bytes(items, planes, out, count);
       return NNB_OK;
     }
-    default: return bad;
+    default:
+      return bad;
   }
 }
 

@@ -23,10 +23,10 @@ typedef struct encoder {
 
 static size_t lay_out(const nnb_items *items, size_t capacity, uint8_t *work, encoder *e) {
   size_t size = 0;
-#define PART(name, bytes)                                        \
-  do {                                                           \
-    if (work != NULL) e->name = (void *)(work + size);           \
-    size += ((bytes) + (size_t)127) & ~(size_t)63;               \
+#define PART(name, bytes)                              \
+  do {                                                 \
+    if (work != NULL) e->name = (void *)(work + size); \
+    size += ((bytes) + (size_t)127) & ~(size_t)63;     \
   } while (0)
   PART(histograms, MAX_TABLES * 256 * sizeof(uint32_t));
   PART(frequencies, MAX_TABLES * 256 * sizeof(uint16_t));
@@ -110,8 +110,8 @@ static size_t estimate(encoder *e, const uint8_t *data, size_t count, const uint
     cost += nnb_rans_cost(e->histograms + t * 256, e->frequencies + t * 256);
   }
   const size_t bytes = (size_t)(cost >> 19) + 1;
-  return (counted < count ? (size_t)((uint64_t)bytes * count / counted) : bytes) + nnb_rans_write_tables(e->frequencies, tables, NULL, SIZE_MAX) +
-         4 * (size_t)nnb_rans_state_count(count);
+  return (counted < count ? (size_t)((uint64_t)bytes * count / counted) : bytes) +
+         nnb_rans_write_tables(e->frequencies, tables, NULL, SIZE_MAX) + 4 * (size_t)nnb_rans_state_count(count);
 }
 
 static void write_rans(encoder *e, const uint8_t *data, size_t count, const uint16_t *frequencies,
@@ -183,9 +183,12 @@ static void write_constant(encoder *e, const nnb_items *items, const void *value
 static unsigned choose_upper(const encoder *e, const nnb_items *items) {
   if (items->bytes == 1 || e->choice->planes_raw) return 0;
   switch (e->choice->speed) {
-    case NNB_LOSSLESS_FAST: return 0;
-    case NNB_LOSSLESS_BALANCED: return e->present != NULL ? 2 : 1; /* one makes no more than 64 symbols */
-    default: return 2;
+    case NNB_LOSSLESS_FAST:
+      return 0;
+    case NNB_LOSSLESS_BALANCED:
+      return e->present != NULL ? 2 : 1; /* one makes no more than 64 symbols */
+    default:
+      return 2;
   }
 }
 
@@ -383,8 +386,8 @@ static void write_leaf(encoder *e, const nnb_items *items, const void *values, s
   }
   if (items->packed_bits && e->present == NULL && (e->choice->force == 0 || forced(e, NNB_CODING_UNPACKED))) {
     write_unpacked(e, items, values, count);
-  } else if (items->bytes > 1 && (forced(e, NNB_CODING_TABLE) ||
-                                  (e->choice->force == 0 && few_different(e, items, values, count)))) {
+  } else if (items->bytes > 1 &&
+             (forced(e, NNB_CODING_TABLE) || (e->choice->force == 0 && few_different(e, items, values, count)))) {
     uint8_t table[256 * 8];
     const size_t entries = nnb_find_table(items, values, count, table, e->symbols, e->measures);
     if (entries) write_table(e, items, table, entries, count);
@@ -405,8 +408,8 @@ static void write_leaf(encoder *e, const nnb_items *items, const void *values, s
         const size_t positions = e->present != NULL ? e->present_count : count;
         nnb_scales scales = {.rows = e->row_scales, .columns = e->column_scales, .contexts = e->contexts};
         measure_bytes(values, count, e->measures);
-        if (plain > 64 && nnb_find_scales(e->measures, e->present, positions, e->row_items, 5 * 16, NNB_BYTES_TABLES - 1,
-                                          e->sums, &scales)) {
+        if (plain > 64 && nnb_find_scales(e->measures, e->present, positions, e->row_items, 5 * 16,
+                                          NNB_BYTES_TABLES - 1, e->sums, &scales)) {
           const size_t middle = e->used;
           write_scaled_bytes(e, values, count);
           keep_shorter(e, after_table, middle);

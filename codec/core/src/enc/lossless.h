@@ -59,8 +59,8 @@ int nnb_find_scales(const uint16_t *measures, const uint8_t *mask, size_t positi
 /* Highs as measures: those more than `range` below the greatest say nothing about scale. */
 void nnb_clamp_measures(const uint16_t *highs, size_t count, unsigned range, uint16_t *measures);
 
-/* Symbols of highs (below 2^15) less their octaves, as of nnb_parts, below `widest`; `base` may be negative. Returns how
- * many escape. */
+/* Symbols of highs (below 2^15) less their octaves, as of nnb_parts, below `widest`; `base` may be negative. Returns
+ * how many escape. */
 size_t nnb_scale_symbols(const uint16_t *highs, const uint8_t *contexts, size_t count, unsigned upper, unsigned widest,
                          int16_t *scaled, uint8_t *symbols, int32_t *base);
 

@@ -7,8 +7,8 @@ static int64_t divide_rounding(int64_t a, int64_t b) { return a >= 0 ? (a + b / 
 NNB_INLINE int is_present(const uint8_t *mask, size_t i) { return mask[i / 8] >> (i % 8) & 1; }
 
 /* Sums of all rows and columns where every item is present; rows are below 2^15 items of below 2^16. */
-NNB_INLINE int64_t sum_all(const uint16_t *restrict measures, size_t positions, size_t columns, int64_t *restrict row_means,
-                           int64_t *restrict column_sums) {
+NNB_INLINE int64_t sum_all(const uint16_t *restrict measures, size_t positions, size_t columns,
+                           int64_t *restrict row_means, int64_t *restrict column_sums) {
   int64_t total = 0;
   int32_t part[2048];
   for (size_t at = 0, row = 0; at < positions; at += columns, row++) {

@@ -10,34 +10,38 @@ typedef nnb_any64 nnb_any_64;
 
 uint64_t nnb_item(const nnb_items *items, const void *values, size_t index) {
   switch (items->bytes) {
-    case 1: return ((const uint8_t *)values)[index];
-    case 2: return ((const nnb_any16 *)values)[index];
-    case 4: return ((const nnb_any32 *)values)[index];
-    default: return ((const nnb_any64 *)values)[index];
+    case 1:
+      return ((const uint8_t *)values)[index];
+    case 2:
+      return ((const nnb_any16 *)values)[index];
+    case 4:
+      return ((const nnb_any32 *)values)[index];
+    default:
+      return ((const nnb_any64 *)values)[index];
   }
 }
 
-#define SURVEY(TYPE, ANY)                                                             \
-  NNB_INLINE void survey_##TYPE(const ANY *v, size_t count, nnb_survey *survey) {     \
-    const TYPE magnitude = (TYPE)((TYPE) ~(TYPE)0 >> 1), first = v[0];                \
-    TYPE least = magnitude, greatest = 0, differ = 0;                                 \
-    size_t zeros = 0;                                                                 \
-    for (size_t at = 0; at < count;) {                                                \
-      const size_t end = count - at < 4096 ? count : at + 4096;                       \
-      TYPE found = 0;                                                                 \
-      for (; at < end; at++) {                                                        \
-        const TYPE m = (TYPE)(v[at] & magnitude);                                     \
-        least = m < least ? m : least;                                                \
-        greatest = m > greatest ? m : greatest;                                       \
-        differ = (TYPE)(differ | (TYPE)(v[at] ^ first));                              \
-        found = (TYPE)(found + (v[at] == 0));                                         \
-      }                                                                               \
-      zeros += found;                                                                 \
-    }                                                                                 \
-    survey->least = least;                                                            \
-    survey->greatest = greatest;                                                      \
-    survey->zeros = zeros;                                                            \
-    survey->equal = differ == 0;                                                      \
+#define SURVEY(TYPE, ANY)                                                         \
+  NNB_INLINE void survey_##TYPE(const ANY *v, size_t count, nnb_survey *survey) { \
+    const TYPE magnitude = (TYPE)((TYPE) ~(TYPE)0 >> 1), first = v[0];            \
+    TYPE least = magnitude, greatest = 0, differ = 0;                             \
+    size_t zeros = 0;                                                             \
+    for (size_t at = 0; at < count;) {                                            \
+      const size_t end = count - at < 4096 ? count : at + 4096;                   \
+      TYPE found = 0;                                                             \
+      for (; at < end; at++) {                                                    \
+        const TYPE m = (TYPE)(v[at] & magnitude);                                 \
+        least = m < least ? m : least;                                            \
+        greatest = m > greatest ? m : greatest;                                   \
+        differ = (TYPE)(differ | (TYPE)(v[at] ^ first));                          \
+        found = (TYPE)(found + (v[at] == 0));                                     \
+      }                                                                           \
+      zeros += found;                                                             \
+    }                                                                             \
+    survey->least = least;                                                        \
+    survey->greatest = greatest;                                                  \
+    survey->zeros = zeros;                                                        \
+    survey->equal = differ == 0;                                                  \
   }
 typedef uint16_t u16;
 typedef uint32_t u32;
@@ -58,10 +62,17 @@ static void survey_bytes(const uint8_t *v, size_t count, nnb_survey *survey) {
 
 NNB_INLINE void survey_all(const nnb_items *items, const void *values, size_t count, nnb_survey *survey) {
   switch (items->bytes) {
-    case 1: survey_bytes(values, count, survey); break;
-    case 2: survey_u16(values, count, survey); break;
-    case 4: survey_u32(values, count, survey); break;
-    default: survey_u64(values, count, survey);
+    case 1:
+      survey_bytes(values, count, survey);
+      break;
+    case 2:
+      survey_u16(values, count, survey);
+      break;
+    case 4:
+      survey_u32(values, count, survey);
+      break;
+    default:
+      survey_u64(values, count, survey);
   }
 }
 
@@ -94,31 +105,32 @@ void nnb_survey_items(const nnb_items *items, const void *values, size_t count, 
 /* ---- coding FLOAT ---- */
 
 /* With highs NULL, symbols: no high is below the base, nor 256 above. */
-#define DIVIDE(TYPE, SUFFIX)                                                                                     \
-  NNB_INLINE void divide_##SUFFIX(const nnb_any_##SUFFIX *restrict v, size_t n, unsigned shift,                  \
-                                  unsigned byte_count, int has_field, uint16_t *restrict highs,                  \
-                                  uint8_t *restrict symbols, TYPE base, uint8_t *restrict field,                 \
-                                  uint8_t *const *bytes) {                                                       \
-    const unsigned top = 8 * sizeof(TYPE) - 1;                                                                   \
-    const TYPE lower = (TYPE)((TYPE)((TYPE)1 << shift) - 1);                                                     \
-    const TYPE magnitude = (TYPE)((TYPE) ~(TYPE)0 >> 1);                                                         \
-    uint8_t *restrict const b0 = bytes[0], *restrict const b1 = bytes[1], *restrict const b2 = bytes[2],         \
-                            *restrict const b3 = bytes[3], *restrict const b4 = bytes[4],                        \
-                            *restrict const b5 = bytes[5];                                                       \
-    for (size_t i = 0; i < n; i++) {                                                                             \
-      const TYPE x = v[i];                                                                                       \
-      const TYPE rest = (TYPE)((x & lower) | (TYPE)((TYPE)(x >> top) << shift));                                 \
-      const TYPE high = (TYPE)((TYPE)(x & magnitude) >> shift);                                                  \
-      if (highs != NULL) highs[i] = (uint16_t)high;                                                              \
-      else symbols[i] = (uint8_t)(high - base);                                                                  \
-      if (byte_count > 0) b0[i] = (uint8_t)rest;                                                                 \
-      if (byte_count > 1) b1[i] = (uint8_t)(rest >> 8);                                                          \
-      if (byte_count > 2) b2[i] = (uint8_t)((uint64_t)rest >> 16);                                               \
-      if (byte_count > 3) b3[i] = (uint8_t)((uint64_t)rest >> 24);                                               \
-      if (byte_count > 4) b4[i] = (uint8_t)((uint64_t)rest >> 32);                                               \
-      if (byte_count > 5) b5[i] = (uint8_t)((uint64_t)rest >> 40);                                               \
-      if (has_field) field[i] = (uint8_t)((uint64_t)rest >> (8 * byte_count));                                   \
-    }                                                                                                            \
+#define DIVIDE(TYPE, SUFFIX)                                                                                         \
+  NNB_INLINE void divide_##SUFFIX(const nnb_any_##SUFFIX *restrict v, size_t n, unsigned shift, unsigned byte_count, \
+                                  int has_field, uint16_t *restrict highs, uint8_t *restrict symbols, TYPE base,     \
+                                  uint8_t *restrict field, uint8_t *const *bytes) {                                  \
+    const unsigned top = 8 * sizeof(TYPE) - 1;                                                                       \
+    const TYPE lower = (TYPE)((TYPE)((TYPE)1 << shift) - 1);                                                         \
+    const TYPE magnitude = (TYPE)((TYPE) ~(TYPE)0 >> 1);                                                             \
+    uint8_t *restrict const b0 = bytes[0], *restrict const b1 = bytes[1], *restrict const b2 = bytes[2],             \
+                            *restrict const b3 = bytes[3], *restrict const b4 = bytes[4],                            \
+                            *restrict const b5 = bytes[5];                                                           \
+    for (size_t i = 0; i < n; i++) {                                                                                 \
+      const TYPE x = v[i];                                                                                           \
+      const TYPE rest = (TYPE)((x & lower) | (TYPE)((TYPE)(x >> top) << shift));                                     \
+      const TYPE high = (TYPE)((TYPE)(x & magnitude) >> shift);                                                      \
+      if (highs != NULL)                                                                                             \
+        highs[i] = (uint16_t)high;                                                                                   \
+      else                                                                                                           \
+        symbols[i] = (uint8_t)(high - base);                                                                         \
+      if (byte_count > 0) b0[i] = (uint8_t)rest;                                                                     \
+      if (byte_count > 1) b1[i] = (uint8_t)(rest >> 8);                                                              \
+      if (byte_count > 2) b2[i] = (uint8_t)((uint64_t)rest >> 16);                                                   \
+      if (byte_count > 3) b3[i] = (uint8_t)((uint64_t)rest >> 24);                                                   \
+      if (byte_count > 4) b4[i] = (uint8_t)((uint64_t)rest >> 32);                                                   \
+      if (byte_count > 5) b5[i] = (uint8_t)((uint64_t)rest >> 40);                                                   \
+      if (has_field) field[i] = (uint8_t)((uint64_t)rest >> (8 * byte_count));                                       \
+    }                                                                                                                \
   }
 DIVIDE(uint16_t, 16)
 DIVIDE(uint32_t, 32)
@@ -128,20 +140,28 @@ NNB_INLINE void divide_chunk(const nnb_items *items, const void *values, size_t 
                              uint8_t *symbols, uint32_t base, uint8_t *field, uint8_t *const *bytes) {
   if (items->bytes == 2) {
 #define CASE(b, f) divide_16(values, n, d.shift, b, f, highs, symbols, (uint16_t)base, field, bytes)
-    if (d.bytes == 0) CASE(0, 1);
-    else if (d.field == 0) CASE(1, 0);
-    else CASE(1, 1);
+    if (d.bytes == 0)
+      CASE(0, 1);
+    else if (d.field == 0)
+      CASE(1, 0);
+    else
+      CASE(1, 1);
 #undef CASE
   } else if (items->bytes == 4) {
 #define CASE(b, f) divide_32(values, n, d.shift, b, f, highs, symbols, base, field, bytes)
-    if (d.bytes == 2) CASE(2, 1);
-    else CASE(3, 0);
+    if (d.bytes == 2)
+      CASE(2, 1);
+    else
+      CASE(3, 0);
 #undef CASE
   } else {
 #define CASE(b, f) divide_64(values, n, d.shift, b, f, highs, symbols, base, field, bytes)
-    if (d.bytes == 5) CASE(5, 1);
-    else if (d.field == 0) CASE(6, 0);
-    else CASE(6, 1);
+    if (d.bytes == 5)
+      CASE(5, 1);
+    else if (d.field == 0)
+      CASE(6, 0);
+    else
+      CASE(6, 1);
 #undef CASE
   }
 }
@@ -160,8 +180,10 @@ NNB_INLINE void pack_some(const uint8_t *fields, size_t count, unsigned bits, ui
 /* fields has zeros up to a multiple of 8. */
 NNB_INLINE void pack_portable(const uint8_t *fields, size_t count, unsigned bits, uint8_t *out) {
   switch (bits) {
-#define CASE(b) \
-  case b: pack_some(fields, count, b, out); break;
+#define CASE(b)                       \
+  case b:                             \
+    pack_some(fields, count, b, out); \
+    break;
     CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) default : pack_some(fields, count, 7, out);
 #undef CASE
   }
@@ -235,7 +257,9 @@ void nnb_divide_float(const nnb_items *items, const void *values, size_t count, 
 
 void nnb_divide_bytes(const nnb_items *items, const void *values, size_t count, uint8_t *const *planes) {
   switch (items->bytes) {
-    case 1: nnb_memcpy(planes[0], values, count); break;
+    case 1:
+      nnb_memcpy(planes[0], values, count);
+      break;
     case 2:
       for (size_t i = 0; i < count; i++) {
         const unsigned v = ((const nnb_any16 *)values)[i];
@@ -251,50 +275,58 @@ void nnb_divide_bytes(const nnb_items *items, const void *values, size_t count, 
   }
 }
 
-#define DELTA(TYPE, ANY, TOP)                                                          \
-  {                                                                                    \
-    TYPE last = 0;                                                                     \
-    const ANY *const v = values;                                                       \
-    ANY *const to = out;                                                               \
-    for (size_t i = 0; i < count; i++) {                                               \
-      const TYPE difference = (TYPE)(v[i] - last);                                     \
+#define DELTA(TYPE, ANY, TOP)                                                           \
+  {                                                                                     \
+    TYPE last = 0;                                                                      \
+    const ANY *const v = values;                                                        \
+    ANY *const to = out;                                                                \
+    for (size_t i = 0; i < count; i++) {                                                \
+      const TYPE difference = (TYPE)(v[i] - last);                                      \
       to[i] = (TYPE)((TYPE)(difference << 1) ^ (TYPE)(0u - (TYPE)(difference >> TOP))); \
-      last = v[i];                                                                     \
-    }                                                                                  \
+      last = v[i];                                                                      \
+    }                                                                                   \
   }
 
 void nnb_delta(const nnb_items *items, const void *values, size_t count, void *out) {
   switch (items->bytes) {
-    case 1: DELTA(uint8_t, uint8_t, 7) break;
-    case 2: DELTA(uint16_t, nnb_any16, 15) break;
-    case 4: DELTA(uint32_t, nnb_any32, 31) break;
-    default: DELTA(uint64_t, nnb_any64, 63)
+    case 1:
+      DELTA(uint8_t, uint8_t, 7) break;
+    case 2:
+      DELTA(uint16_t, nnb_any16, 15) break;
+    case 4:
+      DELTA(uint32_t, nnb_any32, 31) break;
+    default:
+      DELTA(uint64_t, nnb_any64, 63)
   }
 }
 
-#define COMPACT(ANY)                                     \
-  {                                                      \
-    const ANY *const v = values;                         \
-    ANY *const to = dense;                               \
-    for (size_t i = 0; i < count; i += 8) {              \
-      const size_t n = count - i < 8 ? count - i : 8;    \
-      unsigned bits = 0;                                 \
-      for (size_t j = 0; j < n; j++) {                   \
-        to[kept] = v[i + j];                             \
-        kept += v[i + j] != 0;                           \
-        bits |= (unsigned)(v[i + j] != 0) << j;          \
-      }                                                  \
-      mask[i / 8] = (uint8_t)bits;                       \
-    }                                                    \
+#define COMPACT(ANY)                                  \
+  {                                                   \
+    const ANY *const v = values;                      \
+    ANY *const to = dense;                            \
+    for (size_t i = 0; i < count; i += 8) {           \
+      const size_t n = count - i < 8 ? count - i : 8; \
+      unsigned bits = 0;                              \
+      for (size_t j = 0; j < n; j++) {                \
+        to[kept] = v[i + j];                          \
+        kept += v[i + j] != 0;                        \
+        bits |= (unsigned)(v[i + j] != 0) << j;       \
+      }                                               \
+      mask[i / 8] = (uint8_t)bits;                    \
+    }                                                 \
   }
 
 static size_t compact_portable(const nnb_items *items, const void *values, size_t count, uint8_t *mask, void *dense) {
   size_t kept = 0;
   switch (items->bytes) {
-    case 1: COMPACT(uint8_t) break;
-    case 2: COMPACT(nnb_any16) break;
-    case 4: COMPACT(nnb_any32) break;
-    default: COMPACT(nnb_any64)
+    case 1:
+      COMPACT(uint8_t) break;
+    case 2:
+      COMPACT(nnb_any16) break;
+    case 4:
+      COMPACT(nnb_any32) break;
+    default:
+      COMPACT(nnb_any64)
   }
   return kept;
 }
@@ -336,7 +368,8 @@ size_t nnb_compact(const nnb_items *items, const void *values, size_t count, uin
     uint8_t *to = dense;
     const size_t done = compact_avx512(items, values, count, mask, &to);
     const size_t kept = (size_t)(to - (uint8_t *)dense) / items->bytes;
-    return kept + compact_portable(items, (const uint8_t *)values + done * items->bytes, count - done, mask + done / 8, to);
+    return kept +
+           compact_portable(items, (const uint8_t *)values + done * items->bytes, count - done, mask + done / 8, to);
   }
 #endif
   return compact_portable(items, values, count, mask, dense);
