@@ -5,7 +5,7 @@
 
 One process a measurement, each the only one that runs. `fresh`: every result lies in memory that the system has just
 given. `warm`: nnbits decodes into the caller's memory, which it reuses; peers that cannot (all but blosc2, zstd and
-pcodec) get an allocator that keeps memory (glibc's tunables), and so does all compression. The same script is the worker.
+pcodec) get an allocator that keeps memory (glibc's tunables), and so does all compression.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ PACKAGES: Final = (
 SETS: Final = ("float32", "bfloat16", "float16", "efficientnet", "int8", "pruned", "gaussian")
 NNBITS: Final = ("fast", "balanced", "small")
 CODECS: Final = ("memcpy", *NNBITS, "zipnn", "openzl", "zstd", "blosc2", "pcodec", "lmzip")
-KEEP_MEMORY: Final = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_TOP_PAD_": "0"}
+KEEP_MEMORY: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    "MALLOC_TOP_PAD_": "0",
+}
 
 Arrays = list[Any]
 Codec = tuple[Callable[[Any], Any], Callable[[Any, Any], Any], Callable[[Any, Any, Any], Any] | None]
@@ -77,9 +81,13 @@ def make_set(name: str) -> tuple[str, Arrays]:
     matrices = [w for w in weights if w.ndim == 2]
     if name == "int8":
         scales = [np.abs(w).max(1, keepdims=True) / 127 for w in matrices]
-        return "int8", [np.rint(w / np.where(s == 0, 1, s)).astype(np.int8) for w, s in zip(matrices, scales, strict=True)]
+        return "int8", [
+            np.rint(w / np.where(s == 0, 1, s)).astype(np.int8) for w, s in zip(matrices, scales, strict=True)
+        ]
     assert name == "pruned"  # noqa: S101
-    threshold = [np.partition(np.abs(w).ravel(), w.size * 7 // 10)[w.size * 7 // 10] if w.ndim == 2 else 0 for w in weights]
+    threshold = [
+        np.partition(np.abs(w).ravel(), w.size * 7 // 10)[w.size * 7 // 10] if w.ndim == 2 else 0 for w in weights
+    ]
     return "float32", [np.where(np.abs(w) < t, np.float32(0), w) for w, t in zip(weights, threshold, strict=True)]
 
 
@@ -121,7 +129,9 @@ def nnbits_codec(speed: str, dtype_name: str, threads: int) -> Codec:
         return max(1, a.size // a.shape[0]) if a.ndim > 1 else a.size
 
     def compress(a: Any) -> Any:
-        code = encode_values(a.reshape(-1).view(dtype.storage), dtype, row_length=row_length(a), speed=speed, threads=threads)
+        code = encode_values(
+            a.reshape(-1).view(dtype.storage), dtype, row_length=row_length(a), speed=speed, threads=threads
+        )
         return code, checksum(code)
 
     def decompress(code: Any, a: Any, out: Any = None) -> Any:
@@ -188,11 +198,17 @@ def peer_codec(name: str, dtype: str, folder: Path) -> Codec:
         from pcodec import ChunkConfig, standalone
 
         config = ChunkConfig(compression_level=12)
-        view = {"bfloat16": np.uint16}.get(dtype)
 
-        def numbers(a: Any) -> Any:
-            return np.ascontiguousarray(a).reshape(-1) if view is None else a.reshape(-1).view(view)
+        def numbers(a: Any) -> Any:  # of 16 bits at least
+            flat = np.ascontiguousarray(a).reshape(-1)
+            return flat.astype(np.int16) if dtype == "int8" else flat
 
+        if dtype == "int8":
+            return (
+                lambda a: standalone.simple_compress(numbers(a), config),
+                lambda code, a: standalone.simple_decompress(code).astype(np.int8),
+                None,
+            )
         return (
             lambda a: standalone.simple_compress(numbers(a), config),
             lambda code, a: standalone.simple_decompress(code),
@@ -202,13 +218,13 @@ def peer_codec(name: str, dtype: str, folder: Path) -> Codec:
         from openzl import ext as zl
 
         compressor = zl.Compressor()
-        entropy = zl.graphs.Compress()(compressor)
+        entropy = zl.graphs.Entropy()(compressor)
         if dtype == "int8":
-            start = zl.graphs.Compress()(compressor)
+            start = entropy
         else:
             kinds = {"float32": zl.nodes.Float32Deconstruct, "bfloat16": zl.nodes.BFloat16Deconstruct}
             node = kinds.get(dtype, zl.nodes.Float16Deconstruct)()
-            start = node(compressor, sign_frac=entropy, exponent=entropy)
+            start = node(compressor, sign_frac=zl.graphs.Store()(compressor), exponent=entropy)
         compressor.select_starting_graph(start)
 
         def compress(a: Any) -> Any:
@@ -261,13 +277,13 @@ def reset_peak() -> int:
     return memory("VmRSS")
 
 
-def best(action: Callable[[], object], seconds: float) -> float:
+def best(action: Callable[[], object], seconds: float, clock: Callable[[], float]) -> float:
     """Least time of a few runs; the result of each is dropped within the time."""
     times: list[float] = []
     while len(times) < 2 or (sum(times) < seconds and len(times) < 12):
-        start = time.perf_counter()
+        start = clock()
         action()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return min(times)
 
 
@@ -278,6 +294,7 @@ def work(args: argparse.Namespace) -> None:
     dtype, tensors = load_set(args.set, folder)
     tensors = [t for t in tensors if t.size]
     nnbits = args.codec in NNBITS
+    clock = time.process_time if args.clock == "cpu" else time.perf_counter
     codec = nnbits_codec(args.codec, dtype, args.threads) if nnbits else peer_codec(args.codec, dtype, folder)
     compress, decompress, into = codec
     before = reset_peak()
@@ -292,11 +309,13 @@ def work(args: argparse.Namespace) -> None:
         del result
     answer["decompress_peak"] = memory("VmHWM") - before
     pairs = list(zip(codes, tensors, strict=True))
-    answer["compress"] = best(lambda: [compress(t) for t in tensors], args.seconds)
-    answer["decompress"] = best(lambda: [decompress(c, t) for c, t in pairs], args.seconds)
+    answer["compress"] = best(lambda: [compress(t) for t in tensors], args.seconds, clock)
+    answer["decompress"] = best(lambda: [decompress(c, t) for c, t in pairs], args.seconds, clock)
     if into is not None:
         outs = [np.zeros(t.size, t.dtype) for t in tensors]
-        answer["into"] = best(lambda: [into(c, t, o) for (c, t), o in zip(pairs, outs, strict=True)], args.seconds)
+        answer["into"] = best(
+            lambda: [into(c, t, o) for (c, t), o in zip(pairs, outs, strict=True)], args.seconds, clock
+        )
     print(json.dumps(answer))
 
 
@@ -312,7 +331,7 @@ def _size(code: Any) -> int:
 def measure(args: argparse.Namespace, codec: str, name: str, folder: str, warm: bool) -> dict[str, Any]:
     python = args.python if codec in NNBITS else str(PEERS / "bin" / "python")
     command = [python, __file__, "--worker", "--codec", codec, "--set", name, "--folder", folder]
-    command += ["--seconds", str(args.seconds), "--threads", str(args.threads)]
+    command += ["--seconds", str(args.seconds), "--threads", str(args.threads), "--clock", args.clock]
     environment = dict(os.environ, **(KEEP_MEMORY if warm else {}), OMP_NUM_THREADS="1")
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if run.returncode != 0:
@@ -338,7 +357,9 @@ def entropy_bound(name: str, folder: Path) -> float:
         mantissa = {"float32": 23, "bfloat16": 7, "float16": 10}.get(dtype, 0)
         symbols = nonzero if mantissa == 0 else (nonzero & ((1 << (8 * raw.itemsize - 1)) - 1)) >> mantissa
         counts = np.unique(symbols, return_counts=True)[1]
-        bits += nonzero.size * (mantissa + 1 if mantissa else 0) - float((counts * np.log2(counts / max(1, nonzero.size))).sum())
+        bits += nonzero.size * (mantissa + 1 if mantissa else 0) - float(
+            (counts * np.log2(counts / max(1, nonzero.size))).sum()
+        )
     return bits / total
 
 
@@ -376,7 +397,9 @@ def main() -> None:
     parser.add_argument("--codecs", nargs="+", default=list(CODECS), choices=CODECS)
     parser.add_argument("--threads", type=int, default=1, help="of nnbits")
     parser.add_argument("--seconds", type=float, default=1.5, help="of measuring, each")
-    parser.add_argument("--python", default=str(REPOSITORY / ".venv" / "bin" / "python"), help="the one that has nnbits")
+    parser.add_argument(
+        "--python", default=str(REPOSITORY / ".venv" / "bin" / "python"), help="the one that has nnbits"
+    )
     parser.add_argument("--json", type=Path, help="file for the numbers")
     for hidden in ("--worker", "--prepare"):
         parser.add_argument(hidden, action="store_true", help=argparse.SUPPRESS)
@@ -397,7 +420,7 @@ def main() -> None:
     shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     table: list[dict[str, Any]] = []
     print(f"{platform.machine()}, {os.cpu_count()} processors, {args.threads} thread(s); MB/s of original bytes")
-    print(f"{'set':13}{'codec':10}{'size':>9}{'compress':>10}{'(warm)':>8}{'decomp.':>9}{'(warm)':>8}{'peak MB, both':>15}")
+    print(f"{'set':13}{'codec':10}{'size':>9}{'compress':>10}{'(warm)':>8}{'decomp.':>9}{'(warm)':>8}{'peak MB':>15}")
     with tempfile.TemporaryDirectory(dir=shared) as folder:
         for row in rows(args, folder):
             table.append(row)

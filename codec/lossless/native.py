@@ -123,7 +123,7 @@ def encode_values(
             else:
                 kept = result.copy()
             if force is Coding.ZSTD or (force is None and speed == "small" and _may_repeat(block, kept.size)):
-                packed = _ZSTD_MARK + zstandard.ZstdCompressor(level=9).compress(code(block, memory, True))
+                packed = _ZSTD_MARK + zstandard.ZstdCompressor(level=9).compress(code(block, memory, True).tobytes())
                 if force is Coding.ZSTD or len(packed) < kept.size - kept.size // 100:
                     return packed
         finally:
@@ -268,7 +268,9 @@ def decode_range(
     if first < 0 or n < 0 or first + n > count:
         raise NnbitsError(ReasonCode.BAD_OPTION, f"range {first} + {n} of {count} elements", path="first")
     if dtype.is_packed and (first * dtype.bits % 8 or (n * dtype.bits % 8 and first + n != count)):
-        raise NnbitsError(ReasonCode.BAD_OPTION, f"range {first} + {n} of {dtype.name} is not whole bytes", path="first")
+        raise NnbitsError(
+            ReasonCode.BAD_OPTION, f"range {first} + {n} of {dtype.name} is not whole bytes", path="first"
+        )
     decoder = _Decoder(payload, dtype, count)
     itemsize = decoder.items.itemsize
     before, wanted = items_of(dtype, first).count, items_of(dtype, n).count

@@ -8,7 +8,11 @@
 extern "C" {
 #endif
 
-typedef enum nnb_lossless_speed { NNB_LOSSLESS_FAST = 0, NNB_LOSSLESS_BALANCED = 1, NNB_LOSSLESS_SMALL = 2 } nnb_lossless_speed;
+typedef enum nnb_lossless_speed {
+  NNB_LOSSLESS_FAST = 0,
+  NNB_LOSSLESS_BALANCED = 1,
+  NNB_LOSSLESS_SMALL = 2
+} nnb_lossless_speed;
 
 /* How nnb_lossless_encode_block() chooses. */
 typedef struct nnb_lossless_choice {

@@ -2,7 +2,7 @@
 
 uint32_t nnb_rans_state_count(size_t count) {
   uint32_t states = 4;
-  while (states < NNB_RANS_MAX_STATES && count / 2048 >= states) states *= 2;
+  while (states < NNB_RANS_MAX_STATES && count / 512 >= states) states *= 2;
   return states;
 }
 

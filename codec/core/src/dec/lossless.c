@@ -1,7 +1,7 @@
 #include "dec/lossless.h"
 
 #define MAX_ROWS (NNB_BYTES_TABLES * 256u)
-#define RANS_SCRATCH 65536u
+#define RANS_SCRATCH (NNB_SCALE_TABLES * 4096u * 4u + 64u)
 
 /* Everything that reading one block needs. */
 typedef struct block {
@@ -23,10 +23,10 @@ static const nnb_status bad = NNB_LOSSLESS_BLOCK;
 /* Lays the parts of the work out; with `work` NULL, returns the size alone. */
 static size_t lay_out(const nnb_items *items, size_t capacity, uint8_t *work, block *b) {
   size_t size = 0;
-#define PART(name, bytes)                            \
-  do {                                               \
-    if (work != NULL) b->name = work + size;         \
-    size += ((bytes) + (size_t)64) & ~(size_t)63;    \
+#define PART(name, bytes)                         \
+  do {                                            \
+    if (work != NULL) b->name = work + size;      \
+    size += ((bytes) + (size_t)64) & ~(size_t)63; \
   } while (0)
   PART(rows, MAX_ROWS * sizeof(nnb_rans_row) + 64);
   PART(scratch, RANS_SCRATCH);
@@ -159,13 +159,22 @@ static nnb_status read_escapes(block *b, const nnb_items *items, const nnb_float
   status = read_whole_plane(b, escapes, plane_memory(b, escapes), &high);
   if (status != NNB_OK) return status;
   const unsigned bits = 8u * items->bytes - 1u - planes->division.shift;
-  for (size_t i = 0; i < count; i++) {
-    if (planes->symbols.data[planes->symbols.constant ? 0 : i] != 0) continue;
-    if (next == escapes) return bad;
-    const unsigned value = low[next] | (unsigned)high[next] << 8;
-    if (value >> bits) return bad;
-    patch(items, out, i, value, planes->division.shift);
-    next++;
+  for (size_t at = 0; at < count; at += 8) {
+    const uint8_t *const symbols = planes->symbols.data + (planes->symbols.constant ? 0 : at);
+    const size_t n = count - at < 8 ? count - at : 8;
+    uint64_t eight = 0;
+    if (n == 8) {
+      nnb_memcpy(&eight, symbols, 8);
+      if (!((eight - UINT64_C(0x0101010101010101)) & ~eight & UINT64_C(0x8080808080808080))) continue;
+    }
+    for (size_t i = 0; i < n; i++) {
+      if (symbols[i] != 0) continue;
+      if (next == escapes) return bad;
+      const unsigned value = low[next] | (unsigned)high[next] << 8;
+      if (value >> bits) return bad;
+      patch(items, out, at + i, value, planes->division.shift);
+      next++;
+    }
   }
   return next == escapes ? NNB_OK : bad;
 }
@@ -258,10 +267,14 @@ static nnb_status read_leaf(block *b, const nnb_items *items, unsigned coding, v
   const uint8_t *data;
   b->planes_used = 0;
   switch (coding) {
-    case NNB_CODING_TABLE: return read_table(b, items, out, count);
-    case NNB_CODING_FLOAT: return items->mantissa_bits ? read_float(b, items, out, count) : bad;
-    case NNB_CODING_BYTES: return read_bytes(b, items, out, count);
-    case NNB_CODING_UNPACKED: return b->present == NULL ? read_unpacked(b, items, out, count) : bad;
+    case NNB_CODING_TABLE:
+      return read_table(b, items, out, count);
+    case NNB_CODING_FLOAT:
+      return items->mantissa_bits ? read_float(b, items, out, count) : bad;
+    case NNB_CODING_BYTES:
+      return read_bytes(b, items, out, count);
+    case NNB_CODING_UNPACKED:
+      return b->present == NULL ? read_unpacked(b, items, out, count) : bad;
     case NNB_CODING_CONSTANT:
       if (!take(b, items->bytes, &data)) return bad;
       nnb_fill(items, data, out, count);
@@ -273,7 +286,8 @@ static nnb_status read_leaf(block *b, const nnb_items *items, unsigned coding, v
       nnb_merge_bytes(items, planes, out, count);
       return NNB_OK;
     }
-    default: return bad;
+    default:
+      return bad;
   }
 }
 

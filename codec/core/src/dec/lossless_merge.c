@@ -30,31 +30,31 @@ NNB_INLINE void unpack_fields(const uint8_t *source, size_t bytes, unsigned bits
 
 /* ---- coding FLOAT ---- */
 
-#define MERGE(TYPE, SUFFIX)                                                                                        \
-  NNB_INLINE void merge_##SUFFIX(const uint8_t *restrict symbols, const uint8_t *const *bytes,                     \
-                                 const uint8_t *restrict field, const uint8_t *restrict contexts,                  \
-                                 unsigned byte_count, int has_field, int scaled, unsigned shift, unsigned upper,   \
-                                 TYPE base, nnb_any_##SUFFIX *restrict out, size_t n) {                            \
-    const TYPE lower = (TYPE)((TYPE)((TYPE)1 << shift) - 1);                                                       \
-    const TYPE magnitude = (TYPE)((TYPE) ~(TYPE)0 >> 1);                                                           \
-    const unsigned top = 8 * sizeof(TYPE) - 1;                                                                     \
-    const uint8_t *restrict const b0 = bytes[0], *restrict const b1 = bytes[1], *restrict const b2 = bytes[2],     \
-                                  *restrict const b3 = bytes[3], *restrict const b4 = bytes[4],                    \
-                                  *restrict const b5 = bytes[5];                                                   \
-    for (size_t i = 0; i < n; i++) {                                                                               \
-      TYPE rest = 0;                                                                                               \
-      if (byte_count > 0) rest = b0[i];                                                                            \
-      if (byte_count > 1) rest = (TYPE)(rest | (TYPE)((TYPE)b1[i] << 8));                                          \
-      if (byte_count > 2) rest = (TYPE)(rest | (TYPE)((uint64_t)b2[i] << 16));                                     \
-      if (byte_count > 3) rest = (TYPE)(rest | (TYPE)((uint64_t)b3[i] << 24));                                     \
-      if (byte_count > 4) rest = (TYPE)(rest | (TYPE)((uint64_t)b4[i] << 32));                                     \
-      if (byte_count > 5) rest = (TYPE)(rest | (TYPE)((uint64_t)b5[i] << 40));                                     \
-      if (has_field) rest = (TYPE)(rest | (TYPE)((uint64_t)field[i] << (8 * byte_count)));                         \
-      TYPE high = (TYPE)(symbols[i] + base);                                                                       \
-      if (scaled) high = (TYPE)(high + (TYPE)((TYPE)(contexts[i] >> 2) << upper));                                 \
-      out[i] = (TYPE)((TYPE)((TYPE)(rest >> shift) << top) | (TYPE)((TYPE)(high << shift) & magnitude) |           \
-                      (TYPE)(rest & lower));                                                                       \
-    }                                                                                                              \
+#define MERGE(TYPE, SUFFIX)                                                                                            \
+  NNB_INLINE void merge_##SUFFIX(const uint8_t *restrict symbols, const uint8_t *const *bytes,                         \
+                                 const uint8_t *restrict field, const uint8_t *restrict contexts, unsigned byte_count, \
+                                 int has_field, int scaled, unsigned shift, unsigned upper, TYPE base,                 \
+                                 nnb_any_##SUFFIX *restrict out, size_t n) {                                           \
+    const TYPE lower = (TYPE)((TYPE)((TYPE)1 << shift) - 1);                                                           \
+    const TYPE magnitude = (TYPE)((TYPE) ~(TYPE)0 >> 1);                                                               \
+    const unsigned top = 8 * sizeof(TYPE) - 1;                                                                         \
+    const uint8_t *restrict const b0 = bytes[0], *restrict const b1 = bytes[1], *restrict const b2 = bytes[2],         \
+                                  *restrict const b3 = bytes[3], *restrict const b4 = bytes[4],                        \
+                                  *restrict const b5 = bytes[5];                                                       \
+    for (size_t i = 0; i < n; i++) {                                                                                   \
+      TYPE rest = 0;                                                                                                   \
+      if (byte_count > 0) rest = b0[i];                                                                                \
+      if (byte_count > 1) rest = (TYPE)(rest | (TYPE)((TYPE)b1[i] << 8));                                              \
+      if (byte_count > 2) rest = (TYPE)(rest | (TYPE)((uint64_t)b2[i] << 16));                                         \
+      if (byte_count > 3) rest = (TYPE)(rest | (TYPE)((uint64_t)b3[i] << 24));                                         \
+      if (byte_count > 4) rest = (TYPE)(rest | (TYPE)((uint64_t)b4[i] << 32));                                         \
+      if (byte_count > 5) rest = (TYPE)(rest | (TYPE)((uint64_t)b5[i] << 40));                                         \
+      if (has_field) rest = (TYPE)(rest | (TYPE)((uint64_t)field[i] << (8 * byte_count)));                             \
+      TYPE high = (TYPE)(symbols[i] + base);                                                                           \
+      if (scaled) high = (TYPE)(high + (TYPE)((TYPE)(contexts[i] >> 2) << upper));                                     \
+      out[i] = (TYPE)((TYPE)((TYPE)(rest >> shift) << top) | (TYPE)((TYPE)(high << shift) & magnitude) |               \
+                      (TYPE)(rest & lower));                                                                           \
+    }                                                                                                                  \
   }
 
 typedef nnb_any16 nnb_any_16;
@@ -70,20 +70,28 @@ NNB_INLINE void merge_chunk(const nnb_items *items, const nnb_float_planes *p, c
   const unsigned shift = p->division.shift, count = p->division.bytes;
   if (items->bytes == 2) {
 #define CASE(b, f) merge_16(symbols, bytes, field, contexts, b, f, scaled, shift, p->upper, (uint16_t)p->base, out, n)
-    if (count == 0) CASE(0, 1);
-    else if (field == NULL) CASE(1, 0);
-    else CASE(1, 1);
+    if (count == 0)
+      CASE(0, 1);
+    else if (field == NULL)
+      CASE(1, 0);
+    else
+      CASE(1, 1);
 #undef CASE
   } else if (items->bytes == 4) {
 #define CASE(b, f) merge_32(symbols, bytes, field, contexts, b, f, scaled, shift, p->upper, p->base, out, n)
-    if (count == 2) CASE(2, 1);
-    else CASE(3, 0);
+    if (count == 2)
+      CASE(2, 1);
+    else
+      CASE(3, 0);
 #undef CASE
   } else {
 #define CASE(b, f) merge_64(symbols, bytes, field, contexts, b, f, scaled, shift, p->upper, p->base, out, n)
-    if (count == 5) CASE(5, 1);
-    else if (field == NULL) CASE(6, 0);
-    else CASE(6, 1);
+    if (count == 5)
+      CASE(5, 1);
+    else if (field == NULL)
+      CASE(6, 0);
+    else
+      CASE(6, 1);
 #undef CASE
   }
 }
@@ -92,8 +100,10 @@ typedef void unpacker(const uint8_t *source, size_t bytes, unsigned bits, uint8_
 
 NNB_INLINE void unpack_portable(const uint8_t *source, size_t bytes, unsigned bits, uint8_t *out, size_t count) {
   switch (bits) {
-#define CASE(b) \
-  case b: unpack_fields(source, bytes, b, out, count); break;
+#define CASE(b)                                  \
+  case b:                                        \
+    unpack_fields(source, bytes, b, out, count); \
+    break;
     CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) default : unpack_fields(source, bytes, 7, out, count);
 #undef CASE
   }
@@ -179,13 +189,16 @@ void nnb_merge_bytes(const nnb_items *items, const nnb_plane *planes, void *out,
     const uint8_t *p[8] = {0};
     for (unsigned j = 0; j < items->bytes; j++) p[j] = planes[j].data + (planes[j].constant ? 0 : at);
     switch (items->bytes) {
-      case 1: nnb_memcpy((uint8_t *)out + at, p[0], n); break;
+      case 1:
+        nnb_memcpy((uint8_t *)out + at, p[0], n);
+        break;
       case 2:
         for (size_t i = 0; i < n; i++) ((nnb_any16 *)out)[at + i] = (uint16_t)(p[0][i] | p[1][i] << 8);
         break;
       case 4:
         for (size_t i = 0; i < n; i++)
-          ((nnb_any32 *)out)[at + i] = p[0][i] | (uint32_t)p[1][i] << 8 | (uint32_t)p[2][i] << 16 | (uint32_t)p[3][i] << 24;
+          ((nnb_any32 *)out)[at + i] =
+              p[0][i] | (uint32_t)p[1][i] << 8 | (uint32_t)p[2][i] << 16 | (uint32_t)p[3][i] << 24;
         break;
       default:
         for (size_t i = 0; i < n; i++) {
@@ -197,15 +210,16 @@ void nnb_merge_bytes(const nnb_items *items, const nnb_plane *planes, void *out,
   }
 }
 
-
 void nnb_undo_delta(const nnb_items *items, void *out, size_t count) {
   if (items->bytes == 1) {
     uint8_t last = 0, *const values = out;
-    for (size_t i = 0; i < count; i++) values[i] = last = (uint8_t)(last + ((values[i] >> 1) ^ (0u - (values[i] & 1u))));
+    for (size_t i = 0; i < count; i++)
+      values[i] = last = (uint8_t)(last + ((values[i] >> 1) ^ (0u - (values[i] & 1u))));
   } else if (items->bytes == 2) {
     uint16_t last = 0;
     nnb_any16 *const values = out;
-    for (size_t i = 0; i < count; i++) values[i] = last = (uint16_t)(last + ((values[i] >> 1) ^ (0u - (values[i] & 1u))));
+    for (size_t i = 0; i < count; i++)
+      values[i] = last = (uint16_t)(last + ((values[i] >> 1) ^ (0u - (values[i] & 1u))));
   } else if (items->bytes == 4) {
     uint32_t last = 0;
     nnb_any32 *const values = out;
@@ -235,10 +249,14 @@ void nnb_apply_table(const nnb_items *items, const uint8_t *table, const uint8_t
 void nnb_fill(const nnb_items *items, const uint8_t *value, void *out, size_t count) {
   uint64_t v = 0;
   for (unsigned j = 0; j < items->bytes; j++) v |= (uint64_t)value[j] << (8 * j);
-  if (items->bytes == 1) nnb_memset(out, (int)v, count);
-  else if (items->bytes == 2) for (size_t i = 0; i < count; i++) ((nnb_any16 *)out)[i] = (uint16_t)v;
-  else if (items->bytes == 4) for (size_t i = 0; i < count; i++) ((nnb_any32 *)out)[i] = (uint32_t)v;
-  else for (size_t i = 0; i < count; i++) ((nnb_any64 *)out)[i] = v;
+  if (items->bytes == 1)
+    nnb_memset(out, (int)v, count);
+  else if (items->bytes == 2)
+    for (size_t i = 0; i < count; i++) ((nnb_any16 *)out)[i] = (uint16_t)v;
+  else if (items->bytes == 4)
+    for (size_t i = 0; i < count; i++) ((nnb_any32 *)out)[i] = (uint32_t)v;
+  else
+    for (size_t i = 0; i < count; i++) ((nnb_any64 *)out)[i] = v;
 }
 
 void nnb_widen(const nnb_items *items, const void *narrow, void *out, size_t count) {
@@ -281,23 +299,27 @@ size_t nnb_count_bits(const uint8_t *mask, size_t bits) {
   return count;
 }
 
-#define EXPAND(ANY)                                                   \
-  {                                                                   \
-    const ANY *from = values;                                         \
-    ANY *const to = out;                                              \
-    for (size_t i = 0; i < count; i++) {                              \
-      const unsigned bit = mask[i / 8] >> (i % 8) & 1u;               \
-      to[i] = (ANY)(*from & (ANY)(0 - (ANY)bit));                     \
-      from += bit;                                                    \
-    }                                                                 \
+#define EXPAND(ANY)                                               \
+  {                                                               \
+    const ANY *from = values;                                     \
+    ANY *const to = out;                                          \
+    for (size_t i = 0; i < count; i++) {                          \
+      const unsigned bit = (unsigned)mask[i / 8] >> (i % 8) & 1u; \
+      to[i] = (ANY)(*from & (ANY)(0 - (ANY)bit));                 \
+      from += bit;                                                \
+    }                                                             \
   }
 
 static void expand_portable(const nnb_items *items, const uint8_t *mask, const void *values, void *out, size_t count) {
   switch (items->bytes) {
-    case 1: EXPAND(uint8_t) break;
-    case 2: EXPAND(nnb_any16) break;
-    case 4: EXPAND(nnb_any32) break;
-    default: EXPAND(nnb_any64)
+    case 1:
+      EXPAND(uint8_t) break;
+    case 2:
+      EXPAND(nnb_any16) break;
+    case 4:
+      EXPAND(nnb_any32) break;
+    default:
+      EXPAND(nnb_any64)
   }
 }
 
@@ -343,7 +365,7 @@ void nnb_compress_contexts(const uint8_t *mask, uint8_t *contexts, size_t count)
   size_t kept = 0;
   for (size_t i = 0; i < count; i++) {
     contexts[kept] = contexts[i];
-    kept += mask[i / 8] >> (i % 8) & 1u;
+    kept += (size_t)mask[i / 8] >> (i % 8) & 1u;
   }
 }
 

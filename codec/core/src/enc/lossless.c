@@ -1,7 +1,7 @@
 #include "enc/lossless.h"
 
 #define MAX_TABLES NNB_BYTES_TABLES
-#define RANS_OVERHEAD 160u /* bytes of states and of a table, about */
+#define FEW_SYMBOLS 64u /* alphabets up to here are decoded fastest */
 
 typedef struct encoder {
   const nnb_lossless_choice *choice;
@@ -10,7 +10,7 @@ typedef struct encoder {
   size_t capacity, used;
   int failed; /* out is too small, or a part of the core refused what it should not */
   uint32_t *histograms;
-  uint16_t *frequencies;
+  uint16_t *frequencies, *scaled_frequencies;
   uint8_t *rans_work;
   uint16_t *highs, *measures;
   uint8_t *symbols, *contexts, *field, *bytes[8];
@@ -23,13 +23,14 @@ typedef struct encoder {
 
 static size_t lay_out(const nnb_items *items, size_t capacity, uint8_t *work, encoder *e) {
   size_t size = 0;
-#define PART(name, bytes)                                        \
-  do {                                                           \
-    if (work != NULL) e->name = (void *)(work + size);           \
-    size += ((bytes) + (size_t)127) & ~(size_t)63;               \
+#define PART(name, bytes)                              \
+  do {                                                 \
+    if (work != NULL) e->name = (void *)(work + size); \
+    size += ((bytes) + (size_t)127) & ~(size_t)63;     \
   } while (0)
   PART(histograms, MAX_TABLES * 256 * sizeof(uint32_t));
   PART(frequencies, MAX_TABLES * 256 * sizeof(uint16_t));
+  PART(scaled_frequencies, MAX_TABLES * 256 * sizeof(uint16_t));
   PART(rans_work, nnb_rans_work_size(MAX_TABLES));
   PART(highs, capacity * 2);
   PART(measures, capacity * 2 + 1024 * 10); /* a hash table, too */
@@ -96,28 +97,32 @@ static void make_map(uint8_t *map, unsigned tables, int modulo) {
 /* Size of the plane's code, if it is worth it, else SIZE_MAX; leaves histograms and frequencies behind. */
 static size_t estimate(encoder *e, const uint8_t *data, size_t count, const uint8_t *contexts, const uint8_t *map,
                        unsigned tables) {
-  if (nnb_rans_histogram(data, contexts, map, count, tables, e->histograms) != NNB_OK) {
+  const int sampled = e->choice->speed != NNB_LOSSLESS_SMALL && data == e->symbols;
+  if ((sampled ? nnb_rans_sample_histogram(data, contexts, map, count, tables, e->histograms)
+               : nnb_rans_histogram(data, contexts, map, count, tables, e->histograms)) != NNB_OK) {
     e->failed = 1;
     return SIZE_MAX;
   }
-  uint64_t cost = 0;
+  uint64_t cost = 0, counted = 0;
+  for (size_t i = 0; i < (size_t)tables * 256; i++) counted += e->histograms[i];
   for (unsigned t = 0; t < tables; t++) {
     nnb_rans_normalize(e->histograms + t * 256, e->frequencies + t * 256);
     cost += nnb_rans_cost(e->histograms + t * 256, e->frequencies + t * 256);
   }
-  return (size_t)(cost >> 19) + 1 + nnb_rans_write_tables(e->frequencies, tables, NULL, SIZE_MAX) +
-         4 * (size_t)nnb_rans_state_count(count);
+  const size_t bytes = (size_t)(cost >> 19) + 1;
+  return (counted < count ? (size_t)((uint64_t)bytes * count / counted) : bytes) +
+         nnb_rans_write_tables(e->frequencies, tables, NULL, SIZE_MAX) + 4 * (size_t)nnb_rans_state_count(count);
 }
 
-static void write_rans(encoder *e, const uint8_t *data, size_t count, const uint8_t *contexts, const uint8_t *map,
-                       unsigned tables) {
+static void write_rans(encoder *e, const uint8_t *data, size_t count, const uint16_t *frequencies,
+                       const uint8_t *contexts, const uint8_t *map, unsigned tables) {
   put_u8(e, NNB_PLANE_RANS);
   put_u32(e, 0);
   const size_t start = e->used;
   if (e->failed) return;
-  e->used += nnb_rans_write_tables(e->frequencies, tables, e->out + e->used, e->capacity - e->used);
+  e->used += nnb_rans_write_tables(frequencies, tables, e->out + e->used, e->capacity - e->used);
   size_t size = 0;
-  if (nnb_rans_encode(NNB_RANS_AUTO, e->frequencies, tables, contexts, map, data, count, e->rans_work,
+  if (nnb_rans_encode(NNB_RANS_AUTO, frequencies, tables, contexts, map, data, count, e->rans_work,
                       nnb_rans_work_size(MAX_TABLES), e->out + e->used, e->capacity - e->used, &size) != NNB_OK) {
     e->failed = 1;
     return;
@@ -142,7 +147,7 @@ static void write_plane(encoder *e, const uint8_t *data, size_t count) {
     const size_t gain = e->choice->speed == NNB_LOSSLESS_SMALL ? count / 512 : count / 100;
     const size_t start = e->used;
     if (estimate(e, data, count, NULL, NULL, 1) + gain + 5 < count) {
-      write_rans(e, data, count, NULL, NULL, 1);
+      write_rans(e, data, count, e->frequencies, NULL, NULL, 1);
       if (e->used - start < count) return;
       e->used = start;
     }
@@ -151,11 +156,11 @@ static void write_plane(encoder *e, const uint8_t *data, size_t count) {
   put_bytes(e, data, count);
 }
 
+/* With scaled_frequencies. */
 static void write_scaled_plane(encoder *e, const uint8_t *data, size_t count, unsigned tables, int modulo) {
   uint8_t map[256];
   make_map(map, tables, modulo);
-  (void)estimate(e, data, count, e->contexts, map, tables);
-  write_rans(e, data, count, e->contexts, map, tables);
+  write_rans(e, data, count, e->scaled_frequencies, e->contexts, map, tables);
 }
 
 /* ---- codings ---- */
@@ -178,43 +183,44 @@ static void write_constant(encoder *e, const nnb_items *items, const void *value
 static unsigned choose_upper(const encoder *e, const nnb_items *items) {
   if (items->bytes == 1 || e->choice->planes_raw) return 0;
   switch (e->choice->speed) {
-    case NNB_LOSSLESS_FAST: return 0;
-    case NNB_LOSSLESS_BALANCED: return e->present != NULL ? 2 : 1; /* one makes no more than 64 symbols */
-    default: return items->mantissa_bits == 10 ? 3 : 2;
+    case NNB_LOSSLESS_FAST:
+      return 0;
+    case NNB_LOSSLESS_BALANCED:
+      return e->present != NULL ? 2 : 1; /* one makes no more than 64 symbols */
+    default:
+      return 2;
   }
 }
 
 /* Symbols and contexts under scales of rows and columns; returns whether that is smaller than `plain` bytes. */
-static int scale_symbols(encoder *e, size_t count, unsigned upper, size_t plain, uint32_t *base, size_t *escapes) {
+static int scale_symbols(encoder *e, size_t count, unsigned upper, unsigned widest, size_t plain, uint32_t *base,
+                         size_t *escapes) {
   const size_t positions = e->present != NULL ? e->present_count : count;
   if (e->row_items >= positions && e->row_items > 4096) return 0;
-  unsigned greatest = 0;
-  for (size_t i = 0; i < count; i++) greatest = e->highs[i] > greatest ? e->highs[i] : greatest;
-  const unsigned floor = greatest > (16u << upper) ? greatest - (16u << upper) : 0; /* zeros say nothing about scale */
-  for (size_t i = 0; i < count; i++) e->measures[i] = e->highs[i] < floor ? (uint16_t)floor : e->highs[i];
+  nnb_clamp_measures(e->highs, count, 16u << upper, e->measures);
   nnb_scales scales = {.rows = e->row_scales, .columns = e->column_scales, .contexts = e->contexts};
   if (!nnb_find_scales(e->measures, e->present, positions, e->row_items, 4u << upper, 255, e->sums, &scales)) return 0;
-  int32_t least = INT32_MAX, most = INT32_MIN;
-  for (size_t i = 0; i < count; i++) {
-    const int32_t high = e->highs[i] - (int32_t)((unsigned)(e->contexts[i] >> 2) << upper);
-    least = high < least ? high : least;
-    most = high > most ? high : most;
-  }
-  const int32_t first = most - least <= 255 ? least : most - 255;
-  const int may_escape = most - least > 255;
-  size_t escaped = 0;
-  for (size_t i = 0; i < count; i++) {
-    const int32_t symbol = e->highs[i] - (int32_t)((unsigned)(e->contexts[i] >> 2) << upper) - first;
-    e->symbols[i] = (uint8_t)(symbol < 0 ? 0 : symbol);
-    escaped += may_escape && symbol <= 0;
-  }
+  int32_t first;
+  const size_t escaped =
+      nnb_scale_symbols(e->highs, e->contexts, count, upper, widest, (int16_t *)e->measures, e->symbols, &first);
   uint8_t map[256];
   make_map(map, NNB_SCALE_TABLES, 1);
   size_t size = estimate(e, e->symbols, count, e->contexts, map, NNB_SCALE_TABLES) + 2 * escaped;
   size += scales.row_count * 5 / 8 + scales.column_count * 5 / 8;
+  nnb_memcpy(e->scaled_frequencies, e->frequencies, NNB_SCALE_TABLES * 256 * sizeof *e->frequencies);
   *base = (uint32_t)first & 0xffffu;
   *escapes = escaped;
   return size < plain;
+}
+
+static size_t count_up_to(const uint16_t *highs, size_t count, unsigned last) {
+  size_t found = 0;
+  for (size_t i = 0; i < count; i++) found += highs[i] <= last;
+  return found;
+}
+
+static void make_symbols(const uint16_t *highs, size_t count, uint32_t base, uint8_t *symbols) {
+  for (size_t i = 0; i < count; i++) symbols[i] = (uint8_t)(highs[i] < base ? 0 : highs[i] - base);
 }
 
 static void write_float(encoder *e, const nnb_items *items, const void *values, size_t count,
@@ -222,28 +228,30 @@ static void write_float(encoder *e, const nnb_items *items, const void *values, 
   const unsigned upper = choose_upper(e, items);
   const nnb_division division = nnb_divide(items, upper);
   const uint64_t greatest = survey->greatest >> division.shift, least = survey->least >> division.shift;
-  const int wide = greatest - least > 255;
   const int small = e->choice->speed == NNB_LOSSLESS_SMALL && !e->choice->planes_raw && count >= 1024;
   nnb_parts parts = {.symbols = e->symbols, .field = e->field};
   for (unsigned i = 0; i < division.bytes; i++) parts.bytes[i] = e->bytes[i];
-  parts.base = (uint32_t)(wide ? greatest - 255 : least);
-  parts.highs = wide || small ? e->highs : NULL;
+  unsigned widest = FEW_SYMBOLS;
+  parts.base = (uint32_t)least;
+  parts.highs = small || greatest - least >= widest ? e->highs : NULL;
   nnb_divide_float(items, values, count, upper, &parts);
   size_t escapes = 0;
-  if (wide)
-    for (size_t i = 0; i < count; i++) escapes += e->highs[i] <= parts.base;
+  if (greatest - least >= widest) {
+    escapes = count_up_to(e->highs, count, (unsigned)greatest - widest + 1);
+    if (escapes > count / 1024) widest = 256;
+    escapes = greatest - least < widest ? 0 : count_up_to(e->highs, count, (unsigned)greatest - widest + 1);
+    if (greatest - least >= widest) parts.base = (uint32_t)greatest - widest + 1;
+  }
+  if (parts.highs != NULL) make_symbols(e->highs, count, parts.base, e->symbols);
   int scaled = 0;
   if (small) {
-    const size_t plain = estimate(e, e->symbols, count, NULL, NULL, 1) + 2 * escapes;
-    scaled = scale_symbols(e, count, upper, plain, &parts.base, &escapes);
+    const size_t plain = estimate(e, e->symbols, count, NULL, NULL, 1) + 2 * escapes, plain_escapes = escapes;
+    const uint32_t base = parts.base;
+    scaled = scale_symbols(e, count, upper, widest, plain, &parts.base, &escapes);
     if (!scaled) {
-      parts.base = (uint32_t)(wide ? greatest - 255 : least);
-      escapes = 0;
-      for (size_t i = 0; i < count; i++) {
-        const int32_t symbol = e->highs[i] - (int32_t)parts.base;
-        e->symbols[i] = (uint8_t)(symbol < 0 ? 0 : symbol);
-        escapes += wide && symbol <= 0;
-      }
+      parts.base = base;
+      escapes = plain_escapes;
+      make_symbols(e->highs, count, base, e->symbols);
     }
   }
   put_u8(e, NNB_CODING_FLOAT);
@@ -316,6 +324,10 @@ static void measure_bytes(const uint8_t *values, size_t count, uint16_t *measure
 }
 
 static void write_scaled_bytes(encoder *e, const void *values, size_t count) {
+  uint8_t map[256];
+  make_map(map, NNB_BYTES_TABLES, 0);
+  (void)estimate(e, values, count, e->contexts, map, NNB_BYTES_TABLES);
+  nnb_memcpy(e->scaled_frequencies, e->frequencies, NNB_BYTES_TABLES * 256 * sizeof *e->frequencies);
   put_u8(e, NNB_CODING_BYTES);
   put_u8(e, NNB_BYTES_SCALED);
   const size_t positions = e->present != NULL ? e->present_count : count;
@@ -374,8 +386,8 @@ static void write_leaf(encoder *e, const nnb_items *items, const void *values, s
   }
   if (items->packed_bits && e->present == NULL && (e->choice->force == 0 || forced(e, NNB_CODING_UNPACKED))) {
     write_unpacked(e, items, values, count);
-  } else if (items->bytes > 1 && (forced(e, NNB_CODING_TABLE) ||
-                                  (e->choice->force == 0 && few_different(e, items, values, count)))) {
+  } else if (items->bytes > 1 &&
+             (forced(e, NNB_CODING_TABLE) || (e->choice->force == 0 && few_different(e, items, values, count)))) {
     uint8_t table[256 * 8];
     const size_t entries = nnb_find_table(items, values, count, table, e->symbols, e->measures);
     if (entries) write_table(e, items, table, entries, count);
@@ -396,8 +408,8 @@ static void write_leaf(encoder *e, const nnb_items *items, const void *values, s
         const size_t positions = e->present != NULL ? e->present_count : count;
         nnb_scales scales = {.rows = e->row_scales, .columns = e->column_scales, .contexts = e->contexts};
         measure_bytes(values, count, e->measures);
-        if (plain > 64 && nnb_find_scales(e->measures, e->present, positions, e->row_items, 5 * 16, NNB_BYTES_TABLES - 1,
-                                          e->sums, &scales)) {
+        if (plain > 64 && nnb_find_scales(e->measures, e->present, positions, e->row_items, 5 * 16,
+                                          NNB_BYTES_TABLES - 1, e->sums, &scales)) {
           const size_t middle = e->used;
           write_scaled_bytes(e, values, count);
           keep_shorter(e, after_table, middle);

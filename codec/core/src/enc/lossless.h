@@ -21,7 +21,7 @@ size_t nnb_count_zeros(const nnb_items *items, const void *values, size_t count)
 /* Coding FLOAT: exponents with `upper` mantissa bits, and the rest. highs may be NULL, or symbols. */
 typedef struct nnb_parts {
   uint16_t *highs;
-  uint8_t *symbols; /* high - base, where that is 1..255; 0 where it is not positive */
+  uint8_t *symbols; /* high - base, 0 where that is negative */
   uint8_t *field;   /* packed */
   uint8_t *bytes[7];
   uint32_t base;
@@ -55,5 +55,13 @@ typedef struct nnb_scales {
  */
 int nnb_find_scales(const uint16_t *measures, const uint8_t *mask, size_t positions, size_t row_items, unsigned step,
                     unsigned most, int64_t *sums, nnb_scales *scales);
+
+/* Highs as measures: those more than `range` below the greatest say nothing about scale. */
+void nnb_clamp_measures(const uint16_t *highs, size_t count, unsigned range, uint16_t *measures);
+
+/* Symbols of highs (below 2^15) less their octaves, as of nnb_parts, below `widest`; `base` may be negative. Returns
+ * how many escape. */
+size_t nnb_scale_symbols(const uint16_t *highs, const uint8_t *contexts, size_t count, unsigned upper, unsigned widest,
+                         int16_t *scaled, uint8_t *symbols, int32_t *base);
 
 #endif

@@ -10,34 +10,38 @@ typedef nnb_any64 nnb_any_64;
 
 uint64_t nnb_item(const nnb_items *items, const void *values, size_t index) {
   switch (items->bytes) {
-    case 1: return ((const uint8_t *)values)[index];
-    case 2: return ((const nnb_any16 *)values)[index];
-    case 4: return ((const nnb_any32 *)values)[index];
-    default: return ((const nnb_any64 *)values)[index];
+    case 1:
+      return ((const uint8_t *)values)[index];
+    case 2:
+      return ((const nnb_any16 *)values)[index];
+    case 4:
+      return ((const nnb_any32 *)values)[index];
+    default:
+      return ((const nnb_any64 *)values)[index];
   }
 }
 
-#define SURVEY(TYPE, ANY)                                                             \
-  NNB_INLINE void survey_##TYPE(const ANY *v, size_t count, nnb_survey *survey) {     \
-    const TYPE magnitude = (TYPE)((TYPE) ~(TYPE)0 >> 1), first = v[0];                \
-    TYPE least = magnitude, greatest = 0, differ = 0;                                 \
-    size_t zeros = 0;                                                                 \
-    for (size_t at = 0; at < count;) {                                                \
-      const size_t end = count - at < 4096 ? count : at + 4096;                       \
-      TYPE found = 0;                                                                 \
-      for (; at < end; at++) {                                                        \
-        const TYPE m = (TYPE)(v[at] & magnitude);                                     \
-        least = m < least ? m : least;                                                \
-        greatest = m > greatest ? m : greatest;                                       \
-        differ = (TYPE)(differ | (TYPE)(v[at] ^ first));                              \
-        found = (TYPE)(found + (v[at] == 0));                                         \
-      }                                                                               \
-      zeros += found;                                                                 \
-    }                                                                                 \
-    survey->least = least;                                                            \
-    survey->greatest = greatest;                                                      \
-    survey->zeros = zeros;                                                            \
-    survey->equal = differ == 0;                                                      \
+#define SURVEY(TYPE, ANY)                                                         \
+  NNB_INLINE void survey_##TYPE(const ANY *v, size_t count, nnb_survey *survey) { \
+    const TYPE magnitude = (TYPE)((TYPE) ~(TYPE)0 >> 1), first = v[0];            \
+    TYPE least = magnitude, greatest = 0, differ = 0;                             \
+    size_t zeros = 0;                                                             \
+    for (size_t at = 0; at < count;) {                                            \
+      const size_t end = count - at < 4096 ? count : at + 4096;                   \
+      TYPE found = 0;                                                             \
+      for (; at < end; at++) {                                                    \
+        const TYPE m = (TYPE)(v[at] & magnitude);                                 \
+        least = m < least ? m : least;                                            \
+        greatest = m > greatest ? m : greatest;                                   \
+        differ = (TYPE)(differ | (TYPE)(v[at] ^ first));                          \
+        found = (TYPE)(found + (v[at] == 0));                                     \
+      }                                                                           \
+      zeros += found;                                                             \
+    }                                                                             \
+    survey->least = least;                                                        \
+    survey->greatest = greatest;                                                  \
+    survey->zeros = zeros;                                                        \
+    survey->equal = differ == 0;                                                  \
   }
 typedef uint16_t u16;
 typedef uint32_t u32;
@@ -58,10 +62,17 @@ static void survey_bytes(const uint8_t *v, size_t count, nnb_survey *survey) {
 
 NNB_INLINE void survey_all(const nnb_items *items, const void *values, size_t count, nnb_survey *survey) {
   switch (items->bytes) {
-    case 1: survey_bytes(values, count, survey); break;
-    case 2: survey_u16(values, count, survey); break;
-    case 4: survey_u32(values, count, survey); break;
-    default: survey_u64(values, count, survey);
+    case 1:
+      survey_bytes(values, count, survey);
+      break;
+    case 2:
+      survey_u16(values, count, survey);
+      break;
+    case 4:
+      survey_u32(values, count, survey);
+      break;
+    default:
+      survey_u64(values, count, survey);
   }
 }
 
@@ -93,32 +104,33 @@ void nnb_survey_items(const nnb_items *items, const void *values, size_t count, 
 
 /* ---- coding FLOAT ---- */
 
-/* With highs NULL, the symbols directly: no high is below the base, nor 256 above. */
-#define DIVIDE(TYPE, SUFFIX)                                                                                     \
-  NNB_INLINE void divide_##SUFFIX(const nnb_any_##SUFFIX *restrict v, size_t n, unsigned shift,                  \
-                                  unsigned byte_count, int has_field, uint16_t *restrict highs,                  \
-                                  uint8_t *restrict symbols, TYPE base, uint8_t *restrict field,                 \
-                                  uint8_t *const *bytes) {                                                       \
-    const unsigned top = 8 * sizeof(TYPE) - 1;                                                                   \
-    const TYPE lower = (TYPE)((TYPE)((TYPE)1 << shift) - 1);                                                     \
-    const TYPE magnitude = (TYPE)((TYPE) ~(TYPE)0 >> 1);                                                         \
-    uint8_t *restrict const b0 = bytes[0], *restrict const b1 = bytes[1], *restrict const b2 = bytes[2],         \
-                            *restrict const b3 = bytes[3], *restrict const b4 = bytes[4],                        \
-                            *restrict const b5 = bytes[5];                                                       \
-    for (size_t i = 0; i < n; i++) {                                                                             \
-      const TYPE x = v[i];                                                                                       \
-      const TYPE rest = (TYPE)((x & lower) | (TYPE)((TYPE)(x >> top) << shift));                                 \
-      const TYPE high = (TYPE)((TYPE)(x & magnitude) >> shift);                                                  \
-      if (highs != NULL) highs[i] = (uint16_t)high;                                                              \
-      else symbols[i] = (uint8_t)(high - base);                                                                  \
-      if (byte_count > 0) b0[i] = (uint8_t)rest;                                                                 \
-      if (byte_count > 1) b1[i] = (uint8_t)(rest >> 8);                                                          \
-      if (byte_count > 2) b2[i] = (uint8_t)((uint64_t)rest >> 16);                                               \
-      if (byte_count > 3) b3[i] = (uint8_t)((uint64_t)rest >> 24);                                               \
-      if (byte_count > 4) b4[i] = (uint8_t)((uint64_t)rest >> 32);                                               \
-      if (byte_count > 5) b5[i] = (uint8_t)((uint64_t)rest >> 40);                                               \
-      if (has_field) field[i] = (uint8_t)((uint64_t)rest >> (8 * byte_count));                                   \
-    }                                                                                                            \
+/* With highs NULL, symbols: no high is below the base, nor 256 above. */
+#define DIVIDE(TYPE, SUFFIX)                                                                                         \
+  NNB_INLINE void divide_##SUFFIX(const nnb_any_##SUFFIX *restrict v, size_t n, unsigned shift, unsigned byte_count, \
+                                  int has_field, uint16_t *restrict highs, uint8_t *restrict symbols, TYPE base,     \
+                                  uint8_t *restrict field, uint8_t *const *bytes) {                                  \
+    const unsigned top = 8 * sizeof(TYPE) - 1;                                                                       \
+    const TYPE lower = (TYPE)((TYPE)((TYPE)1 << shift) - 1);                                                         \
+    const TYPE magnitude = (TYPE)((TYPE) ~(TYPE)0 >> 1);                                                             \
+    uint8_t *restrict const b0 = bytes[0], *restrict const b1 = bytes[1], *restrict const b2 = bytes[2],             \
+                            *restrict const b3 = bytes[3], *restrict const b4 = bytes[4],                            \
+                            *restrict const b5 = bytes[5];                                                           \
+    for (size_t i = 0; i < n; i++) {                                                                                 \
+      const TYPE x = v[i];                                                                                           \
+      const TYPE rest = (TYPE)((x & lower) | (TYPE)((TYPE)(x >> top) << shift));                                     \
+      const TYPE high = (TYPE)((TYPE)(x & magnitude) >> shift);                                                      \
+      if (highs != NULL)                                                                                             \
+        highs[i] = (uint16_t)high;                                                                                   \
+      else                                                                                                           \
+        symbols[i] = (uint8_t)(high - base);                                                                         \
+      if (byte_count > 0) b0[i] = (uint8_t)rest;                                                                     \
+      if (byte_count > 1) b1[i] = (uint8_t)(rest >> 8);                                                              \
+      if (byte_count > 2) b2[i] = (uint8_t)((uint64_t)rest >> 16);                                                   \
+      if (byte_count > 3) b3[i] = (uint8_t)((uint64_t)rest >> 24);                                                   \
+      if (byte_count > 4) b4[i] = (uint8_t)((uint64_t)rest >> 32);                                                   \
+      if (byte_count > 5) b5[i] = (uint8_t)((uint64_t)rest >> 40);                                                   \
+      if (has_field) field[i] = (uint8_t)((uint64_t)rest >> (8 * byte_count));                                       \
+    }                                                                                                                \
   }
 DIVIDE(uint16_t, 16)
 DIVIDE(uint32_t, 32)
@@ -128,20 +140,28 @@ NNB_INLINE void divide_chunk(const nnb_items *items, const void *values, size_t 
                              uint8_t *symbols, uint32_t base, uint8_t *field, uint8_t *const *bytes) {
   if (items->bytes == 2) {
 #define CASE(b, f) divide_16(values, n, d.shift, b, f, highs, symbols, (uint16_t)base, field, bytes)
-    if (d.bytes == 0) CASE(0, 1);
-    else if (d.field == 0) CASE(1, 0);
-    else CASE(1, 1);
+    if (d.bytes == 0)
+      CASE(0, 1);
+    else if (d.field == 0)
+      CASE(1, 0);
+    else
+      CASE(1, 1);
 #undef CASE
   } else if (items->bytes == 4) {
 #define CASE(b, f) divide_32(values, n, d.shift, b, f, highs, symbols, base, field, bytes)
-    if (d.bytes == 2) CASE(2, 1);
-    else CASE(3, 0);
+    if (d.bytes == 2)
+      CASE(2, 1);
+    else
+      CASE(3, 0);
 #undef CASE
   } else {
 #define CASE(b, f) divide_64(values, n, d.shift, b, f, highs, symbols, base, field, bytes)
-    if (d.bytes == 5) CASE(5, 1);
-    else if (d.field == 0) CASE(6, 0);
-    else CASE(6, 1);
+    if (d.bytes == 5)
+      CASE(5, 1);
+    else if (d.field == 0)
+      CASE(6, 0);
+    else
+      CASE(6, 1);
 #undef CASE
   }
 }
@@ -160,8 +180,10 @@ NNB_INLINE void pack_some(const uint8_t *fields, size_t count, unsigned bits, ui
 /* fields has zeros up to a multiple of 8. */
 NNB_INLINE void pack_portable(const uint8_t *fields, size_t count, unsigned bits, uint8_t *out) {
   switch (bits) {
-#define CASE(b) \
-  case b: pack_some(fields, count, b, out); break;
+#define CASE(b)                       \
+  case b:                             \
+    pack_some(fields, count, b, out); \
+    break;
     CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) default : pack_some(fields, count, 7, out);
 #undef CASE
   }
@@ -184,12 +206,6 @@ NNB_INLINE void divide_all(const nnb_items *items, const void *values, size_t co
       nnb_memset(field + n, 0, 64);
       pack(field, n, d.field, parts->field + at / 8 * d.field);
     }
-  }
-  if (parts->highs == NULL) return;
-  const int32_t base = (int32_t)parts->base;
-  for (size_t i = 0; i < count; i++) {
-    const int32_t symbol = parts->highs[i] - base;
-    parts->symbols[i] = (uint8_t)(symbol < 0 ? 0 : symbol);
   }
 }
 
@@ -241,7 +257,9 @@ void nnb_divide_float(const nnb_items *items, const void *values, size_t count, 
 
 void nnb_divide_bytes(const nnb_items *items, const void *values, size_t count, uint8_t *const *planes) {
   switch (items->bytes) {
-    case 1: nnb_memcpy(planes[0], values, count); break;
+    case 1:
+      nnb_memcpy(planes[0], values, count);
+      break;
     case 2:
       for (size_t i = 0; i < count; i++) {
         const unsigned v = ((const nnb_any16 *)values)[i];
@@ -257,50 +275,58 @@ void nnb_divide_bytes(const nnb_items *items, const void *values, size_t count, 
   }
 }
 
-#define DELTA(TYPE, ANY, TOP)                                                          \
-  {                                                                                    \
-    TYPE last = 0;                                                                     \
-    const ANY *const v = values;                                                       \
-    ANY *const to = out;                                                               \
-    for (size_t i = 0; i < count; i++) {                                               \
-      const TYPE difference = (TYPE)(v[i] - last);                                     \
+#define DELTA(TYPE, ANY, TOP)                                                           \
+  {                                                                                     \
+    TYPE last = 0;                                                                      \
+    const ANY *const v = values;                                                        \
+    ANY *const to = out;                                                                \
+    for (size_t i = 0; i < count; i++) {                                                \
+      const TYPE difference = (TYPE)(v[i] - last);                                      \
       to[i] = (TYPE)((TYPE)(difference << 1) ^ (TYPE)(0u - (TYPE)(difference >> TOP))); \
-      last = v[i];                                                                     \
-    }                                                                                  \
+      last = v[i];                                                                      \
+    }                                                                                   \
   }
 
 void nnb_delta(const nnb_items *items, const void *values, size_t count, void *out) {
   switch (items->bytes) {
-    case 1: DELTA(uint8_t, uint8_t, 7) break;
-    case 2: DELTA(uint16_t, nnb_any16, 15) break;
-    case 4: DELTA(uint32_t, nnb_any32, 31) break;
-    default: DELTA(uint64_t, nnb_any64, 63)
+    case 1:
+      DELTA(uint8_t, uint8_t, 7) break;
+    case 2:
+      DELTA(uint16_t, nnb_any16, 15) break;
+    case 4:
+      DELTA(uint32_t, nnb_any32, 31) break;
+    default:
+      DELTA(uint64_t, nnb_any64, 63)
   }
 }
 
-#define COMPACT(ANY)                                     \
-  {                                                      \
-    const ANY *const v = values;                         \
-    ANY *const to = dense;                               \
-    for (size_t i = 0; i < count; i += 8) {              \
-      const size_t n = count - i < 8 ? count - i : 8;    \
-      unsigned bits = 0;                                 \
-      for (size_t j = 0; j < n; j++) {                   \
-        to[kept] = v[i + j];                             \
-        kept += v[i + j] != 0;                           \
-        bits |= (unsigned)(v[i + j] != 0) << j;          \
-      }                                                  \
-      mask[i / 8] = (uint8_t)bits;                       \
-    }                                                    \
+#define COMPACT(ANY)                                  \
+  {                                                   \
+    const ANY *const v = values;                      \
+    ANY *const to = dense;                            \
+    for (size_t i = 0; i < count; i += 8) {           \
+      const size_t n = count - i < 8 ? count - i : 8; \
+      unsigned bits = 0;                              \
+      for (size_t j = 0; j < n; j++) {                \
+        to[kept] = v[i + j];                          \
+        kept += v[i + j] != 0;                        \
+        bits |= (unsigned)(v[i + j] != 0) << j;       \
+      }                                               \
+      mask[i / 8] = (uint8_t)bits;                    \
+    }                                                 \
   }
 
 static size_t compact_portable(const nnb_items *items, const void *values, size_t count, uint8_t *mask, void *dense) {
   size_t kept = 0;
   switch (items->bytes) {
-    case 1: COMPACT(uint8_t) break;
-    case 2: COMPACT(nnb_any16) break;
-    case 4: COMPACT(nnb_any32) break;
-    default: COMPACT(nnb_any64)
+    case 1:
+      COMPACT(uint8_t) break;
+    case 2:
+      COMPACT(nnb_any16) break;
+    case 4:
+      COMPACT(nnb_any32) break;
+    default:
+      COMPACT(nnb_any64)
   }
   return kept;
 }
@@ -342,7 +368,8 @@ size_t nnb_compact(const nnb_items *items, const void *values, size_t count, uin
     uint8_t *to = dense;
     const size_t done = compact_avx512(items, values, count, mask, &to);
     const size_t kept = (size_t)(to - (uint8_t *)dense) / items->bytes;
-    return kept + compact_portable(items, (const uint8_t *)values + done * items->bytes, count - done, mask + done / 8, to);
+    return kept +
+           compact_portable(items, (const uint8_t *)values + done * items->bytes, count - done, mask + done / 8, to);
   }
 #endif
   return compact_portable(items, values, count, mask, dense);
@@ -415,65 +442,4 @@ size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, 
   }
   for (size_t i = 0; i < count; i++) indices[i] = rank[indices[i]];
   return found;
-}
-
-/* ---- scales ---- */
-
-#define FINE 16 /* steps of a mean to one of a measure */
-
-static int64_t divide_rounding(int64_t a, int64_t b) { return a >= 0 ? (a + b / 2) / b : -((-a + b / 2) / b); }
-
-NNB_INLINE int is_present(const uint8_t *mask, size_t i) { return mask == NULL || (mask[i / 8] >> (i % 8) & 1u); }
-
-int nnb_find_scales(const uint16_t *measures, const uint8_t *mask, size_t positions, size_t row_items, unsigned step,
-                    unsigned most, int64_t *sums, nnb_scales *scales) {
-  const size_t columns = positions < row_items ? positions : row_items;
-  const size_t rows = (positions + row_items - 1) / row_items;
-  int64_t *const row_means = sums, *const column_means = sums + rows, *const members = column_means + columns;
-  int64_t total = 0, present = 0;
-  for (size_t row = 0, at = 0, next = 0; row < rows; row++) {
-    const size_t first = next;
-    for (size_t j = 0; j < columns && at < positions; j++, at++) next += is_present(mask, at) != 0;
-    int64_t sum = 0;
-    for (size_t i = first; i < next; i++) sum += measures[i];
-    total += sum;
-    present += (int64_t)(next - first);
-    row_means[row] = next > first ? divide_rounding(sum * FINE, (int64_t)(next - first)) : -1;
-  }
-  if (present == 0) return 0;
-  const int64_t mean = divide_rounding(total * FINE, present);
-  for (size_t j = 0; j < columns; j++) column_means[j] = members[j] = 0;
-  for (size_t row = 0, at = 0, next = 0; row < rows; row++)
-    for (size_t j = 0; j < columns && at < positions; j++, at++) {
-      if (!is_present(mask, at)) continue;
-      column_means[j] += (int64_t)measures[next++] * FINE - row_means[row];
-      members[j]++;
-    }
-  int64_t least_row = INT64_MAX, greatest_row = INT64_MIN, least_column = INT64_MAX, greatest_column = INT64_MIN;
-  for (size_t i = 0; i < rows; i++) {
-    const int64_t scale = divide_rounding(row_means[i] < 0 ? mean : row_means[i], step);
-    row_means[i] = scale;
-    least_row = scale < least_row ? scale : least_row;
-    greatest_row = scale > greatest_row ? scale : greatest_row;
-  }
-  for (size_t j = 0; j < columns; j++) {
-    const int64_t scale = members[j] ? divide_rounding(column_means[j], members[j] * (int64_t)step) : 0;
-    column_means[j] = scale;
-    least_column = scale < least_column ? scale : least_column;
-    greatest_column = scale > greatest_column ? scale : greatest_column;
-  }
-  const int64_t spread = greatest_row - least_row + greatest_column - least_column;
-  if (spread == 0 || greatest_column - least_column > (int64_t)most) return 0;
-  const int64_t surplus = spread > (int64_t)most ? spread - (int64_t)most : 0; /* the least rows are taken together */
-  for (size_t i = 0; i < rows; i++) {
-    const int64_t scale = row_means[i] - least_row - surplus;
-    scales->rows[i] = (uint8_t)(scale < 0 ? 0 : scale);
-  }
-  for (size_t j = 0; j < columns; j++) scales->columns[j] = (uint8_t)(column_means[j] - least_column);
-  scales->row_count = rows;
-  scales->column_count = columns;
-  for (size_t row = 0, at = 0, next = 0; row < rows; row++)
-    for (size_t j = 0; j < columns && at < positions; j++, at++)
-      if (is_present(mask, at)) scales->contexts[next++] = (uint8_t)(scales->rows[row] + scales->columns[j]);
-  return 1;
 }
