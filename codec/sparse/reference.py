@@ -5,6 +5,7 @@ Every function works on the flat boolean mask of a piece in row-major order: Tru
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from math import comb, prod
 from typing import Any, Final
@@ -50,8 +51,7 @@ def unpack(data: Bytes, count: int) -> Mask:
 # --- arithmetic coding -----------------------------------------------------------------------------------------------
 
 HALF_OCTAVES: Final = 24  #: classes of the density of what is left of a segment, either side of one half
-COLUMN_CLASSES: Final = 12
-NEIGHBOURS: Final = 8
+THRESHOLDS: Final = (63, 127, 255, 511, 1023, 2047, 2049, 3073, 3585, 3841, 3969)
 CONFIDENCE: Final = 12  #: observations that the initial probability of a bit's context counts for
 EXPONENTS: Final = 17  #: of a count plus one, which is at most 65536
 MANTISSA_BITS: Final = 3  #: of a count that have contexts
@@ -182,9 +182,8 @@ def half_octave(x: int) -> int:
 
 
 def column_class(share: int) -> int:
-    """Class 0 .. 11 of a column by the share of ones in it, of 65536."""
-    odds = ((share >> 4) + 1).bit_length() - ((65535 - share >> 4) + 1).bit_length()
-    return min(max(odds, -6), 5) + 6
+    """Class 0 .. 11 of a column by the share of ones in it, of 65536: octaves of the odds."""
+    return bisect_right(THRESHOLDS, share >> 4)
 
 
 def code_bits(coder: Coder, mask: Mask, columns: int) -> int:

@@ -98,13 +98,18 @@ nnb_bit_model *nnb_bit_model_open(void *work, uint64_t elements, uint64_t column
     model->exponents[i] = NNB_ADAPTIVE_EVEN;
     for (int j = 0; j < NNB_COUNT_MANTISSAS; j++) model->mantissas[i][j] = NNB_ADAPTIVE_EVEN;
   }
-  for (uint32_t s = 0; s < 4096; s++) {
-    int odds = (int)nnb_highest_bit(s + 1) - (int)nnb_highest_bit(4096 - s);
-    if (odds < -6) odds = -6;
-    if (odds > 5) odds = 5;
-    model->column_class[s] = (uint8_t)((odds + 6) * NNB_NEIGHBOURS);
-  }
   return model;
+}
+
+/* Comparisons, which compilers make many of at once. */
+NNB_INLINE uint16_t column_class(uint16_t share) {
+  static const uint16_t thresholds[NNB_COLUMN_CLASSES - 1] = {63,   127,  255,  511,  1023, 2047,
+                                                              2049, 3073, 3585, 3841, 3969};
+  uint16_t class = 0;
+  for (int i = 0; i < NNB_COLUMN_CLASSES - 1; i++) {
+    class = (uint16_t)(class + (uint16_t)((share >> 4) >= thresholds[i]));
+  }
+  return class;
 }
 
 void nnb_bit_model_begin(nnb_bit_model *model, uint32_t ones, uint32_t width) {
@@ -113,20 +118,26 @@ void nnb_bit_model_begin(nnb_bit_model *model, uint32_t ones, uint32_t width) {
   const uint16_t share = (uint16_t)(ones * UINT32_C(65535) / width);
   for (uint32_t j = 0; j < width; j++) {
     model->shares[j] = share;
-    model->place[j] = (uint8_t)(model->column_class[share >> 4] | (model->place[j] & 4));
+    model->place[j] = (uint8_t)(column_class(share) * NNB_NEIGHBOURS | (model->place[j] & 4));
   }
 }
 
 void nnb_bit_model_end(nnb_bit_model *model, uint32_t width, int mixed) {
-  if (mixed) {
-    for (uint32_t j = 0; j < width; j++) {
-      const int32_t share = model->shares[j];
-      model->shares[j] = (uint16_t)(share + (((model->row[j] ? 65535 : 0) - share) >> 5));
-    }
+  const uint8_t *restrict const row = model->row;
+  uint8_t *restrict const place = model->place;
+  if (!mixed) {
+    for (uint32_t j = 0; j < width; j++) place[j] = (uint8_t)((place[j] & ~4) | row[j] << 2);
+    return;
   }
+  uint16_t *restrict const shares = model->shares;
   for (uint32_t j = 0; j < width; j++) {
-    const uint8_t class = model->has_shares ? model->column_class[model->shares[j] >> 4] : 0;
-    model->place[j] = (uint8_t)(class | model->row[j] << 2);
+    const uint16_t share = shares[j];
+    /* The steps round down, whichever way they go. */
+    const uint16_t up = (uint16_t)(share + ((65535 - share) >> 5));
+    const uint16_t down = (uint16_t)(share - ((share + 31) >> 5));
+    const uint16_t next = row[j] ? up : down;
+    shares[j] = next;
+    place[j] = (uint8_t)(column_class(next) * NNB_NEIGHBOURS | row[j] << 2);
   }
 }
 

@@ -125,9 +125,12 @@ NNB_INLINE uint32_t nnb_adaptive_probability(nnb_adaptive state) { return state 
 NNB_INLINE nnb_adaptive nnb_adaptive_update(nnb_adaptive state, uint32_t bit) {
   const uint32_t rate = nnb_adaptive_rate[state & 255];
   const uint32_t p = state >> 8;
-  const uint32_t up = p + ((((UINT32_C(1) << 24) - p) >> 8) * rate >> 8);
-  const uint32_t down = p - ((p >> 8) * rate >> 8);
-  return (bit ? up : down) << 8 | ((state & 255) + ((state & 255) != 255));
+  /* Towards 2^24 or 0 by the same steps, without a branch on what cannot be foreseen. */
+  const uint32_t down = bit - 1;
+  const uint32_t distance = (p & down) | (((UINT32_C(1) << 24) - p) & ~down);
+  const uint32_t step = (distance >> 8) * rate >> 8;
+  const uint32_t next = p + ((step ^ down) - down);
+  return next << 8 | ((state & 255) + ((state & 255) != 255));
 }
 
 /* State of one mask. `shares`, `place` and `row` have `width` items. */
@@ -135,9 +138,8 @@ typedef struct nnb_bit_model {
   nnb_adaptive bits[NNB_DENSITIES][NNB_PLACES];
   nnb_adaptive exponents[NNB_COUNT_EXPONENTS];
   nnb_adaptive mantissas[NNB_COUNT_EXPONENTS][NNB_COUNT_MANTISSAS];
-  uint8_t column_class[4096]; /* by share / 16, times NNB_NEIGHBOURS */
-  uint16_t *shares;           /* of ones in each column */
-  uint8_t *place;             /* of each column: its class and the element above */
+  uint16_t *shares; /* of ones in each column */
+  uint8_t *place;   /* of each column: its class and the element above */
   uint8_t *row;
   uint32_t width;
   int has_shares;
@@ -162,6 +164,11 @@ void nnb_bit_model_end(nnb_bit_model *model, uint32_t width, int mixed);
 NNB_INLINE int nnb_half_octave(uint32_t x) {
   const unsigned e = nnb_highest_bit(x);
   return (int)(2 * e + (e != 0 ? (x >> (e - 1) & 1) : 0));
+}
+
+/* The least x of the same octave. */
+NNB_INLINE uint32_t nnb_octave_start(int octave) {
+  return octave < 2 ? 1 : (uint32_t)(2 + (octave & 1)) << (octave / 2 - 1);
 }
 
 NNB_INLINE unsigned nnb_density(int ones_octave, int zeros_octave) {

@@ -35,29 +35,26 @@ static nnb_status decode_count(nnb_bit_decoder *decoder, nnb_bit_model *model, u
 /* The bits of a segment that has ones and zeros, to model->row. */
 static void decode_segment(nnb_bit_decoder *shared, nnb_bit_model *model, uint32_t ones, uint32_t width) {
   nnb_bit_decoder decoder = *shared;
-  uint32_t zeros = width - ones;
-  int ones_octave = nnb_half_octave(ones);
-  int zeros_octave = nnb_half_octave(zeros);
-  nnb_adaptive *contexts = model->bits[nnb_density(ones_octave, zeros_octave)];
+  const uint8_t *const place = model->place;
+  uint8_t *const row = model->row;
+  uint32_t left[2] = {width - ones, ones};
+  int octave[2] = {nnb_half_octave(left[0]), nnb_half_octave(left[1])};
+  uint32_t start[2] = {nnb_octave_start(octave[0]), nnb_octave_start(octave[1])};
+  nnb_adaptive *contexts = model->bits[nnb_density(octave[1], octave[0])];
   uint32_t near = 0;
   for (uint32_t j = 0; j < width; j++) {
-    const uint32_t bit = nnb_decode_adaptive(&decoder, &contexts[model->place[j] + near]);
-    model->row[j] = (uint8_t)bit;
+    const uint32_t bit = nnb_decode_adaptive(&decoder, &contexts[place[j] + near]);
+    row[j] = (uint8_t)bit;
     near = (near << 1 | bit) & 3;
-    if (bit) {
-      if (--ones == 0) {
-        nnb_memset(model->row + j + 1, 0, width - j - 1);
+    if (NNB_UNLIKELY(--left[bit] < start[bit])) {
+      if (left[bit] == 0) {
+        nnb_memset(row + j + 1, !bit, width - j - 1);
         break;
       }
-      ones_octave = nnb_half_octave(ones);
-    } else {
-      if (--zeros == 0) {
-        nnb_memset(model->row + j + 1, 1, width - j - 1);
-        break;
-      }
-      zeros_octave = nnb_half_octave(zeros);
+      octave[bit] = nnb_half_octave(left[bit]);
+      start[bit] = nnb_octave_start(octave[bit]);
+      contexts = model->bits[nnb_density(octave[1], octave[0])];
     }
-    contexts = model->bits[nnb_density(ones_octave, zeros_octave)];
   }
   *shared = decoder;
 }

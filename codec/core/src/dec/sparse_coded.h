@@ -34,12 +34,9 @@ NNB_INLINE void nnb_bit_decoder_fill(nnb_bit_decoder *decoder) {
 NNB_INLINE uint32_t nnb_decode_with(nnb_bit_decoder *decoder, uint32_t probability) {
   const uint32_t bound = (decoder->range >> 16) * probability;
   const uint32_t bit = decoder->value < bound;
-  if (bit) {
-    decoder->range = bound;
-  } else {
-    decoder->value -= bound;
-    decoder->range -= bound;
-  }
+  const uint32_t zero = bit - 1;
+  decoder->value -= bound & zero;
+  decoder->range = bound + ((decoder->range - 2 * bound) & zero);
   nnb_bit_decoder_fill(decoder);
   return bit;
 }
