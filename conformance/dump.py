@@ -30,7 +30,9 @@ def dump(data: bytes) -> Iterator[str]:
         yield from _raw(data, at, first, "payload")
         name, value = record.name, str(record).rsplit(" ", 1)[1]
         shown = f"{name} = {value if len(value) < 60 else value[:57] + '...'}"
-        yield _line(first, record.position & 7, record.width, data[first : min(last, first + _BYTES)], last - first, shown)
+        yield _line(
+            first, record.position & 7, record.width, data[first : min(last, first + _BYTES)], last - first, shown
+        )
         at = max(at, last)
     yield from _raw(data, at, len(data), "payload" if error is None else "not read")
     if error is not None:

@@ -153,7 +153,9 @@ def _element(data: bytes, rng: random.Random, _others: Sequence[bytes]) -> bytes
     value = rng.choice((0, (1 << width) - 1, rng.getrandbits(width), 1 << rng.randrange(width)))
     number = int.from_bytes(data, "big")
     shift = 8 * len(data) - record.position - width
-    number = number ^ (value << shift) if rng.random() < 0.5 else number & ~(((1 << width) - 1) << shift) | value << shift
+    number = (
+        number ^ (value << shift) if rng.random() < 0.5 else number & ~(((1 << width) - 1) << shift) | value << shift
+    )
     return number.to_bytes(len(data), "big")
 
 

@@ -23,7 +23,7 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from nnbits.codec.errors import NnbitsError, ReasonCode
-from nnbits.codec.limits import MAX_UNIT_BYTES
+from nnbits.codec.syntax.native import NativeStream
 from nnbits.conformance import coverage
 from nnbits.conformance.adapters import core, reference
 from nnbits.conformance.cases import Case, all_cases
@@ -31,7 +31,7 @@ from nnbits.conformance.coverage import Item
 from nnbits.conformance.manifest import DEFAULT_FOLDER, Entry, Manifest, describe_tensor, kind_of_code
 from nnbits.conformance.runner import supplied_parameters
 
-__all__ = ["DEFAULT_SEED", "coverage_table", "generate", "measure", "main"]
+__all__ = ["DEFAULT_SEED", "coverage_table", "generate", "main", "measure"]
 
 DEFAULT_SEED: Final = 1
 _BEGIN, _END = "<!-- generated: streams -->", "<!-- end -->"
@@ -76,17 +76,16 @@ def _decode(case: Case, streams: Sequence[bytes]) -> _Decoded:
     return _Decoded(case, tensors, error, set(items))
 
 
-def _unit_offset(data: bytes, offset: int) -> int:
-    """Start of the unit of the stream in which a byte lies."""
-    at = 0
-    while at < offset:
-        size = int.from_bytes(data[at : at + 2], "big")
-        if size & 0x8000:
-            size = int.from_bytes(data[at : at + 4], "big") & MAX_UNIT_BYTES
-        if size == 0 or at + size > offset:
-            break
-        at += size
-    return at
+def _places(case: Case, error: NnbitsError) -> tuple[int, int]:
+    """Where the fault lies: from the unit, where the C parser stops, to the element, which the Python reader names."""
+    element = 0 if error.offset is None else error.offset
+    try:
+        for _ in NativeStream(case.data, supplied_parameters(case.supplied)):
+            pass
+    except NnbitsError as stopped:
+        unit = element if stopped.offset is None else stopped.offset
+        return min(unit, element), max(unit, element)
+    return element, element
 
 
 def _entry(decoded: _Decoded) -> Entry:
@@ -109,13 +108,13 @@ def _entry(decoded: _Decoded) -> Entry:
     if error is None:
         tensors = tuple(describe_tensor(name, array) for name, array in decoded.tensors.items())
         return Entry(**common, kind="valid", tensors=tensors)
-    offset = 0 if error.offset is None else error.offset
+    unit_offset, offset = _places(case, error)
     return Entry(
         **common,
         kind=kind_of_code(ReasonCode[case.code or ""]),
         code=case.code,
         also=case.also,
-        unit_offset=_unit_offset(data, offset),
+        unit_offset=unit_offset,
         offset=offset,
         path=error.path,
     )

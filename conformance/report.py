@@ -101,7 +101,13 @@ def to_html(decoder: str, outcomes: Sequence[Outcome]) -> str:
     for outcome in outcomes:
         verdict = outcome.entry.code or f"{len(outcome.entry.tensors)} tensors"
         detail = " ".join(filter(None, (outcome.reason, outcome.detail)))
-        text = (outcome.entry.id, ", ".join(outcome.entry.features), outcome.entry.kind, verdict, outcome.entry.exercises)
+        text = (
+            outcome.entry.id,
+            ", ".join(outcome.entry.features),
+            outcome.entry.kind,
+            verdict,
+            outcome.entry.exercises,
+        )
         cells = "".join(f"<td>{html.escape(t)}</td>" for t in (*text, detail))
         rows.append(f'<tr><td class="{outcome.status}">{outcome.status}</td>{cells}</tr>')
     head = ("status", "stream", "features", "kind", "expected", "what it exercises", "found")

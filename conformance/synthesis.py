@@ -24,7 +24,20 @@ from nnbits.codec.syntax.tables import Array, Check, Choose, If, Loop, OutOfBand
 from nnbits.codec.syntax.unit_io import _context
 from nnbits.codec.syntax.units import SIZE_FIELD, UNIT
 
-__all__ = ["MAX", "MIN", "Chooser", "Extreme", "Poison", "Rejected", "declared_codes", "domain", "poisons", "stopping_at_broken_rules", "synthesize_unit", "unwrapped"]
+__all__ = [
+    "MAX",
+    "MIN",
+    "Chooser",
+    "Extreme",
+    "Poison",
+    "Rejected",
+    "declared_codes",
+    "domain",
+    "poisons",
+    "stopping_at_broken_rules",
+    "synthesize_unit",
+    "unwrapped",
+]
 
 #: A value, or a function of the chooser that gives one.
 Choice = Any
@@ -36,7 +49,14 @@ _SMALL: Final = 3
 _COUNTS: Final = frozenset(
     {
         *("spm_count_thresholds", "ppm_count_pruning_ratios", "upm_count_thresholds", "dpm_count_thresholds"),
-        *("spm_count_classes", "ppm_count_classes", "upm_count_classes", "dpm_count_classes", "count_bits", "count_ids"),
+        *(
+            "spm_count_classes",
+            "ppm_count_classes",
+            "upm_count_classes",
+            "dpm_count_classes",
+            "count_bits",
+            "count_ids",
+        ),
         *("count_super_block_dimension", "count_block_dimension", "num_of_nnr_units_minus2"),
     }
 )
@@ -446,5 +466,3 @@ def _declared_group(row: Any, path: str) -> Iterator[tuple[str, Code]]:
         yield from declared_codes(row.steps, path)
     elif (table := inlined_table(row)) is not None:
         yield from declared_codes(table, path)
-
-

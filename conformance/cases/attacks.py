@@ -33,7 +33,11 @@ def _tensors(rng: random.Random) -> Iterator[Case]:
     ]
     for label, shape, kind in shapes:
         builder = StreamBuilder(rng)
-        fixed = {"nnr_compressed_data_unit_payload_type": kind, "count_tensor_dimensions": len(shape), "tensor_dimensions": shape}
+        fixed = {
+            "nnr_compressed_data_unit_payload_type": kind,
+            "count_tensor_dimensions": len(shape),
+            "tensor_dimensions": shape,
+        }
         data = builder.data + _data_unit(rng, builder, b"\x80\0\0", **fixed)
         code = "SHAPE_MISMATCH" if kind == 2 else "MEMORY_BUDGET"
         yield Case(f"attack-{label}", data, f"a tensor of shape {shape} with a payload of 3 bytes", _FEATURE, code=code)
@@ -130,6 +134,7 @@ def _block_rows(rng: random.Random) -> Iterator[Case]:
     builder = StreamBuilder(rng, profile=0)
     chosen = {**ndu(rng), "nnr_compressed_data_unit_payload_type": 1, "topology_elem_id": "t", "scan_order": 1,
               "count_tensor_dimensions": 2, "tensor_dimensions": [2**40, 2]}  # fmt: skip
+
     def no_loop(row: Any, obj: Any, context: Any, writer: Any, chooser: Any) -> None:
         obj.update(cabac_offset_list=[], dq_state_list=[], bit_offset_delta1=[], bit_offset_delta2=[])
 

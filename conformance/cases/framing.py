@@ -58,7 +58,11 @@ def _order(rng: random.Random) -> Iterator[Case]:
         ("mps-twice", start + mps + mps, "a second model parameter set"),
         ("two-streams", start + mps + data + start + mps, "two streams one behind the other"),
         ("start-in-aggregate", start + mps + unit_bytes(_AGG, bytes(6) + start + tpl), "a start unit in an aggregate"),
-        ("mps-in-aggregate", start + mps + unit_bytes(_AGG, bytes(6) + mps + tpl), "an MPS in an aggregate, the second"),
+        (
+            "mps-in-aggregate",
+            start + mps + unit_bytes(_AGG, bytes(6) + mps + tpl),
+            "an MPS in an aggregate, the second",
+        ),
         ("nested-aggregate", start + mps + nested, "an aggregate unit inside another"),
     ]
     for label, stream, text in before:
@@ -111,7 +115,9 @@ def _sizes(rng: random.Random) -> Iterator[Case]:
         yield Case(f"rest-{UnitType(kind).name[4:].lower()}", head + data, text, ("framing",), code="UNIT_SIZE")
     mps = head[4:]
     longer = (len(mps) + 1).to_bytes(2, "big") + mps[2:] + b"\0"
-    yield Case("rest-mps", head[:4] + longer, "a byte behind the last element of NNR_MPS", ("framing",), code="UNIT_SIZE")
+    yield Case(
+        "rest-mps", head[:4] + longer, "a byte behind the last element of NNR_MPS", ("framing",), code="UNIT_SIZE"
+    )
     yield from _aggregates(head)
 
 
@@ -131,15 +137,30 @@ def _aggregates(head: bytes) -> Iterator[Case]:
         ("none", aggregate(b""), "UNIT_SIZE", "an aggregate without the units that it announces"),
         ("overrun", aggregate(one + b"\0\x09\x86x"), "TRUNCATED", "a unit that is larger than its aggregate"),
         ("one-byte", aggregate(one + two + b"\0"), "TRUNCATED", "a byte behind the units of an aggregate"),
-        ("entry-type", aggregate(one + two, 2, ((8, first), right[1])), "ENTRY_POINT", "an entry point of another type"),
-        ("entry-place", aggregate(one + two, 2, (right[0], (33, first))), "ENTRY_POINT", "an entry point of another place"),
+        (
+            "entry-type",
+            aggregate(one + two, 2, ((8, first), right[1])),
+            "ENTRY_POINT",
+            "an entry point of another type",
+        ),
+        (
+            "entry-place",
+            aggregate(one + two, 2, (right[0], (33, first))),
+            "ENTRY_POINT",
+            "an entry point of another place",
+        ),
         ("entry-far", aggregate(one + two, 2, (right[0], (33, 2**34 - 1))), "ENTRY_POINT", "an entry point far away"),
         ("entry-overlap", aggregate(one + two, 2, (right[1], right[1])), "ENTRY_POINT", "two entry points to one unit"),
     ]
     for label, data, code, text in bad:
         also = ("UNIT_SIZE",) if label == "one-byte" else ()
         yield Case(f"aggregate-{label}", head + data, text, ("aggregate",), code=code, also=also)
-    yield Case("aggregate-listed", head + aggregate(one + two, 2, right), "an aggregate with right entry points", ("aggregate",))
+    yield Case(
+        "aggregate-listed",
+        head + aggregate(one + two, 2, right),
+        "an aggregate with right entry points",
+        ("aggregate",),
+    )
 
 
 def cases(seed: int) -> Iterator[Case]:

@@ -100,10 +100,14 @@ def _headers(rng: random.Random) -> Iterator[Case]:
     data = lenient(mps=indexed, topology_elem_id_index=0)
     yield Case("index-no-list", data, "a name by index without a reference list", ("headers",), code="VALUE_RANGE")
     builder = StreamBuilder(rng, mps=indexed)
-    builder.unit(UnitType.NNR_TPL, topology_storage_format=6, count_topology_elements_minus2=0, topology_elem_id_list=["a", "b"])
+    builder.unit(
+        UnitType.NNR_TPL, topology_storage_format=6, count_topology_elements_minus2=0, topology_elem_id_list=["a", "b"]
+    )
     for number, index in enumerate((2, 2**64 - 2**7 - 1)):
         data = builder.data + _unit(builder, topology_elem_id_index=index)
-        yield Case(f"index-beyond-{number}", data, f"index {index} into a list of two names", ("headers",), code="VALUE_RANGE")
+        yield Case(
+            f"index-beyond-{number}", data, f"index {index} into a list of two names", ("headers",), code="VALUE_RANGE"
+        )
 
 
 def _names(rng: random.Random) -> Iterator[Case]:
@@ -114,7 +118,9 @@ def _names(rng: random.Random) -> Iterator[Case]:
     yield Case("name-twice", builder.data, "two units with the same tensor", ("headers",), code="DUPLICATE_NAME")
     builder = StreamBuilder(rng)
     builder.tensor(["w", "w"], nnr_compressed_data_unit_payload_type=_BLOCK, compressed_parameter_types=8)
-    yield Case("name-twice-block", builder.data, "a BLOCK with the same tensor twice", ("blocks",), code="DUPLICATE_NAME")
+    yield Case(
+        "name-twice-block", builder.data, "a BLOCK with the same tensor twice", ("blocks",), code="DUPLICATE_NAME"
+    )
 
 
 def _split(rng: random.Random) -> Iterator[Case]:
@@ -159,7 +165,12 @@ def _payloads(rng: random.Random) -> Iterator[Case]:
         ("half", good[: len(good) // 2], "TRUNCATED", "half of a payload"),
         ("last-byte", good[:-1], "TRUNCATED", "a payload without its last byte"),
         ("extra-byte", good + b"\0", "CABAC_END", "a byte behind the payload"),
-        ("extra-stop", good[:-1] + bytes([good[-1]]) + b"\x80", "CABAC_END", "a byte with a stop bit behind the payload"),
+        (
+            "extra-stop",
+            good[:-1] + bytes([good[-1]]) + b"\x80",
+            "CABAC_END",
+            "a byte with a stop bit behind the payload",
+        ),
         ("no-stop", (bits ^ (1 << last)).to_bytes(len(good), "big"), "CABAC_END", "a payload without its stop bit"),
         ("offset", b"\xff\xff" + good[2:], "CABAC_END", "an offset that is not below the range"),
         ("all-ones", b"\xff" * len(good), "CABAC_END", "a payload of ones"),
@@ -238,7 +249,9 @@ def _levels(rng: random.Random) -> Iterator[Case]:
             builder = StreamBuilder(rng, mps={"mps_qp_density": density, "mps_quantization_parameter": qp})
             builder.tensor("t", (3, 4), Levels("small", qp_value=0), **extra)
             label = f"step-{name}-{density}-{'minus-' if qp < 0 else ''}{abs(qp)}"
-            yield Case(label, builder.data, f"{name} quantization with QP {qp}, qp_density {density}", ("payloads",), code=code)
+            yield Case(
+                label, builder.data, f"{name} quantization with QP {qp}, qp_density {density}", ("payloads",), code=code
+            )
 
 
 def _wild(rng: random.Random, dq: int, value: int) -> bytes:
@@ -282,7 +295,9 @@ def _suffix(rng: random.Random) -> Iterator[Case]:
     builder = StreamBuilder(rng)
     coding = LevelCoding(1, 1, unary_length=1, qp_bits=8, codebook_size=size + 8, codebook_zero_offset=0)
     payload = reference.encode_payload([LevelsToCode(coding, np.array([45], np.int32))]).data
-    data = _unit(builder, payload, count_tensor_dimensions=1, tensor_dimensions=[1], cabac_unary_length_minus1=0, **book)
+    data = _unit(
+        builder, payload, count_tensor_dimensions=1, tensor_dimensions=[1], cabac_unary_length_minus1=0, **book
+    )
     yield Case("codebook-suffix", builder.data + data, "a remainder whose suffix leads out of its codebook", ("payloads",),
                code="LEVEL_RANGE", also=("CABAC_END",))  # fmt: skip
 
@@ -323,7 +338,13 @@ def _descriptions(rng: random.Random) -> Iterator[Case]:
     ]
     for label, body in wrong:
         text = body if isinstance(body, str) else json.dumps(body, separators=(",", ":"))
-        yield Case(f"description-{label}", stream(text), f"source description: {label}", ("source-description",), code="METADATA")
+        yield Case(
+            f"description-{label}",
+            stream(text),
+            f"source description: {label}",
+            ("source-description",),
+            code="METADATA",
+        )
     yield Case("description-cut", stream('{"nnbits":1,"count":2}'), "fewer tensors than announced", ("source-description",),
                code="TRUNCATED")  # fmt: skip
     right = '{"nnbits":1,"count":1,"dtypes":{"t":"uint16"},"shapes":{"t":[1,3]},"metadata":{"é":"\\u0000"}}'
@@ -332,7 +353,9 @@ def _descriptions(rng: random.Random) -> Iterator[Case]:
     builder.tensor("t", (3,), Levels("zero"), nnr_compressed_data_unit_payload_type=_INT)
     yield Case("description", builder.data, "a source description with element type and shape", ("source-description",))
     builder = StreamBuilder(rng)
-    builder.unit(UnitType.NNR_TPL, topology_storage_format=0, topology_compression_format=0, topology_data='{"other":1}')
+    builder.unit(
+        UnitType.NNR_TPL, topology_storage_format=0, topology_compression_format=0, topology_data='{"other":1}'
+    )
     builder.tensor("t", (3,))
     yield Case("description-foreign", builder.data, "topology_data of another application", ("topology",))
 
@@ -346,7 +369,13 @@ def _deflated(rng: random.Random) -> Iterator[Case]:
 
     features = ("compressed-topology",)
     yield Case("deflate", stream(zlib.compress(b"graph" * 99)), "deflated topology_data", features)
-    yield Case("deflate-damaged", stream(b"\x78\x9c" + b"\xff" * 9), "damaged deflated topology_data", features, code="METADATA")
+    yield Case(
+        "deflate-damaged",
+        stream(b"\x78\x9c" + b"\xff" * 9),
+        "damaged deflated topology_data",
+        features,
+        code="METADATA",
+    )
 
 
 def _supplied(rng: random.Random) -> Iterator[Case]:
@@ -368,7 +397,13 @@ def _supplied(rng: random.Random) -> Iterator[Case]:
     table = {"t": {"tensor_dimensions": [4, 6], "decomposition_rank": 3, "g_number_of_rows": 4}}
     other = StreamBuilder(rng, supplied=supplied_parameters(table))
     other.tensor("t_G", (6, 4), compressed_parameter_types=1, decomposition_rank=2, g_number_of_rows=6)
-    yield Case("supplied-factor", other.data, "rank and rows supplied under the name without _G", ("out-of-band",), supplied=table)
+    yield Case(
+        "supplied-factor",
+        other.data,
+        "rank and rows supplied under the name without _G",
+        ("out-of-band",),
+        supplied=table,
+    )
     bare = StreamBuilder(rng, supplied=supplied_parameters({"t": {"compressed_parameter_types": 0}}))
     bare.tensor("t", (6, 4))
     table = {"t": {"compressed_parameter_types": 1}}

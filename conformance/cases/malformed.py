@@ -71,7 +71,10 @@ def _options(kind: int, rng: random.Random) -> dict[str, Any]:
         fixed |= dict.fromkeys(counts, 2)
         fixed |= {"base_model_id": "b", "performance_metric_type": "m"}
     if kind == UnitType.NNR_TPL:
-        fixed |= {"topology_storage_format": rng.choice((0, 5, 5, 6)), "topology_compression_format": rng.choice((0, 2))}
+        fixed |= {
+            "topology_storage_format": rng.choice((0, 5, 5, 6)),
+            "topology_compression_format": rng.choice((0, 2)),
+        }
         fixed |= {"topology_elem_id_list": "n", "count_topology_elements_minus2": 0}
     if kind == UnitType.NNR_AGG:
         fixed |= {"num_of_nnr_units_minus2": 0}
@@ -158,5 +161,3 @@ def _unique(label: str) -> str:
         name = f"{label}-{number}"
     _SEEN.add(name)
     return name
-
-

@@ -1,7 +1,7 @@
 /*
  * Whatever the payload is, decoding stays inside it and inside its buffers, and all ways of decoding a tensor agree: at
- * once, block row by block row, and in two lanes from entry points that are right, absent or wrong. Earlier levels and
- * history are made up where a unit wants them.
+ * once, block row by block row, and entering each block row where it begins. Earlier levels and history are made up where
+ * a unit wants them.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -28,7 +28,6 @@ typedef struct way {
 } way;
 
 static way ways[3];
-static nnb_entry_point points[MAX_POINTS];
 static int32_t base[MAX_VALUES];
 static uint8_t history[MAX_VALUES];
 
@@ -55,18 +54,6 @@ static void decode_rows(way *w, const nnb_level_coding *coding) {
   }
 }
 
-static void decode_lanes(way *w, const nnb_level_coding *coding, const nnb_entry_point *entries) {
-  const nnb_tensor tensor = memory_of(w);
-  w->status = nnb_decode_head(&w->cabac, coding, &tensor, &w->info);
-  if (w->status != NNB_OK) return;
-  const size_t size = nnb_paired_work_size(coding);
-  void *const work = malloc(size > 0 ? size : 1);
-  if (work == NULL) abort();
-  w->status = nnb_decode_block_rows_paired(&w->cabac, coding, &tensor, &w->info, entries, 0, nnb_block_row_count(coding),
-                                           &w->state, work, size);
-  free(work);
-}
-
 static void compare(const way *a, const way *b, size_t count) {
   require(a->status == b->status);
   if (a->status != NNB_OK) return;
@@ -88,8 +75,28 @@ static void dequantize(const nnb_part *part, way *w, size_t count) {
   }
 }
 
+/* Each block row on its own, entered where decoding in order found that it begins. */
+static void enter_rows(way *w, const nnb_level_coding *coding, const way *in_order, const nnb_cabac *start, size_t count) {
+  const nnb_tensor tensor = memory_of(w);
+  w->cabac = *start;
+  require(nnb_decode_head(&w->cabac, coding, &tensor, &w->info) == NNB_OK);
+  uint64_t position = nnb_cabac_position(&w->cabac);
+  const uint64_t rows = nnb_block_row_count(coding);
+  for (uint64_t row = 0; row < rows; row++) {
+    if (row > 0) {
+      const nnb_entry_point *const entry = &in_order->found[row - 1];
+      position += entry->bit_offset;
+      require(nnb_cabac_enter(&w->cabac, start->data, start->size, position, entry->cabac_offset) == NNB_OK);
+      w->state = entry->dq_state;
+    }
+    require(nnb_decode_block_rows(&w->cabac, coding, &tensor, &w->info, row, row + 1, &w->state) == NNB_OK);
+  }
+  w->status = NNB_OK;
+  compare(in_order, w, count);
+}
+
 /* One tensor in all ways; they start from the same engine. Returns whether another can follow. */
-static int decode_part(const nnb_unit *unit, const nnb_part *part, nnb_cabac *cabac) {
+static int decode_part(const nnb_part *part, nnb_cabac *cabac) {
   const nnb_level_coding *const coding = &part->coding;
   if (nnb_check_coding(coding) != NNB_OK || coding->height > MAX_VALUES) return 0;
   if (coding->height > 0 && coding->width > MAX_VALUES / coding->height) return 0;
@@ -99,22 +106,7 @@ static int decode_part(const nnb_unit *unit, const nnb_part *part, nnb_cabac *ca
   decode_rows(&ways[1], coding);
   compare(&ways[0], &ways[1], count);
   const uint64_t rows = nnb_block_row_count(coding);
-  const nnb_entry_point *listed = NULL;
-  if (part->entry_point_count + 1 == rows && unit->body.ndu.entry_points.count <= MAX_POINTS &&
-      nnb_unit_entry_points(unit, points, MAX_POINTS) == NNB_OK) {
-    listed = points + part->first_entry_point;
-  }
-  decode_lanes(&ways[2], coding, listed);
-  compare(&ways[0], &ways[2], count);
-  if (ways[0].status == NNB_OK && rows > 1 && rows <= MAX_POINTS) {
-    /* The first distance counts from the first block row, which only the head tells. */
-    ways[2].cabac = *cabac;
-    const nnb_tensor tensor = memory_of(&ways[2]);
-    require(nnb_decode_head(&ways[2].cabac, coding, &tensor, &ways[2].info) == NNB_OK);
-    ways[2].cabac = *cabac;
-    decode_lanes(&ways[2], coding, ways[0].found);
-    compare(&ways[0], &ways[2], count);
-  }
+  if (ways[0].status == NNB_OK && rows > 1 && rows <= MAX_POINTS) enter_rows(&ways[2], coding, &ways[0], cabac, count);
   *cabac = ways[0].cabac;
   dequantize(part, &ways[0], count);
   return ways[0].status == NNB_OK;
@@ -139,7 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (uint32_t k = 0; goes_on && k < nnb_part_count(&unit); k++) {
       nnb_part part;
       if (nnb_part_get(&unit, &stream.parameters, k, &part) != NNB_OK || !part.arithmetic) break;
-      goes_on = decode_part(&unit, &part, &cabac);
+      goes_on = decode_part(&part, &cabac);
     }
     if (goes_on) (void)nnb_cabac_finish(&cabac);
   }

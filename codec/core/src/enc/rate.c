@@ -263,7 +263,8 @@ nnb_status nnb_quantize_weighed(const float *values, const nnb_level_coding *cod
       .levels = levels,
       .step = step,
   };
-  u.model.estimates = (nnb_estimate *)(void *)((uint8_t *)work + (misaligned ? _Alignof(nnb_estimate) - misaligned : 0));
+  u.model.estimates =
+      (nnb_estimate *)(void *)((uint8_t *)work + (misaligned ? _Alignof(nnb_estimate) - misaligned : 0));
   const nnb_scan scan = nnb_scan_of(coding);
   if (coding->dq) {
     uint8_t *const decisions = (uint8_t *)(u.model.estimates + PATHS * u.model.count);
