@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, NamedTuple, NoReturn
@@ -61,6 +61,7 @@ _WINDOW_BYTES: Final = 2**26  # of tensors fetched ahead
 _OVERHEAD_BYTES: Final = 4096
 _NAME_BYTES: Final = 2**15
 _MAX_SIZE: Final = 2**63
+_NO_DIGEST: Final = "0" * 64
 _NONE: Final = np.zeros(0, np.int64)
 
 
@@ -168,7 +169,7 @@ def model_of(
     """The model of files whose tensors were found.
 
     Spans may be in any order; one that overlaps another is left out (its bytes are there all the same), and becomes a
-    view if it is the same range. Reads the files once, for their digests.
+    view if it is the same range. The digests of the files are computed when the layout is asked for.
 
     Raises:
         NnbitsError: FILE_FORMAT if a span lies beyond its file; FILE_IO.
@@ -200,7 +201,7 @@ def model_of(
             {
                 **({} if part.path is None else {"path": part.path}),
                 "bytes": part.file.size,
-                "sha256": part.file.sha256(),
+                "sha256": _NO_DIGEST,
                 "gaps": sizes,
                 **({"fills": fills} if any(fill is not None for fill in fills) else {}),
                 **({"checks": part.checks} if part.checks else {}),
@@ -212,8 +213,14 @@ def model_of(
         "files": described,
         "views": [*_tied(hidden, places), *_views(views, places)],
     }
-    raw = json.dumps(layout, ensure_ascii=False, separators=(",", ":")).encode()
-    attachments = [*_template_parts(gaps), Attachment(LAYOUT, len(raw), lambda: raw)]
+
+    @cache
+    def complete() -> bytes:
+        for part, item in zip(files, described, strict=True):
+            item["sha256"] = part.file.sha256()
+        return _json(layout)
+
+    attachments = [*_template_parts(gaps), Attachment(LAYOUT, len(_json(layout)), complete)]
     beside = [part.path for part in files if part.path is not None]
     return Model(
         tuple(tensors),
@@ -228,6 +235,10 @@ def model_of(
             **(source or {}),
         },
     )
+
+
+def _json(layout: dict[str, Any]) -> bytes:
+    return json.dumps(layout, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _checked(file: InputFile, found: Span) -> Span:

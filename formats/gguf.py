@@ -77,7 +77,7 @@ def probe(head: bytes) -> bool:
 
 
 def read(path: Path, /) -> Model:
-    """Open a GGUF file: reads its header and its digest.
+    """Open a GGUF file: reads its header.
 
     Metadata and tensors of unknown types stay in the template. ``Model.metadata`` has the strings of the file's
     metadata that are short.

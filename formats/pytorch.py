@@ -73,7 +73,7 @@ def probe(head: bytes) -> bool:
 
 
 def read(path: Path, /) -> Model:
-    """Open a PyTorch file: reads its pickles and its digest.
+    """Open a PyTorch file: reads its pickles.
 
     Names are the keys of nested dictionaries and the positions in lists, joined by dots.
 
