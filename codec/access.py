@@ -15,6 +15,7 @@ from .head import Head
 from .integrity import check_crc32c, crc32c
 from .limits import DEFAULT_LIMITS, MAX_ELEMENTS, Limits
 from .source import SourceDescription
+from .sparse import SparseMap, decode_map
 from .syntax import (
     AccessUnitData,
     AccessUnitHeader,
@@ -34,6 +35,7 @@ __all__ = [
     "StoredPiece",
     "decode_piece",
     "decode_pieces",
+    "decode_sparse",
     "describe_pieces",
     "dtype_of",
     "parse_access_unit",
@@ -54,6 +56,7 @@ class AccessUnit:
         offset: of its first byte in the stream.
         size: bytes.
         maps, values: sections of each piece in the data unit; empty where there is none.
+        value_offsets: where the sections with values begin in the stream.
         data_units: the bytes of all its NDUs.
         data_units_offset: where they begin in the stream.
         units: its units.
@@ -64,6 +67,7 @@ class AccessUnit:
     size: int
     maps: Sequence[memoryview]
     values: Sequence[memoryview]
+    value_offsets: Sequence[int]
     data_units: memoryview
     data_units_offset: int
     units: Sequence[ParsedUnit]
@@ -136,7 +140,7 @@ def _with_sections(reader: _UnitReader, header: AccessUnitHeader, first: ParsedU
         units.append(unit)
         sections = reader.payload(unit)
     data_units_offset = reader.offset + reader.at
-    maps, values = _cut(header.pieces, sections, units[-1].offset)
+    maps, values, offsets = _cut(header.pieces, sections, units[-1].offset, data_units_offset - len(sections))
     for _ in range(header.ndu_count):
         unit = reader.next()
         if unit.unit_type != UnitType.NNR_NDU:
@@ -146,7 +150,15 @@ def _with_sections(reader: _UnitReader, header: AccessUnitHeader, first: ParsedU
         raise _bad("bytes are left behind its last unit", "au_bytes", reader.offset + reader.at)
     start = data_units_offset - reader.offset
     return AccessUnit(
-        header, reader.offset, len(reader.data), maps, values, reader.data[start:], data_units_offset, tuple(units)
+        header,
+        reader.offset,
+        len(reader.data),
+        maps,
+        values,
+        offsets,
+        reader.data[start:],
+        data_units_offset,
+        tuple(units),
     )
 
 
@@ -225,19 +237,24 @@ def _check_piece(piece: Piece, limits: Limits) -> None:
         raise _bad(f"{dtype.name} elements in a data unit of the standard", "value_coding")
 
 
-def _cut(pieces: Sequence[Piece], sections: memoryview, offset: int) -> tuple[list[memoryview], list[memoryview]]:
+def _cut(
+    pieces: Sequence[Piece], sections: memoryview, offset: int, start: int
+) -> tuple[list[memoryview], list[memoryview], list[int]]:
     """The sections of each piece, which fill the data unit exactly."""
     total = sum((piece.map_bytes or 0) + (piece.value_bytes or 0) for piece in pieces)
     if total != len(sections):
         raise _bad(f"the sections have {total} bytes, the data unit {len(sections)}", "value_bytes", offset)
     maps: list[memoryview] = []
     values: list[memoryview] = []
+    offsets = []
     at = 0
     for piece in pieces:
         for length, target in ((piece.map_bytes or 0, maps), (piece.value_bytes or 0, values)):
+            if target is values:
+                offsets.append(start + at)
             target.append(sections[at : at + length])
             at += length
-    return maps, values
+    return maps, values, offsets
 
 
 def _bad(message: str, path: str, offset: int | None = None) -> NnbitsError:
@@ -273,27 +290,32 @@ def decode_piece(
 
 
 def _decode(unit: AccessUnit, number: int, coded: _DataUnits) -> Array:
-    piece = unit.pieces[number]
-    dtype = dtype_of(piece)
+    dtype = dtype_of(unit.pieces[number])
     try:
-        if unit.header.au_relation == AccessUnitRelation.XOR:
-            raise NnbitsError(
-                ReasonCode.BASE_MISSING,
-                "the access unit changes the tensors of another model",
-                path="au_relation",
-                hint="Apply it to its base: nnbits apply",
-            )
-        if piece.map_kind:
-            raise NnbitsError(
-                ReasonCode.UNSUPPORTED_FEATURE, f"sparse map of kind {piece.map_kind}", path=f"map_kind[{number}]"
-            )
-        if piece.value_coding == ValueCoding.NDU:
-            return coded.read(piece)
-        return decode_values(piece.value_coding, unit.values[number], dtype, piece.count)
+        _check_alone(unit)
+        values = _values(unit, number, coded)
+        if not unit.pieces[number].map_kind:
+            return values
+        return decode_piece_map(unit, number).expand(values, bits=dtype.bits if dtype.is_packed else 8)
     except NnbitsError as error:
-        error.path = f"{unit.label}.{error.path or piece.name}"
-        error.offset = unit.offset if error.offset is None else error.offset
-        raise
+        raise _placed(error, unit, number) from None
+
+
+def _check_alone(unit: AccessUnit) -> None:
+    if unit.header.au_relation == AccessUnitRelation.XOR:
+        raise NnbitsError(
+            ReasonCode.BASE_MISSING,
+            "the access unit changes the tensors of another model",
+            path="au_relation",
+            hint="Apply it to its base: nnbits apply",
+        )
+
+
+def _placed(error: NnbitsError, unit: AccessUnit, number: int) -> NnbitsError:
+    error.path = f"{unit.label}.{error.path or 'values'}"
+    error.message += f" (tensor {unit.pieces[number].name!r})"
+    error.offset = unit.offset if error.offset is None else error.offset
+    return error
 
 
 @dataclass(frozen=True)
@@ -333,6 +355,49 @@ def describe_pieces(unit: AccessUnit, head: Head) -> Iterator[StoredPiece]:
         first = stream.data_unit(stored.info.name).parts[0].name == stored.info.name
         size = (piece.map_bytes or 0) + (stored.unit_bytes if first else 0)
         yield StoredPiece(piece, stored.coding, stream.qp(stored.info.name), stream.step(stored.info.name), size)
+
+
+def _values(unit: AccessUnit, number: int, coded: _DataUnits) -> Array:
+    piece = unit.pieces[number]
+    if piece.value_coding == ValueCoding.NDU:
+        return coded.read(piece)
+    count = piece.count if piece.value_count is None else piece.value_count
+    try:
+        return decode_values(piece.value_coding, unit.values[number], dtype_of(piece), count)
+    except NnbitsError as error:
+        error.offset = (error.offset or 0) + unit.value_offsets[number]
+        raise
+
+
+def decode_piece_map(unit: AccessUnit, number: int) -> SparseMap:
+    """The sparse map of a piece that has one.
+
+    Raises:
+        NnbitsError: SPARSE_MAP, UNSUPPORTED_FEATURE.
+    """
+    piece = unit.pieces[number]
+    try:
+        return decode_map(piece.map_kind, unit.maps[number], piece.shape, piece.value_count or 0)
+    except NnbitsError as error:
+        error.path = f"map[{number}]"
+        error.offset = unit.value_offsets[number] - len(unit.maps[number])
+        raise
+
+
+def decode_sparse(
+    unit: AccessUnit, number: int, head: Head, *, limits: Limits = DEFAULT_LIMITS
+) -> tuple[SparseMap | None, Array]:
+    """Map and values of a piece, without making it dense; None if it has no map.
+
+    Raises:
+        NnbitsError: as :func:`decode_piece`.
+    """
+    try:
+        _check_alone(unit)
+        values = _values(unit, number, _DataUnits(unit, head, limits, NATIVE))
+        return (decode_piece_map(unit, number) if unit.pieces[number].map_kind else None), values
+    except NnbitsError as error:
+        raise _placed(error, unit, number) from None
 
 
 class _DataUnits:

@@ -27,7 +27,7 @@ from .syntax import (
 )
 from .types import Array, LazyTensor, TensorInfo
 from .unit_encoder import DataUnitEncoder
-from .values import encode_values, stored_bytes
+from .values import Sections, encode_sections, stored_bytes
 
 __all__ = [
     "GROUP_BYTES",
@@ -302,12 +302,9 @@ def _encode_piece(
     piece, how, info = planned.piece(), planned.how, planned.info
     stored = planned.read()
     if how.coding in ("raw", "lossless"):
-        row = prod(info.shape[1:]) if len(info.shape) > 1 else 0
-        coding, section = encode_values(stored, info.dtype, exact=how.coding == "lossless", row_length=row)
-        if coding == ValueCoding.NOTHING:
-            return replace(piece, value_coding=coding), how, 0, None
-        sections.append(section)
-        return replace(piece, value_coding=coding, value_bytes=len(section)), how, len(section), None
+        made = encode_sections(stored, info.dtype, piece.shape, exact=how.coding == "lossless", speed=plan.speed)
+        sections += [section for section in (made.map_section, made.values) if len(section)]
+        return _stored_piece(piece, made), how, made.size, None
     own = TensorInfo(piece.unit_name, info.dtype, piece.shape)
     tensor = LazyTensor(own, lambda: stored.reshape(piece.shape))
     encoded = encode_tensor(
@@ -315,6 +312,18 @@ def _encode_piece(
     )
     data_units += [encoded.prefix, encoded.payload]
     return replace(piece, value_coding=ValueCoding.NDU), encoded.plan, encoded.unit_bytes, encoded.note
+
+
+def _stored_piece(piece: Piece, made: Sections) -> Piece:
+    mapped = made.value_count is not None
+    return replace(
+        piece,
+        map_kind=made.map_kind,
+        map_bytes=len(made.map_section) if mapped else None,
+        value_count=made.value_count,
+        value_coding=made.coding,
+        value_bytes=None if made.coding == ValueCoding.NOTHING else len(made.values),
+    )
 
 
 def _encode_block(

@@ -10,12 +10,15 @@ from typing import Any, Final, Literal, NoReturn, get_args
 
 from .errors import NnbitsError, ReasonCode
 
-__all__ = ["QUANTIZED", "BlockPlan", "Coding", "Compat", "EncodePlan", "Profile", "SetChoice", "TensorPlan"]
+__all__ = ["QUANTIZED", "BlockPlan", "Coding", "Compat", "EncodePlan", "Profile", "SetChoice", "Speed", "TensorPlan"]
 
 #: How values travel: ``raw`` (float32 bits in the standard profile, the elements as they are in the extended one),
 #: ``lossless`` (bit by bit, compressed; extended profile), exact ``integer``, or quantized: ``uniform``, ``dependent``
 #: (trellis), or ``codebook`` (uniform, with the distinct integers listed once and indices into the list coded).
 Coding = Literal["raw", "lossless", "integer", "uniform", "dependent", "codebook"]
+
+#: What lossless coding looks for.
+Speed = Literal["fast", "balanced", "small"]
 
 #: Kind of stream (docs/format.md).
 Profile = Literal["standard", "extended"]
@@ -220,6 +223,7 @@ class EncodePlan:
         set_choice: see :data:`SetChoice`.
         blocks: tensors that travel together; all others have units of their own.
         compat: refuse what this decoder cannot read; None for no such limits.
+        speed: what lossless coding looks for: ``fast`` decoding, ``small`` streams, or ``balanced``.
     """
 
     tensors: Mapping[str, TensorPlan] = field(default_factory=dict)
@@ -229,6 +233,7 @@ class EncodePlan:
     set_choice: SetChoice = "cost"
     blocks: tuple[BlockPlan, ...] = ()
     compat: Compat | None = None
+    speed: Speed = "balanced"
 
     def __post_init__(self) -> None:
         if self.profile not in get_args(Profile):
@@ -238,6 +243,8 @@ class EncodePlan:
         _check_int(self.qp_density, 0, 7, "qp_density")
         if self.set_choice not in get_args(SetChoice):
             _refuse(f"set_choice {self.set_choice!r} is not one of {get_args(SetChoice)}", "set_choice")
+        if self.speed not in get_args(Speed):
+            _refuse(f"speed {self.speed!r} is not one of {get_args(Speed)}", "speed")
         if self.compat not in (None, *get_args(Compat)):
             _refuse(f"compat {self.compat!r} is not one of {get_args(Compat)}", "compat")
         if not isinstance(self.blocks, tuple) or not all(isinstance(block, BlockPlan) for block in self.blocks):

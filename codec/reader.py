@@ -48,6 +48,7 @@ __all__ = [
 _TAIL_BYTES: Final = 1 << 16  # what is read first; usually holds the index
 _CACHE_BYTES: Final = 1 << 24
 _RUN_BYTES: Final = 1 << 24  # neighbouring access units are fetched together up to this
+_THREAD_RUN_BYTES: Final = 1 << 22  # ... by one of several threads
 _GAP_BYTES: Final = 1 << 14
 CUT_HINT: Final = "The file is cut or damaged: fetch it again, or save what is complete with nnbits recover"
 
@@ -283,8 +284,8 @@ class ExtendedStream:
                 _, dropped = self._cache.popitem(last=False)
                 self._cached -= dropped.size
 
-    def runs(self, numbers: Sequence[int]) -> list[list[int]]:
-        """Access units in stream order, in groups that one read fetches."""
+    def runs(self, numbers: Sequence[int], most: int = _RUN_BYTES) -> list[list[int]]:
+        """Access units in stream order, in groups of up to ``most`` bytes that one read fetches."""
         result: list[list[int]] = []
         size = 0
         for number in sorted(set(numbers)):
@@ -292,7 +293,7 @@ class ExtendedStream:
             if result:
                 last = result[-1][-1]
                 gap = offset - int(self.index.au_offset[last]) - int(self.index.au_bytes[last])
-                if gap <= _GAP_BYTES and size + gap + length <= _RUN_BYTES:
+                if gap <= _GAP_BYTES and size + gap + length <= most:
                     result[-1].append(number)
                     size += gap + length
                     continue
@@ -354,7 +355,7 @@ class ExtendedStream:
         def work(run: list[int]) -> list[Any]:
             return [function(unit) for unit in self._units(run)]
 
-        runs = self.runs(numbers) if threads == 1 else [[number] for number in sorted(set(numbers))]
+        runs = self.runs(numbers, _RUN_BYTES if threads == 1 else _THREAD_RUN_BYTES)
         results = ordered_map(work, runs, threads=threads)
         with closing(results):
             for result in results:

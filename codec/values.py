@@ -1,18 +1,51 @@
-"""The value sections of access units: how the elements of a piece stand in the data unit (docs/format.md)."""
+"""The sections of access units: how the elements of a piece stand in the data unit (docs/format.md)."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Final
 
 import numpy as np
 
+from . import lossless
 from .errors import NnbitsError, ReasonCode
+from .plan import Speed
+from .sparse import encode_map
 from .syntax import ValueCoding
 from .types import Array, DType
 
-__all__ = ["decode_values", "encode_values", "stored_bytes"]
+__all__ = ["Sections", "decode_values", "encode_sections", "stored_bytes"]
 
 _EMPTY: Final = memoryview(b"")
+_MIN_ZEROS: Final = 16  # a map is tried if at least this part of the elements is zero: one in ...
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The sections of a piece.
+
+    Attributes:
+        coding: NOTHING, RAW or LOSSLESS.
+        values: the section with the values, empty for NOTHING.
+        map_kind: 0 without a sparse map.
+        map_section: empty without one.
+        value_count: elements that exist; None without a map.
+        dense_bytes: what the values would take without a map.
+    """
+
+    coding: ValueCoding
+    values: memoryview
+    map_kind: int = 0
+    map_section: memoryview = _EMPTY
+    value_count: int | None = None
+    dense_bytes: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of both."""
+        return len(self.values) + len(self.map_section)
 
 
 def stored_bytes(dtype: DType, count: int) -> int:
@@ -20,28 +53,62 @@ def stored_bytes(dtype: DType, count: int) -> int:
     return (count * dtype.bits + 7) // 8 if dtype.is_packed else count * dtype.itemsize
 
 
-def encode_values(
-    stored: Array, dtype: DType, *, exact: bool = True, row_length: int = 0
-) -> tuple[ValueCoding, memoryview]:
-    """The shortest section that holds the elements bit by bit.
+def encode_sections(
+    stored: Array, dtype: DType, shape: Sequence[int], *, exact: bool = True, speed: Speed = "balanced"
+) -> Sections:
+    """The shortest sections that hold the elements bit by bit.
 
     Args:
-        stored: array of ``dtype.storage``, any shape.
-        dtype: its element type.
-        exact: False to leave them raw.
-        row_length: elements of a row, 0 if there are none; a hint.
-
-    Returns:
-        NOTHING, RAW or LOSSLESS, and the bytes of the section.
+        stored: one-dimensional array of ``dtype.storage``.
+        dtype: the element type.
+        shape: of the piece.
+        exact: False to leave them raw, without a map.
+        speed: of exact coding.
     """
-    raw = memoryview(np.ascontiguousarray(stored).reshape(-1).view(np.uint8).data)
+    raw = memoryview(np.ascontiguousarray(stored).view(np.uint8).data)
     if not np.frombuffer(raw, np.uint8).any():
-        return ValueCoding.NOTHING, _EMPTY
+        return Sections(ValueCoding.NOTHING, _EMPTY)
+    if not exact:
+        return Sections(ValueCoding.RAW, raw, dense_bytes=len(raw))
+    coding, section = _shorter(stored, raw, dtype, shape, speed)
+    dense = Sections(coding, section, dense_bytes=len(section))
+    mapped = _with_map(stored, dtype, shape, speed, len(section))
+    return dense if mapped is None else mapped
+
+
+def _shorter(
+    stored: Array, raw: memoryview, dtype: DType, shape: Sequence[int], speed: Speed
+) -> tuple[ValueCoding, memoryview]:
+    payload = lossless.encode_values(stored, dtype, row_length=prod(shape[1:]), speed=speed)
+    if len(payload) < len(raw):
+        return ValueCoding.LOSSLESS, memoryview(payload)
     return ValueCoding.RAW, raw
 
 
+def _with_map(stored: Array, dtype: DType, shape: Sequence[int], speed: Speed, dense_bytes: int) -> Sections | None:
+    """The sections with a sparse map, None if they are not shorter."""
+    if not dtype.is_packed:
+        zeros = stored.size - np.count_nonzero(stored.view(_BITS.get(dtype.itemsize, dtype.storage)))
+        if zeros * _MIN_ZEROS < stored.size:
+            return None
+    found = encode_map(stored, shape, bits=dtype.bits if dtype.is_packed else 8)
+    if found is None or len(found.payload) >= dense_bytes:
+        return None
+    values = found.values
+    raw = memoryview(np.ascontiguousarray(values).view(np.uint8).data)
+    coding, section = ValueCoding.NOTHING, _EMPTY
+    if np.frombuffer(raw, np.uint8).any():
+        coding, section = _shorter(values, raw, dtype, (found.value_count,), speed)
+    sections = Sections(coding, section, int(found.kind), memoryview(found.payload), found.value_count, dense_bytes)
+    return sections if sections.size < dense_bytes else None
+
+
+#: Unsigned integers of each element size, for which negative zeros are none.
+_BITS: Final[dict[int, np.dtype[Any]]] = {size: np.dtype(f"<u{size}") for size in (1, 2, 4, 8)}
+
+
 def decode_values(coding: ValueCoding, section: memoryview, dtype: DType, count: int) -> Array:
-    """Inverse of :func:`encode_values`.
+    """The elements of a section.
 
     Args:
         coding: NOTHING, RAW or LOSSLESS.
@@ -53,13 +120,18 @@ def decode_values(coding: ValueCoding, section: memoryview, dtype: DType, count:
         A new one-dimensional array of ``dtype.storage``; of ``stored_bytes`` bytes if the type is packed.
 
     Raises:
-        NnbitsError: VALUE_RANGE for a bool that is neither 0 nor 1, RESERVED_BITS for bits behind the last element.
+        NnbitsError: LOSSLESS_BLOCK, VALUE_RANGE for a bool that is neither 0 nor 1, RESERVED_BITS for bits behind the
+            last element. The offset counts from the beginning of the section.
     """
     if coding == ValueCoding.NOTHING:
         return np.zeros(stored_bytes(dtype, count) // dtype.itemsize, dtype.storage)
-    raw = np.frombuffer(section, np.uint8).copy()
+    if coding == ValueCoding.LOSSLESS:
+        stored = lossless.decode_values(section, dtype, count)
+    else:
+        stored = np.frombuffer(section, np.uint8).copy().view(dtype.storage)
+    raw = stored.view(np.uint8)
     if dtype.kind == "bool" and raw.size and raw.max() > 1:
         raise NnbitsError(ReasonCode.VALUE_RANGE, "a bool is neither 0 nor 1", path="values")
     if dtype.is_packed and (used := count * dtype.bits % 8) and int(raw[-1]) >> used:
         raise NnbitsError(ReasonCode.RESERVED_BITS, "bits behind the last element are set", path="values")
-    return raw.view(dtype.storage)
+    return stored

@@ -27,6 +27,7 @@ from nnbits.codec.parallel import ordered_map
 from nnbits.codec.types import DTYPES, Array, Attachment, DType, LazyTensor, Model, TensorInfo
 
 from . import _fills
+from ._blocks import plane_count
 from ._fills import Fill
 from ._input import InputFile
 from .base import quote
@@ -422,7 +423,7 @@ def layout_of(model: Model) -> Layout | None:
 
 
 def _tensors_of(fill: Fill) -> int:
-    return len(_fills.BLOCKS[fill[1]].fields) if fill is not None and fill[0] == "blocks" else 1
+    return plane_count(fill[1]) if fill is not None and fill[0] == "blocks" else 1
 
 
 def _file(item: object) -> LayoutFile:

@@ -13,7 +13,7 @@ from nnbits.codec.errors import NnbitsError, ReasonCode
 if TYPE_CHECKING:
     from nnbits.codec.api import NncFile
 
-__all__ = ["NNC_SUFFIX", "check_output", "file_named", "open_stream", "packed_path", "unpacked_path"]
+__all__ = ["NNC_SUFFIX", "check_output", "file_named", "open_stream", "packed_path", "tree_size", "unpacked_path"]
 
 NNC_SUFFIX: Final = ".nnc"
 
@@ -36,6 +36,13 @@ def _without_suffix(name: str, suffixes: list[str]) -> str:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return name
+
+
+def tree_size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(found.stat().st_size for found in path.rglob("*") if found.is_file())
 
 
 def check_output(target: Path, *, force: bool, inputs: tuple[Path, ...]) -> None:

@@ -157,6 +157,8 @@ HEADERS = (
     "nnb_rans_enc.h",
     "nnb_lossless.h",
     "nnb_lossless_enc.h",
+    "nnb_sparse.h",
+    "nnb_sparse_enc.h",
 )
 
 UNIT_CDEF = """

@@ -16,6 +16,7 @@ from .native import check, pointer
 __all__ = [
     "Contexts",
     "Path",
+    "best_path",
     "cost",
     "decode",
     "encode",
@@ -79,6 +80,11 @@ def _tables(frequencies: Frequencies) -> Frequencies:
 def has_path(path: Path) -> bool:
     """Whether this processor and this build can force a path."""
     return bool(lib.nnb_rans_has_path(path))
+
+
+def best_path() -> Path:
+    """The path that Path.AUTO stands for on this processor."""
+    return Path(lib.nnb_rans_best_path())
 
 
 def state_count(count: int) -> int:

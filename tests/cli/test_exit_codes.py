@@ -120,7 +120,7 @@ def test_not_a_stream(run: Run, tmp_path: Path, names: Names, command: str, cont
 def test_folder_as_input(run: Run, tmp_path: Path, command: str) -> None:
     result = run(command, tmp_path)
     assert result.exit_code == ExitCode.DAMAGED
-    assert "is a folder" in result.stderr
+    assert "folder" in result.stderr
 
 
 def test_messages_name_the_right_file(run: Run, stream: Path) -> None:
@@ -186,14 +186,14 @@ def test_cut_behind_the_parameters(run: Run, standard_stream: Path) -> None:
     assert reason(result) == "TRUNCATED"
 
 
-def test_unsupported_element_type(run: Run, tmp_path: Path, names: Names) -> None:
-    header = json.dumps({"w": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}).encode()
-    path = tmp_path / "eight.safetensors"
-    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(2))
+def test_unknown_element_type(run: Run, tmp_path: Path, names: Names) -> None:
+    header = json.dumps({"w": {"dtype": "F3_E1M1", "shape": [8], "data_offsets": [0, 3]}}).encode()
+    path = tmp_path / "three.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(3))
     result = run("pack", path)
-    assert result.exit_code == ExitCode.UNSUPPORTED
-    assert "F8_E4M3" in result.stderr
-    assert names() == {"eight.safetensors"}
+    assert result.exit_code == ExitCode.DAMAGED
+    assert "F3_E1M1" in result.stderr
+    assert names() == {"three.safetensors"}
 
 
 @pytest.mark.parametrize(

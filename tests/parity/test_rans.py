@@ -75,6 +75,7 @@ def code_everywhere(symbols: Array, contexts: Contexts | None, table_count: int,
 def test_paths() -> None:
     assert Path.SCALAR in PATHS
     assert ans.has_path(Path.AUTO)
+    assert ans.best_path() == max(PATHS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -98,6 +99,17 @@ def histograms(draw: st.DrawFn) -> NDArray[np.uint32]:
     result = np.zeros(256, np.uint32)
     result[symbols] = [draw(st.integers(1, 1 << draw(st.integers(1, 16)))) for _ in symbols]
     return result
+
+
+@settings(max_examples=60, deadline=None)
+@given(histograms())
+def test_normalization(histogram: NDArray[np.uint32]) -> None:
+    expected = ans_reference.normalize({s: int(n) for s, n in enumerate(histogram)})
+    assert as_tables(ans.normalize(histogram)) == [expected]
+
+
+def test_normalization_of_nothing() -> None:
+    assert as_tables(ans.normalize(np.zeros(256, np.uint32))) == [ans_reference.normalize({})] == [{0: 4096}]
 
 
 @settings(max_examples=60, deadline=None)

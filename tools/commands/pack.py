@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from nnbits.tools._console import Progress, count, printable
-from nnbits.tools._files import check_output, file_named, packed_path
+from nnbits.tools._files import check_output, file_named, packed_path, tree_size
 
 if TYPE_CHECKING:
     from nnbits.codec.api import PackedTensor, PackReport
@@ -70,12 +70,15 @@ def pack(
         NnbitsError: BAD_OPTION for contradictory options; NOT_EXACT; the errors of the files. No output is there then.
     """
     from nnbits.codec.api import pack_model
+    from nnbits.formats import inexact, plain
     from nnbits.formats.registry import adapter_for_file
 
     _check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
     source = Path(source)
     target = packed_path(source) if target is None else Path(target)
     model = adapter_for_file(source).read(source)
+    if _is_standard(profile, compat, plan):
+        model = plain(model)
     for output in (target, save_plan):
         if output is not None:
             check_output(output, force=force, inputs=(source,) if plan is None else (source, plan))
@@ -94,10 +97,33 @@ def pack(
         plan=plan,
         threads=threads,
     )
+    if plan is None:
+        chosen = _spared(chosen, model)
+    if any(tensor.qp is not None for tensor in chosen.tensors.values()):
+        model = inexact(model)
     with _plan_output(save_plan, chosen, force=force):
         on_tensor = _counter(model, progress)
         options = {} if memory is None else {"memory": memory}
         return pack_model(model, target, plan=chosen, threads=threads, force=force, on_tensor=on_tensor, **options)
+
+
+def _is_standard(profile: Profile | None, compat: str | None, plan: Path | None) -> bool:
+    """Whether the stream will be of the standard profile, which carries tensors and no template."""
+    if profile is None and plan is not None and not compat:
+        return load_plan(plan).profile == "standard"
+    return profile == "standard" or (profile is None and compat is not None)
+
+
+def _spared(plan: EncodePlan, model: Model) -> EncodePlan:
+    """The plan with what is quantized already kept exact."""
+    from nnbits.codec.api import plan_exact
+    from nnbits.formats import kept_exact
+
+    names = kept_exact(model)
+    if not any(plan.tensors[name].qp is not None for name in names if name in plan.tensors):
+        return plan
+    exact = plan_exact(replace(model, tensors=[t for t in model if t.info.name in names]), profile=plan.profile)
+    return replace(plan, tensors={**plan.tensors, **exact.tensors})
 
 
 def choose_plan(
@@ -287,7 +313,7 @@ def _counter(model: Model, progress: Progress | None) -> Callable[[PackedTensor]
 
 def report_dict(report: PackReport, source: Path, target: Path, seconds: float) -> dict[str, Any]:
     """The report for ``--json``; ``source_bytes`` and ``ratio`` are about the files."""
-    source_bytes = source.stat().st_size
+    source_bytes = tree_size(source)
     return {
         "source": str(source),
         "target": str(target),
@@ -303,7 +329,7 @@ def report_dict(report: PackReport, source: Path, target: Path, seconds: float) 
 
 def report_text(report: PackReport, source: Path, target: Path, seconds: float) -> str:
     """The report for people."""
-    source_bytes = source.stat().st_size
+    source_bytes = tree_size(source)
     bits = _bits_per_weight(report)
     numbers = [
         f"{100 * report.stream_bytes / source_bytes:.1f} %",

@@ -100,3 +100,15 @@ void _start(void) {
   __builtin_unreachable();
 }
 #endif
+
+#if defined(__arm__)
+/* For an emulator of Linux programs; the number of the failed check is its exit status. */
+__attribute__((noreturn)) void nnb_canary_start(void);
+
+void nnb_canary_start(void) {
+  register int status __asm__("r0") = nnb_canary();
+  register int call __asm__("r7") = 1;
+  __asm__ volatile("svc 0" : : "r"(status), "r"(call) : "memory");
+  __builtin_unreachable();
+}
+#endif

@@ -18,7 +18,7 @@ typedef struct nnb_rans_job {
   uint32_t states[NNB_RANS_MAX_STATES];
 } nnb_rans_job;
 
-/* A slot in one word: frequency - 1, rank and symbol from bit 0, 12 and 24. */
+/* A slot in one word: symbol, frequency - 1 and rank from bit 0, 8 and 20. */
 void nnb_rans_expand(const nnb_rans_model *model, uint32_t *entries);
 
 #define NNB_RANS_AVX512_ROWS 256u

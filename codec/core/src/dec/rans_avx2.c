@@ -49,8 +49,9 @@ NNB_AVX2_INLINE void decode_rounds(nnb_rans_job *job, const uint32_t *entries, c
         entry[k] = _mm256_i32gather_epi32((const int *)(const void *)entries, index, 4);
       }
       for (uint32_t k = 0; k < 4; k++) {
-        const __m256i frequency = _mm256_add_epi32(_mm256_and_si256(entry[k], slot_mask), _mm256_set1_epi32(1));
-        const __m256i rank = _mm256_and_si256(_mm256_srli_epi32(entry[k], NNB_RANS_BITS), slot_mask);
+        const __m256i frequency =
+            _mm256_add_epi32(_mm256_and_si256(_mm256_srli_epi32(entry[k], 8), slot_mask), _mm256_set1_epi32(1));
+        const __m256i rank = _mm256_srli_epi32(entry[k], 20);
         const __m256i y =
             _mm256_add_epi32(_mm256_mullo_epi32(frequency, _mm256_srli_epi32(x[g + k], NNB_RANS_BITS)), rank);
         const __m256i low = _mm256_cmpeq_epi32(_mm256_srli_epi32(y, 16), _mm256_setzero_si256());
@@ -60,7 +61,7 @@ NNB_AVX2_INLINE void decode_rounds(nnb_rans_job *job, const uint32_t *entries, c
         const __m256i filled = _mm256_or_si256(_mm256_slli_epi32(y, 16), _mm256_permutevar8x32_epi32(words, order));
         x[g + k] = _mm256_blendv_epi8(y, filled, low);
         next += 2 * (size_t)_mm_popcnt_u32(set);
-        entry[k] = _mm256_srli_epi32(entry[k], 24);
+        entry[k] = _mm256_and_si256(entry[k], _mm256_set1_epi32(255));
       }
       const __m256i bytes =
           _mm256_packus_epi16(_mm256_packus_epi32(entry[0], entry[1]), _mm256_packus_epi32(entry[2], entry[3]));

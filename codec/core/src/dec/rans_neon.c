@@ -46,7 +46,7 @@ NNB_INLINE void decode_rounds(nnb_rans_job *job, const uint32_t *entries, const 
   while (count - i >= NNB_RANS_MAX_STATES && (size_t)(end - next) >= 2 * NNB_RANS_MAX_STATES) {
     for (uint32_t g = 0; g < GROUPS; g += 4) {
       uint32x4_t entry[4];
-      uint16x4_t upper[4]; /* of the entries */
+      uint16x4_t lower[4]; /* halves of the entries */
       for (uint32_t k = 0; k < 4; k++) {
         uint32_t index[LANES];
         vst1q_u32(index, vandq_u32(x[g + k], slot_mask));
@@ -59,8 +59,8 @@ NNB_INLINE void decode_rounds(nnb_rans_job *job, const uint32_t *entries, const 
         entry[k] = vld1q_lane_u32(entries + index[3], entry[k], 3);
       }
       for (uint32_t k = 0; k < 4; k++) {
-        const uint32x4_t frequency = vaddq_u32(vandq_u32(entry[k], slot_mask), vdupq_n_u32(1));
-        const uint32x4_t rank = vandq_u32(vshrq_n_u32(entry[k], NNB_RANS_BITS), slot_mask);
+        const uint32x4_t frequency = vaddq_u32(vandq_u32(vshrq_n_u32(entry[k], 8), slot_mask), vdupq_n_u32(1));
+        const uint32x4_t rank = vshrq_n_u32(entry[k], 20);
         const uint32x4_t y = vmlaq_u32(rank, frequency, vshrq_n_u32(x[g + k], NNB_RANS_BITS));
         const uint32x4_t low = vcltq_u32(y, vdupq_n_u32(NNB_RANS_LOW));
         const uint32_t set = vaddvq_u32(vandq_u32(low, bits));
@@ -68,10 +68,10 @@ NNB_INLINE void decode_rounds(nnb_rans_job *job, const uint32_t *entries, const 
         const uint32x4_t filling = vreinterpretq_u32_u8(vqtbl1q_u8(words, vld1q_u8(orders.of[set])));
         x[g + k] = vorrq_u32(vbslq_u32(low, vshlq_n_u32(y, 16), y), filling);
         next += orders.sizes[set];
-        upper[k] = vshrn_n_u32(entry[k], 16);
+        lower[k] = vmovn_u32(entry[k]);
       }
-      const uint8x8_t first = vshrn_n_u16(vcombine_u16(upper[0], upper[1]), 8);
-      const uint8x8_t second = vshrn_n_u16(vcombine_u16(upper[2], upper[3]), 8);
+      const uint8x8_t first = vmovn_u16(vcombine_u16(lower[0], lower[1]));
+      const uint8x8_t second = vmovn_u16(vcombine_u16(lower[2], lower[3]));
       vst1q_u8(symbols + i + LANES * g, vcombine_u8(first, second));
     }
     i += NNB_RANS_MAX_STATES;

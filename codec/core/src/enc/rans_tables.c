@@ -81,34 +81,37 @@ nnb_status nnb_rans_sample_histogram(const uint8_t *symbols, const uint8_t *cont
 }
 
 void nnb_rans_normalize(const uint32_t *histogram, uint16_t *frequencies) {
-  uint64_t total = 0;
+  uint8_t symbols[256]; /* those that occur */
+  uint32_t count = 0;
   uint32_t sum = 0;
-  for (size_t s = 0; s < 256; s++) total += histogram[s];
-  for (size_t s = 0; s < 256; s++) {
-    uint64_t frequency = 0;
-    if (histogram[s] > 0) {
-      frequency = ((uint64_t)histogram[s] * NNB_RANS_SLOTS + total / 2) / total;
-      if (frequency == 0) frequency = 1;
-    }
-    frequencies[s] = (uint16_t)frequency;
-    sum += (uint32_t)frequency;
+  uint64_t total = 0;
+  nnb_memset(frequencies, 0, 256 * sizeof *frequencies);
+  for (uint32_t s = 0; s < 256; s++) {
+    total += histogram[s];
+    if (histogram[s] > 0) symbols[count++] = (uint8_t)s;
   }
   if (total == 0) {
     frequencies[0] = NNB_RANS_SLOTS;
     return;
   }
+  for (uint32_t i = 0; i < count; i++) {
+    const uint64_t frequency = ((uint64_t)histogram[symbols[i]] * NNB_RANS_SLOTS + total / 2) / total;
+    frequencies[symbols[i]] = (uint16_t)(frequency > 0 ? frequency : 1);
+    sum += frequencies[symbols[i]];
+  }
   /* One slot more saves about h / (f + 1/2) of the code, one less costs h / (f - 1/2). */
   while (sum != NNB_RANS_SLOTS) {
     const int more = sum < NNB_RANS_SLOTS;
-    size_t best = 256;
+    uint8_t best = 0;
     uint64_t best_weight = 0;
-    uint64_t best_divisor = 1;
-    for (size_t s = 0; s < 256; s++) {
+    uint64_t best_divisor = 0;
+    for (uint32_t i = 0; i < count; i++) {
+      const uint8_t s = symbols[i];
       if (frequencies[s] < (more ? 1 : 2)) continue;
-      const uint64_t divisor = 2u * frequencies[s] + (more ? 1u : 0u - 1u);
+      const uint64_t divisor = more ? 2u * frequencies[s] + 1u : 2u * frequencies[s] - 1u;
       const uint64_t left = histogram[s] * best_divisor;
       const uint64_t right = best_weight * divisor;
-      if (best == 256 || (more ? left > right : left < right)) {
+      if (best_divisor == 0 || (more ? left > right : left < right)) {
         best = s;
         best_weight = histogram[s];
         best_divisor = divisor;
