@@ -162,7 +162,10 @@ def _nncodec(work: Path) -> Decoder:
         )
     wrapper = Path(__file__).resolve().parent / "peer_decoder.py"
     words = [str(peers), str(wrapper), str(script), "{in}", "{out}"]
-    return CommandDecoder(words, name="nncodec", limits=Limits(seconds=120, memory=4 << 30, enforce_memory=False))
+    without = ("updates", "extended", "source-description", "compressed-topology")
+    return CommandDecoder(
+        words, name="nncodec", without=without, limits=Limits(seconds=120, memory=4 << 30, enforce_memory=False)
+    )
 
 
 #: Builders by name; each gets a folder for what it makes.

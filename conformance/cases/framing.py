@@ -137,8 +137,12 @@ def _aggregates(head: bytes) -> Iterator[Case]:
         ("too-many", aggregate(one + two + one), "UNIT_SIZE", "an aggregate with more units than announced"),
         ("none", aggregate(b""), "UNIT_SIZE", "an aggregate without the units that it announces"),
         ("overrun", aggregate(one + b"\0\x09\x86x"), "TRUNCATED", "a unit that is larger than its aggregate"),
-        ("overrun-inside", aggregate(one + b"\0\x09\x86x") + one + two, "TRUNCATED",
-         "a unit that is larger than its aggregate, but not than the stream"),
+        (
+            "overrun-inside",
+            aggregate(one + b"\0\x09\x86x") + one + two,
+            "TRUNCATED",
+            "a unit that is larger than its aggregate, but not than the stream",
+        ),
         ("one-byte", aggregate(one + two + b"\0"), "TRUNCATED", "a byte behind the units of an aggregate"),
         (
             "entry-type",
