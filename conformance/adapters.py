@@ -5,6 +5,7 @@ A builder returns a decoder, or raises MISSING_PACKAGE where a compiler or an em
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,15 @@ from numpy.typing import NDArray
 
 from nnbits.codec import decode
 from nnbits.codec.errors import NnbitsError, ReasonCode
+from nnbits.codec.forward import ForwardStream
+from nnbits.codec.integrity import sha256
 from nnbits.codec.limits import Limits as CodecLimits
+from nnbits.codec.ranges import BytesSource
+from nnbits.codec.reader import ExtendedStream
 from nnbits.codec.syntax import SuppliedParameters
+from nnbits.codec.types import TensorInfo
 from nnbits.codec.update import UpdateStore
+from nnbits.conformance.manifest import ExpectedTensor, little_endian
 from nnbits.conformance.runner import CallableDecoder, CommandDecoder, Decoder, Limits
 
 __all__ = [
@@ -55,16 +62,26 @@ BUDGET: Final = 1 << 28
 NOT_IN_C: Final = ("source-description", "compressed-topology", "update-digests", "extended")
 
 
+_SIGNATURE: Final = b"nnbX"
+
+#: Arrays by name, or what a manifest says of them.
+Decoded = dict[str, NDArray[Any] | ExpectedTensor]
+
+
 def decode_sequence(
     streams: Sequence[bytes], supplied: Mapping[str, SuppliedParameters], engine: decode.Engine
-) -> dict[str, NDArray[Any]]:
+) -> Decoded:
     """The tensors of the last stream, as they stand in it, in their storage types.
 
     Raises:
         NnbitsError: as :class:`~nnbits.codec.decode.Stream`.
     """
+    if len(streams) == 1 and _SIGNATURE in streams[0]:
+        found = _decode_extended(streams[0])
+        if found is not None:
+            return found
     store = UpdateStore() if len(streams) > 1 else None
-    tensors: dict[str, NDArray[Any]] = {}
+    tensors: Decoded = {}
     for data in streams:
         limits = CodecLimits(max_tensor_bytes=BUDGET)
         stream = decode.Stream(memoryview(data), supplied=supplied, limits=limits, engine=engine)
@@ -72,12 +89,35 @@ def decode_sequence(
     return tensors
 
 
-def reference(streams: Sequence[bytes], supplied: Mapping[str, SuppliedParameters]) -> dict[str, NDArray[Any]]:
+def _decode_extended(data: bytes) -> Decoded | None:
+    """The tensors of an extended stream, read from front to back, and then through its index; None for a standard one.
+
+    Raises:
+        NnbitsError: as the two readers; INTERNAL if they disagree.
+    """
+    limits = CodecLimits(max_tensor_bytes=BUDGET)
+    forward = ForwardStream(io.BytesIO(data), limits=limits)
+    tensors = {info.name: _described(info, stored) for info, stored in forward}
+    if forward.head is None:
+        return None
+    stream = ExtendedStream.open(BytesSource(data), limits=limits)
+    found = {t.info.name: _described(t.info, t.read()) for t in stream.model()} if stream else {}
+    if {name: tensors[name] for name in found} != found:
+        raise NnbitsError(ReasonCode.INTERNAL, "the two readers of the extended profile disagree")
+    return found
+
+
+def _described(info: TensorInfo, stored: NDArray[Any]) -> ExpectedTensor:
+    """Element type and shape are those of the tensor, the bytes those that are stored: packed types stay packed."""
+    return ExpectedTensor(info.name, info.dtype.name, info.shape, sha256(little_endian(stored)).hex())
+
+
+def reference(streams: Sequence[bytes], supplied: Mapping[str, SuppliedParameters]) -> Decoded:
     """Our Python reference."""
     return decode_sequence(streams, supplied, decode.REFERENCE)
 
 
-def core(streams: Sequence[bytes], supplied: Mapping[str, SuppliedParameters]) -> dict[str, NDArray[Any]]:
+def core(streams: Sequence[bytes], supplied: Mapping[str, SuppliedParameters]) -> Decoded:
     """Our library: headers in Python, arithmetic decoding in C."""
     return decode_sequence(streams, supplied, decode.NATIVE)
 
@@ -122,7 +162,10 @@ def _nncodec(work: Path) -> Decoder:
         )
     wrapper = Path(__file__).resolve().parent / "peer_decoder.py"
     words = [str(peers), str(wrapper), str(script), "{in}", "{out}"]
-    return CommandDecoder(words, name="nncodec", limits=Limits(seconds=120, memory=4 << 30, enforce_memory=False))
+    without = ("updates", "extended", "source-description", "compressed-topology")
+    return CommandDecoder(
+        words, name="nncodec", without=without, limits=Limits(seconds=120, memory=4 << 30, enforce_memory=False)
+    )
 
 
 #: Builders by name; each gets a folder for what it makes.

@@ -255,8 +255,7 @@ static nnb_status decode_unit(decoder *d, const nnb_unit *unit, const nnb_parame
   }
   for (uint32_t k = 0; k < count; k++) out[k] = &d->tensors[first + k]; /* the array may have moved */
   if (!parts[0].arithmetic) {
-    if (size != 4 * out[0]->elements) return NNB_SHAPE_MISMATCH;
-    for (size_t i = 0; i < size / 4; i++) {
+    for (size_t i = 0; i < out[0]->elements; i++) { /* the parser has compared the size */
       const uint8_t *const p = payload + 4 * i;
       const uint32_t bits = (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
       memcpy((char *)out[0]->values + 4 * i, &bits, 4);

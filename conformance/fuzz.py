@@ -4,6 +4,8 @@ Targets, one after the other:
 
     units         libFuzzer on the C parser and all that a parsed unit offers (codec/core/fuzz/fuzz_units.c)
     decode        libFuzzer on the C decoder, all its ways of decoding against each other (fuzz_decode.c)
+    access        libFuzzer on access units, with checksums made right (fuzz_access.c)
+    lossless      libFuzzer on blocks of exactly coded values, and on all paths of rANS (fuzz_lossless.c)
     differential  streams of the suite, mutated element by element: Python reader and C parser, reference and core must
                   give the same verdict, the same trace and the same tensors
     reader        atheris on the Python reader, if it is installed: nothing but NnbitsError comes out
@@ -34,7 +36,7 @@ from nnbits.codec.stream import read_units
 from nnbits.codec.syntax import Trace
 from nnbits.codec.syntax.native import parse_verdict, trace_stream
 from nnbits.conformance.adapters import C_SOURCES, core, core_folder, reference
-from nnbits.conformance.manifest import DEFAULT_FOLDER, Manifest
+from nnbits.conformance.manifest import DEFAULT_FOLDER, Manifest, describe_tensor
 
 __all__ = ["CORPUS", "TARGETS", "Findings", "build_target", "check_differential", "main", "mutated"]
 
@@ -233,7 +235,7 @@ def check_differential(data: bytes) -> str | None:
     results = []
     for decode in (reference, core):
         try:
-            results.append((None, {name: (a.dtype, a.shape, a.tobytes()) for name, a in decode([data], {}).items()}))
+            results.append((None, {name: describe_tensor(name, a) for name, a in decode([data], {}).items()}))
         except NnbitsError as error:
             results.append((error.code, {}))
     if results[0] != results[1]:
@@ -336,6 +338,8 @@ def _reader(minutes: float, corpus: Path, seed: int) -> Findings:
 TARGETS: Final[Mapping[str, Callable[[float, Path, int], Findings]]] = {
     "units": _libfuzzer("units"),
     "decode": _libfuzzer("decode"),
+    "access": _libfuzzer("access"),
+    "lossless": _libfuzzer("lossless"),
     "differential": _differential,
     "reader": _reader,
 }

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from numpy.typing import NDArray
-
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.syntax.native import NativeStream
 from nnbits.conformance import coverage
@@ -42,7 +40,7 @@ class _Decoded:
     """A case with what came of it."""
 
     case: Case
-    tensors: Mapping[str, NDArray[Any]]
+    tensors: Mapping[str, Any]
     error: NnbitsError | None
     items: set[Item]
 
@@ -54,8 +52,8 @@ def _decode(case: Case, streams: Sequence[bytes]) -> _Decoded:
         AssertionError: they do not: the case or a decoder is wrong.
     """
     supplied = supplied_parameters(case.supplied)
-    tensors: Mapping[str, NDArray[Any]] = {}
-    other: Mapping[str, NDArray[Any]] = {}
+    tensors: Mapping[str, Any] = {}
+    other: Mapping[str, Any] = {}
     error = other_error = None
     with coverage.observed() as items:
         try:
@@ -97,7 +95,7 @@ def _entry(decoded: _Decoded) -> Entry:
         "file": f"streams/{folder}/{case.id}.nnc",
         "sha256": hashlib.sha256(data).hexdigest(),
         "size": len(data),
-        "profile": "standard",
+        "profile": "extended" if "extended" in case.features else "standard",
         "edition": 2 if idc == 1 else 1,
         "features": case.features,
         "exercises": case.exercises,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -231,11 +231,8 @@ def little_endian(array: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def describe_tensor(name: str, array: NDArray[Any]) -> ExpectedTensor:
-    """What a manifest says of an array."""
+def describe_tensor(name: str, array: NDArray[Any] | ExpectedTensor) -> ExpectedTensor:
+    """What a manifest says of an array; a description is one already."""
+    if isinstance(array, ExpectedTensor):
+        return array
     return ExpectedTensor(name, array.dtype.name, array.shape, hashlib.sha256(little_endian(array)).hexdigest())
-
-
-def describe(tensors: Iterable[tuple[str, NDArray[Any]]]) -> tuple[ExpectedTensor, ...]:
-    """What a manifest says of decoded tensors."""
-    return tuple(describe_tensor(name, array) for name, array in tensors)

@@ -19,9 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.syntax import SuppliedParameters
 from nnbits.conformance.manifest import Entry, Manifest, describe_tensor
@@ -29,8 +26,9 @@ from nnbits.conformance.results import Outcome, Result, Verdict, judge, read_out
 
 __all__ = ["CallableDecoder", "CommandDecoder", "Decoder", "Limits", "run", "supplied_parameters"]
 
-#: Decodes the last of several streams, after the ones before it: streams, values from outside -> arrays by name.
-Function = Callable[[Sequence[bytes], Mapping[str, SuppliedParameters]], Mapping[str, NDArray[Any]]]
+#: Decodes the last of several streams, after the ones before it: streams, values from outside -> arrays
+#: (or :class:`~nnbits.conformance.manifest.ExpectedTensor`) by name.
+Function = Callable[[Sequence[bytes], Mapping[str, SuppliedParameters]], Mapping[str, Any]]
 
 _POLL: Final = 0.002
 _REFUSED: Final = 1
@@ -211,7 +209,7 @@ class CallableDecoder(Decoder):
         """The same in this process, without bounds."""
         try:
             arrays = self.function(streams, supplied)
-            return Result("decoded", {name: describe_tensor(name, np.asarray(a)) for name, a in arrays.items()})
+            return Result("decoded", {name: describe_tensor(name, a) for name, a in arrays.items()})
         except NnbitsError as error:
             if error.code >= ReasonCode.NOT_EXACT and error.code != ReasonCode.INTERNAL:
                 return Result("misused", detail=str(error))

@@ -188,7 +188,7 @@ class Poison:
             raise _Stop
         if isinstance(code, Hidden):
             width = getattr(code, "width", 8 - (writer.position & 7))
-            writer.write(1 if width > 1 or code.descriptor else 0, width)
+            writer.write((1 << width) - 1 if kind == "ones" else 1 if width > 1 or code.descriptor else 0, width)
         elif isinstance(code, _String):
             text = {"not utf-8": b"a\xc3(\0", "unterminated": b"abc", "too long": b"x" * (code.limit + 1) + b"\0"}[kind]
             writer.write_bytes(text)
@@ -239,6 +239,8 @@ def poisons(code: Code) -> Iterator[str]:
     """The ways in which an element can be wrong on its own."""
     if isinstance(code, Hidden):
         yield "set"
+        if not code.descriptor:
+            yield "ones"
         return
     yield "cut"
     if isinstance(code, _String):

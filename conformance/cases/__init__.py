@@ -11,7 +11,7 @@ from nnbits.conformance.cases.building import Case
 __all__ = ["MODULES", "Case", "all_cases"]
 
 #: In the order of the manifest.
-MODULES: Final = ("units", "tensors", "updates", "framing", "malformed", "invalid", "attacks")
+MODULES: Final = ("units", "tensors", "updates", "framing", "malformed", "invalid", "attacks", "extended")
 
 
 def all_cases(seed: int) -> Iterator[Case]:

@@ -54,6 +54,7 @@ def _order(rng: random.Random) -> Iterator[Case]:
         ("quantization-first", start + qnt + mps, "a quantization unit before the model parameter set"),
         ("data-first", start + data + mps, "a data unit before the model parameter set"),
         ("aggregate-first", start + aggregate + mps, "an aggregate unit before the model parameter set"),
+        ("start-twice-at-once", start + start + mps, "two start units, one behind the other"),
         ("start-twice", start + mps + start, "a second start unit"),
         ("mps-twice", start + mps + mps, "a second model parameter set"),
         ("two-streams", start + mps + data + start + mps, "two streams one behind the other"),
@@ -136,6 +137,12 @@ def _aggregates(head: bytes) -> Iterator[Case]:
         ("too-many", aggregate(one + two + one), "UNIT_SIZE", "an aggregate with more units than announced"),
         ("none", aggregate(b""), "UNIT_SIZE", "an aggregate without the units that it announces"),
         ("overrun", aggregate(one + b"\0\x09\x86x"), "TRUNCATED", "a unit that is larger than its aggregate"),
+        (
+            "overrun-inside",
+            aggregate(one + b"\0\x09\x86x") + one + two,
+            "TRUNCATED",
+            "a unit that is larger than its aggregate, but not than the stream",
+        ),
         ("one-byte", aggregate(one + two + b"\0"), "TRUNCATED", "a byte behind the units of an aggregate"),
         (
             "entry-type",

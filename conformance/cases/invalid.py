@@ -176,6 +176,7 @@ def _payloads(rng: random.Random) -> Iterator[Case]:
         ("all-ones", b"\xff" * len(good), "CABAC_END", "a payload of ones"),
     ]
     if last:
+        tests.append(("after-stop", good[:-1] + bytes([good[-1] | 1]), "CABAC_END", "a one behind the stop bit"))
         tests.append(("stop-moved", moved, "CABAC_END", "a stop bit in the wrong place"))
     for label, payload, code, text in tests:
         yield Case(f"payload-{label}", with_payload(payload), text, ("payloads",), code=code)

@@ -28,7 +28,7 @@ _MAP_FLAGS: Final = ("sparsification", "pruning", "unification")
 
 
 def _code_of(code: Code, kind: str) -> str:
-    if kind == "set":
+    if kind in ("set", "ones"):
         return "RESERVED_BITS" if code.descriptor else "BAD_ALIGNMENT"
     if kind == "cut" and isinstance(code, _String):
         return "BAD_STRING"
@@ -95,7 +95,7 @@ def _poisoned(kind: int, code: Code, how: str, seed: str) -> bytes | None:
     for _ in range(_TRIES):
         poison = Poison(code, how)
         profile = rng.getrandbits(1)
-        if kind == UnitType.NNR_STR:
+        if kind in (UnitType.NNR_STR, UnitType.NNR_EXT):
             return None
         mps = {"mps_topology_indexed_reference_flag": rng.getrandbits(1)}
         mps |= {"mps_unification_flag": 0}
@@ -150,6 +150,7 @@ _TEXTS: Final[Mapping[str, str]] = {
     "below": "below its range",
     "above": "above its range",
     "set": "not what it must be",
+    "ones": "ones behind the first bit",
 }
 _SEEN: set[str] = set()
 
