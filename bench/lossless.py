@@ -398,6 +398,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of nnbits")
     parser.add_argument("--seconds", type=float, default=1.5, help="of measuring, each")
     parser.add_argument(
+        "--clock", default="wall", choices=("wall", "cpu"), help="cpu: processor time, for one thread on a busy machine"
+    )
+    parser.add_argument(
         "--python", default=str(REPOSITORY / ".venv" / "bin" / "python"), help="the one that has nnbits"
     )
     parser.add_argument("--json", type=Path, help="file for the numbers")

@@ -27,7 +27,7 @@ def _refuse(what: str) -> NnbitsError:
 
 def state_count(count: int) -> int:
     """Number of interleaved states for so many symbols."""
-    return min(64, max(4, 1 << (count // 1024).bit_length() - 1 if count >= 1024 else 0))
+    return min(64, max(4, 1 << (count // 256).bit_length() - 1 if count >= 256 else 0))
 
 
 def normalize(histogram: dict[int, int]) -> Table:

@@ -16,7 +16,7 @@ from nnbits.codec.entropy.ans import Contexts, Path
 
 PATHS = [path for path in Path if path is not Path.AUTO and ans.has_path(path)]
 COUNTS = [0, 1, 3, 4, 31, 32, 33, 63, 64, 65, 1000]
-ROUNDS = [8192, 16384, 65535, 65536, 65537, 70001]  # 8, 16, 32 and 64 states
+ROUNDS = [2048, 4096, 8192, 16384, 65535, 65536, 65537, 70001]  # 8, 16, 32 and 64 states
 Array = NDArray[np.uint8]
 
 
