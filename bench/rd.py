@@ -1,16 +1,19 @@
 """Shows size and error of both encoders at equal QP and equal weight of the rate.
 
-    .venv/bin/python bench/rd.py                                   # about 10 minutes on two cores
+    .venv/bin/python bench/rd.py                                   # about 5 minutes
     .venv/bin/python bench/rd.py --lambdas 0 1 --qp -32 --modes dependent
 
-Both encoders get the same tensors (ResNet-20; the first layer of MiniLM), QP and `lambda_scale`, which weighs the bits
-against the squared error in the quantizer's decisions; 0 is least squared error. MSE is that of the weights (tensors of
-two or more dimensions), from the streams decoded by nnbits, in units of the squared step of the QP.
+Both encoders get the same tensors (ResNet-20, ResNet-56, the first layer of MiniLM), QP and `lambda_scale`, which
+weighs the bits against the squared error in the quantizer's decisions; 0 is least squared error. MSE is that of the
+weights (tensors of two or more dimensions), from the streams decoded by nnbits, in units of the squared step of the QP.
 
 Verdict: "not worse" if neither size nor MSE is larger than the peer's. Else the two points lie at different places of
 the trade and are compared by the cost that both quantizers minimize, MSE + slope * bits a weight, with the slope of
-this lambda_scale (of 1 if it is 0, the slope at high rates): "not worse at equal slope" or "worse". The last column is
-the difference of this cost expressed in size: -1 % is as good as a stream of the peer's MSE that is 1 % smaller.
+this lambda_scale (of 1 if it is 0, the slope at high rates): "not worse at equal slope" or "worse". Column "cost" is
+the difference of this cost expressed in size: -1 % is as good as a stream of the peer's MSE that is 1 % smaller. The
+column "curve" compares with what the peer's other lambdas reach: our size against that at which lines through the
+peer's points of the same QP have our MSE (beyond its last point: the line through its last two, which flatters it, as
+such curves are convex).
 A point that this build of nnbits cannot encode yet is named "absent".
 
 Exit status: 0 if no point is worse, 1 if one is, 2 if something needed is absent or failed.
@@ -23,7 +26,7 @@ import json
 import math
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,7 +43,7 @@ from _peer import (
     require,
 )
 
-MODELS: Final = ("resnet20", "minilm")
+MODELS: Final = ("resnet20", "resnet56", "minilm")
 MODES: Final = ("dependent", "uniform")
 #: "One layer" of MiniLM.
 LAYER: Final = "encoder.layer.0."
@@ -69,6 +72,7 @@ class Row:
     peer: Point
     nnbits: Point | None
     absent: str | None = None
+    curve: float | None = None
 
     @property
     def cost(self) -> float:
@@ -90,7 +94,7 @@ class Row:
     def cells(self) -> list[str]:
         head = [self.model, self.mode, str(self.qp), f"{self.lambda_scale:g}", f"{self.peer.bytes:,}"]
         if self.nnbits is None:
-            return [*head, "-", "-", f"{self.peer.mse:.5f}", "-", "-", self.verdict, "-"]
+            return [*head, "-", "-", f"{self.peer.mse:.5f}", "-", "-", self.verdict, "-", "-"]
         return [
             *head,
             f"{self.nnbits.bytes:,}",
@@ -100,6 +104,7 @@ class Row:
             f"{100 * (self.nnbits.mse / self.peer.mse - 1):+.2f} %",
             self.verdict,
             f"{100 * self.cost:+.2f} %",
+            "-" if self.curve is None else f"{100 * self.curve:+.2f} %",
         ]
 
 
@@ -138,7 +143,22 @@ def measure(model: str, folder: Path, options: argparse.Namespace) -> list[Row]:
             require([own])
         point = None if absent else _point(own, made)
         rows.append(Row(model, mode, qp, scale, answer["count"], _point(answer, coded), point, absent))
-    return rows
+    return [
+        replace(row, curve=on_curve(row, [r.peer for r in rows if (r.mode, r.qp) == (row.mode, row.qp)]))
+        for row in rows
+    ]
+
+
+def on_curve(row: Row, peers: list[Point]) -> float | None:
+    """Size of nnbits' point against the peer's curve at the same MSE, as a part of the latter; None without a curve."""
+    points = sorted({(point.mse, point.bytes) for point in peers})
+    if row.nnbits is None or len(points) < 2:
+        return None
+    mse = row.nnbits.mse
+    at = next((i for i in range(1, len(points) - 1) if mse <= points[i][0]), len(points) - 1)
+    (low, large), (high, small) = points[at - 1], points[at]
+    size = large + (small - large) * (mse - low) / (high - low)
+    return row.nnbits.bytes / size - 1
 
 
 def _point(found: Answer, made: Answer) -> Point:
@@ -161,7 +181,7 @@ def main() -> int:
     except BenchError as error:
         print(f"rd: {error}", file=sys.stderr)
         return 2
-    print_table([*HEAD, "verdict", "cost"], [row.cells() for row in rows], left=2)
+    print_table([*HEAD, "verdict", "cost", "curve"], [row.cells() for row in rows], left=2)
     worse = sum(row.verdict == "worse" for row in rows)
     absent = sum(row.absent is not None for row in rows)
     print(f"\n{len(rows)} points, {worse} worse, {absent} absent")

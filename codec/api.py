@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import io
-import mmap
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
-from os import PathLike, fspath
+from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 
+from .access_encoder import EncodedUnit
 from .atomic import atomic_output
 from .compose import Composition
-from .decode import DataUnit, Stream, UnitRecord
-from .decode import StoredTensor as _Stored
+from .convert import in_standard_profile, to_float32
+from .decode import DataUnit, Stream
+from .describe import StoredTensor
 from .encode import EncodedTensor, check_exact, encode_model
 from .errors import NnbitsError, ReasonCode
+from .file import NncFile, StreamTarget, open_file
+from .forward import ForwardStream
 from .limits import DEFAULT_LIMITS, Limits
 from .parallel import default_threads, largest_first_map
-from .plan import Coding, EncodePlan, TensorPlan
+from .plan import Coding, EncodePlan, Profile, TensorPlan
 from .quant.step import default_nonweight_qp, qp_range
+from .sparse import MapKind
 from .types import Array, LazyTensor, Model, TensorInfo, from_numpy, to_numpy
+from .values import Sections
+from .writer import DEFAULT_MEMORY, write_extended
 
 __all__ = [
     "NncFile",
@@ -34,12 +37,15 @@ __all__ = [
     "StoredTensor",
     "decode",
     "encode",
+    "encode_to",
     "load",
     "open_file",
     "pack_model",
     "plan_exact",
     "plan_quantized",
     "save",
+    "stream",
+    "with_profile",
 ]
 
 #: Elements from which on a block scan pays.
@@ -49,13 +55,30 @@ StrPath = str | PathLike[str]
 Tensors = Mapping[str, Array] | Model
 
 
-def plan_exact(model: Model) -> EncodePlan:
-    """The plan that keeps every bit: floats raw, integers as they are."""
-    return EncodePlan({t.info.name: _exact(t.info) for t in model})
+def plan_exact(model: Model, *, profile: Profile = "extended") -> EncodePlan:
+    """The plan that keeps every bit; in the standard profile floats are raw, and integers coded as they are."""
+    return EncodePlan({t.info.name: _exact(t.info, profile) for t in model}, profile=profile)
 
 
-def _exact(info: TensorInfo) -> TensorPlan:
+def _exact(info: TensorInfo, profile: Profile) -> TensorPlan:
+    if profile == "extended":
+        return TensorPlan("lossless")
     return TensorPlan("raw" if info.dtype.kind == "float" else "integer")
+
+
+def with_profile(plan: EncodePlan, profile: Profile) -> EncodePlan:
+    """The same plan for a stream of another profile: what is exact stays exact."""
+    if profile == plan.profile:
+        return plan
+    if profile == "standard":
+        raise NnbitsError(
+            ReasonCode.BAD_OPTION,
+            "a plan for the extended profile cannot be executed in the standard one",
+            path="profile",
+        )
+    exact = TensorPlan("lossless")
+    tensors = {name: exact if how.qp is None else how for name, how in plan.tensors.items()}
+    return replace(plan, tensors=tensors, profile=profile)
 
 
 def plan_quantized(
@@ -66,6 +89,7 @@ def plan_quantized(
     dependent: bool = True,
     qp_density: int = 2,
     scan_order: int = 0,
+    profile: Profile = "extended",
 ) -> EncodePlan:
     """Quantize float tensors; integers stay exact, and so do empty and non-finite tensors.
 
@@ -77,6 +101,7 @@ def plan_quantized(
         qp_density: QP steps per doubling of the step size, as a power of two, 0..7.
         scan_order: 0..4; block scan of large weights, whose entry points let one tensor be decoded in parallel, at a
             cost of about 0.3 % in size.
+        profile: kind of stream.
 
     Raises:
         NnbitsError: BAD_OPTION for values out of range.
@@ -94,20 +119,59 @@ def plan_quantized(
 
     def plan(tensor: LazyTensor) -> TensorPlan:
         info = tensor.info
-        if info.dtype.kind != "float" or info.size == 0 or not _finite(tensor):
-            return _exact(info)
+        if info.dtype.kind != "float" or not in_standard_profile(info.dtype) or info.size == 0 or not _finite(tensor):
+            return _exact(info, profile)
         if len(info.shape) < 2:
             return TensorPlan(coding, nonweight_qp)
         large = info.size >= _LARGE_TENSOR and info.shape[0] > 4 << scan_order
         return TensorPlan(coding, qp, scan_order=scan_order if large else 0)
 
-    return EncodePlan({t.info.name: plan(t) for t in model}, qp_density=qp_density)
+    return EncodePlan({t.info.name: plan(t) for t in model}, qp_density=qp_density, profile=profile)
 
 
 def _finite(tensor: LazyTensor) -> bool:
-    from .convert import to_float32
+    """Whether every value is finite in float32; piece by piece where the tensor can be read so."""
+    info, step = tensor.info, 1 << 22
+    if tensor.read_range is None or info.size <= step:
+        return _all_finite(info, tensor.read())
+    read = tensor.read_range
+    return all(_all_finite(info, read(at, min(step, info.size - at))) for at in range(0, info.size, step))
 
-    return bool(np.isfinite(to_float32(tensor.info.dtype, tensor.read())).all())
+
+def _all_finite(info: TensorInfo, stored: Array) -> bool:
+    return bool(np.isfinite(to_float32(info.dtype, stored)).all())
+
+
+@dataclass(frozen=True)
+class SparseReport:
+    """How sparse an exactly coded tensor is, and what that was good for.
+
+    Attributes:
+        nonzero: elements with a bit that is not zero.
+        maps: names of the kinds of sparse maps of its parts, without those that have none.
+        map_bytes: size of the maps.
+        saved_bytes: of the elements that the maps leave out, before coding, less the maps.
+    """
+
+    nonzero: int
+    maps: tuple[str, ...]
+    map_bytes: int
+    saved_bytes: int
+
+    @classmethod
+    def of(cls, sections: Sections, before: SparseReport | None) -> SparseReport | None:
+        """Of a part, added to that of the parts before it; None if the elements were not counted."""
+        if sections.nonzero is None:
+            return before
+        names = () if not sections.map_kind else (MapKind(sections.map_kind).name.lower().replace("_", "-"),)
+        saved = sections.absent_bytes - len(sections.map_section)
+        own = cls(sections.nonzero, names, len(sections.map_section), saved)
+        if before is None:
+            return own
+        maps = tuple(sorted({*before.maps, *own.maps}))
+        return cls(
+            own.nonzero + before.nonzero, maps, own.map_bytes + before.map_bytes, own.saved_bytes + before.saved_bytes
+        )
 
 
 @dataclass(frozen=True)
@@ -125,6 +189,7 @@ class PackedTensor:
     source_bytes: int
     unit_bytes: int
     note: str | None
+    sparse: SparseReport | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +207,7 @@ def pack_model(
     *,
     plan: EncodePlan,
     threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
     force: bool = False,
     on_tensor: Callable[[PackedTensor], None] | None = None,
 ) -> PackReport:
@@ -152,6 +218,7 @@ def pack_model(
         path: output file.
         plan: how each tensor is coded.
         threads: tensors coded at the same time; default: processors. The bytes do not depend on it.
+        memory: budget in the extended profile, bytes, see :func:`~nnbits.codec.writer.write_extended`.
         force: replace an existing file.
         on_tensor: called after each tensor.
 
@@ -160,17 +227,24 @@ def pack_model(
     """
     check_exact(model, plan)
     with atomic_output(Path(path), force=force) as file:
-        return _encode_to(model, plan, file, threads, on_tensor)
+        return encode_to(model, plan, file, threads=threads, memory=memory, on_tensor=on_tensor)
 
 
-def _encode_to(
+def encode_to(
     model: Model,
     plan: EncodePlan,
     file: BinaryIO,
-    threads: int | None,
+    *,
+    threads: int | None = None,
+    memory: int = DEFAULT_MEMORY,
     on_tensor: Callable[[PackedTensor], None] | None = None,
 ) -> PackReport:
-    packed: list[PackedTensor] = []
+    """Like :func:`pack_model`, to an open file that need not be able to seek; the plan was checked.
+
+    Raises:
+        NnbitsError: BAD_TENSOR, NOT_EXACT, BAD_OPTION.
+    """
+    packed: dict[str, PackedTensor] = {}
     written = 0
 
     def write(data: bytes | memoryview) -> None:
@@ -178,18 +252,36 @@ def _encode_to(
         file.write(data)
         written += len(data)
 
+    def add(info: TensorInfo, how: TensorPlan, size: int, note: str | None, sparse: SparseReport | None = None) -> None:
+        packed[info.name] = PackedTensor(
+            info.name, info.dtype.name, info.shape, how.coding, how.qp, info.nbytes, size, note, sparse
+        )
+
     def done(unit: EncodedTensor) -> None:
         described = [(unit.info, unit.plan, unit.unit_bytes, unit.note)]
         described += [(info, how, 0, f"in the unit of {unit.info.name}") for info, how in unit.others]
         for info, how, size, note in described:
-            packed.append(
-                PackedTensor(info.name, info.dtype.name, info.shape, how.coding, how.qp, info.nbytes, size, note)
-            )
+            add(info, how, size, note)
             if on_tensor:
-                on_tensor(packed[-1])
+                on_tensor(packed[info.name])
 
-    encode_model(model, plan, write, threads=threads or default_threads(), on_tensor=done)
-    return PackReport(tuple(packed), sum(t.source_bytes for t in packed), written)
+    def unit_done(unit: EncodedUnit) -> None:
+        for piece in unit.pieces:
+            before = packed.get(piece.info.name)
+            size = piece.size + (before.unit_bytes if before else 0)
+            sparse = before.sparse if before else None
+            if piece.sections is not None:
+                sparse = SparseReport.of(piece.sections, sparse)
+            add(piece.info, piece.how, size, piece.note or (before.note if before else None), sparse)
+            if on_tensor and piece.first + piece.count == piece.info.size:
+                on_tensor(packed[piece.info.name])
+
+    count = threads or default_threads()
+    if plan.profile == "extended":
+        write_extended(model, plan, write, threads=count, memory=memory, on_unit=unit_done)
+    else:
+        encode_model(model, plan, write, threads=count, on_tensor=done)
+    return PackReport(tuple(packed.values()), sum(t.source_bytes for t in packed.values()), written)
 
 
 def _model_of(tensors: Tensors, metadata: Mapping[str, str] | None) -> Model:
@@ -203,7 +295,9 @@ def _plan_for(model: Model, plan: EncodePlan | None, qp: int | None, options: di
         if qp is not None:
             raise NnbitsError(ReasonCode.BAD_OPTION, "give either a plan or a qp", path="plan")
         return plan
-    return plan_exact(model) if qp is None else plan_quantized(model, qp=qp, **options)
+    if qp is None:
+        return plan_exact(model, profile=options["profile"])
+    return plan_quantized(model, qp=qp, **options)
 
 
 def encode(
@@ -215,6 +309,7 @@ def encode(
     dependent: bool = True,
     qp_density: int = 2,
     scan_order: int = 0,
+    profile: Profile = "extended",
     threads: int | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
@@ -224,6 +319,7 @@ def encode(
         tensors: arrays by name (any dtype of :data:`~nnbits.codec.types.DTYPES`), or a model.
         plan: how each tensor is coded; instead of the other quality options.
         qp: see :func:`plan_quantized`, as are ``nonweight_qp``, ``dependent``, ``qp_density`` and ``scan_order``.
+        profile: kind of stream; a plan has its own.
         threads: tensors coded at the same time; the bytes do not depend on it.
         metadata: string metadata to carry along.
 
@@ -231,11 +327,17 @@ def encode(
         NnbitsError: NOT_EXACT, BAD_OPTION, BAD_TENSOR.
     """
     model = _model_of(tensors, metadata)
-    options = {"nonweight_qp": nonweight_qp, "dependent": dependent, "qp_density": qp_density, "scan_order": scan_order}
+    options = {
+        "nonweight_qp": nonweight_qp,
+        "dependent": dependent,
+        "qp_density": qp_density,
+        "scan_order": scan_order,
+        "profile": profile,
+    }
     chosen = _plan_for(model, plan, qp, options)
     check_exact(model, chosen)
     buffer = io.BytesIO()
-    _encode_to(model, chosen, buffer, threads)
+    encode_to(model, chosen, buffer, threads=threads)
     return buffer.getvalue()
 
 
@@ -249,6 +351,7 @@ def save(
     dependent: bool = True,
     qp_density: int = 2,
     scan_order: int = 0,
+    profile: Profile = "extended",
     threads: int | None = None,
     metadata: Mapping[str, str] | None = None,
     force: bool = True,
@@ -259,7 +362,13 @@ def save(
         NnbitsError: as :func:`encode`, and FILE_EXISTS (with ``force=False``), FILE_IO.
     """
     model = _model_of(tensors, metadata)
-    options = {"nonweight_qp": nonweight_qp, "dependent": dependent, "qp_density": qp_density, "scan_order": scan_order}
+    options = {
+        "nonweight_qp": nonweight_qp,
+        "dependent": dependent,
+        "qp_density": qp_density,
+        "scan_order": scan_order,
+        "profile": profile,
+    }
     return pack_model(model, path, plan=_plan_for(model, plan, qp, options), threads=threads, force=force)
 
 
@@ -267,24 +376,51 @@ def decode(data: bytes | bytearray | memoryview, *, threads: int | None = None) 
     """Decode a whole stream.
 
     Returns:
-        Arrays by name, in stream order, in their original dtype and shape.
+        Arrays by name, in the order of the model, in their original dtype and shape.
 
     Raises:
         NnbitsError: codes 1xx..4xx with the unit and its byte offset.
     """
-    stream = Stream(memoryview(data).cast("B"))
-    stream.check_complete()
-    return _decode_all(stream, threads)
+    with open_file(data) as file:
+        return _decode_file(file, threads)
 
 
-def load(path: StrPath, *, threads: int | None = None) -> dict[str, Array]:
-    """Like :func:`decode`, from a file.
+def load(path: StreamTarget, *, threads: int | None = None) -> dict[str, Array]:
+    """Like :func:`decode`, from whatever :func:`open_file` takes.
 
     Raises:
         NnbitsError: as :func:`decode`, and FILE_NOT_FOUND, FILE_IO.
     """
     with open_file(path) as file:
+        return _decode_file(file, threads)
+
+
+def _decode_file(file: NncFile, threads: int | None) -> dict[str, Array]:
+    if file.extended is None:
         return _decode_all(file.stream, threads)
+    decoded = dict(file.extended.decode_all(threads=threads or default_threads()))
+    arrays = {info.name: (info, stored) for info, stored in decoded.items()}
+    return {name: to_numpy(*arrays[name]) for name in file}
+
+
+def stream(file: Any, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[tuple[str, Array]]:
+    """Decode a stream from front to back, without seeking: tensors as they become complete.
+
+    That nothing is missing is known when the iteration ends. A tensor that a later state of the stream replaces comes
+    again. A stream of the standard profile is read as a whole first.
+
+    Args:
+        file: an object with ``read``, such as a pipe or a response of a server.
+        limits: bounds on what decoding may cost.
+
+    Yields:
+        Names and arrays in their original dtype and shape.
+
+    Raises:
+        NnbitsError: codes 1xx..4xx with place.
+    """
+    for info, stored in ForwardStream(file, limits=limits):
+        yield info.name, to_numpy(info, stored)
 
 
 #: Elements of a tensor from which on several threads may work on it.
@@ -318,141 +454,3 @@ def _decode_all(stream: Stream, threads: int | None) -> dict[str, Array]:
 
     decoded = largest_first_map(read, items, threads=count, size=size)
     return {name: array for item in decoded for name, array in item}
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor of an open file, see :class:`nnbits.codec.decode.StoredTensor`; with its quantizer's step."""
-
-    info: TensorInfo
-    unit: int
-    coding: str
-    qp: int | None
-    step: float | None
-    unit_bytes: int
-    payload_bytes: int
-
-
-class NncFile(Mapping[str, Array]):
-    """An open ``.nnc`` file: a mapping of tensor names to arrays that are decoded when asked for.
-
-    The tensors are the model's: weights that travel as factors or with a scaling vector are put together, and norms
-    that were folded are there. :attr:`tensors` lists what the stream holds.
-
-    Reading is thread-safe; close it, or use it in a ``with`` statement.
-    """
-
-    def __init__(self, path: StrPath, *, limits: Limits = DEFAULT_LIMITS) -> None:
-        self.path = Path(fspath(path))
-        self._map, self._view = _map_file(self.path)
-        # An error's traceback may hold slices of the map, so it is then left to the garbage collector to close it.
-        self.stream = Stream(self._view, limits=limits)
-        self.stream.check_complete()
-
-    def __enter__(self) -> NncFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Release the file; arrays already decoded stay valid."""
-        with suppress(BufferError):
-            self._view.release()
-        if self._map is not None:
-            # Slices may live on in another thread or in the traceback of an error: then the collector closes the map.
-            with suppress(BufferError):
-                self._map.close()
-
-    @cached_property
-    def _composed(self) -> dict[str, LazyTensor]:
-        """The model's tensors where they are not simply those of the stream, else nothing."""
-        composed = self.stream.needs_composition and not self.stream.is_update
-        return {tensor.info.name: tensor for tensor in self.stream.composed()} if composed else {}
-
-    def __getitem__(self, name: str) -> Array:
-        info = self.info(name)
-        return to_numpy(info, self._composed[name].read() if self._composed else self.stream.read(name))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._composed or self.stream.tensors)
-
-    def __len__(self) -> int:
-        return len(self._composed or self.stream.tensors)
-
-    def __contains__(self, name: object) -> bool:
-        return name in (self._composed or self.stream.tensors)
-
-    def info(self, name: str) -> TensorInfo:
-        """Name, dtype and shape without decoding.
-
-        Raises:
-            NnbitsError: NO_SUCH_TENSOR.
-        """
-        if name not in self:
-            raise NnbitsError(ReasonCode.NO_SUCH_TENSOR, f"the stream has no tensor {name!r}", path=name)
-        return self._composed[name].info if self._composed else self.stream.tensors[name].info
-
-    @property
-    def general_profile_idc(self) -> int:
-        """Of the start unit: 0 for edition 1, 1 for edition 2."""
-        return self.stream.general_profile_idc
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """The source file's string metadata."""
-        return self.stream.source.metadata
-
-    @property
-    def source_format(self) -> str | None:
-        """Name of the adapter that read the source file, or None."""
-        return self.stream.source.format
-
-    @property
-    def size(self) -> int:
-        """Bytes of the stream."""
-        return self.stream.size
-
-    @property
-    def units(self) -> tuple[UnitRecord, ...]:
-        """All units in stream order."""
-        return tuple(self.stream.units)
-
-    @property
-    def tensors(self) -> Mapping[str, StoredTensor]:
-        """How each tensor is stored, in stream order, with factors and scaling vectors under names of their own."""
-        return {name: self._describe(t) for name, t in self.stream.tensors.items()}
-
-    def _describe(self, stored: _Stored) -> StoredTensor:
-        qp, step = self.stream.qp(stored.info.name), self.stream.step(stored.info.name)
-        return StoredTensor(stored.info, stored.unit, stored.coding, qp, step, stored.unit_bytes, stored.payload_bytes)
-
-    def model(self) -> Model:
-        """The file as a model of lazy tensors, for an adapter's ``write``."""
-        if self._composed:
-            return Model(list(self._composed.values()), self.metadata, self.source_format)
-        return self.stream.model()
-
-
-def _map_file(path: Path) -> tuple[mmap.mmap | None, memoryview]:
-    try:
-        with path.open("rb") as file:
-            if file.seek(0, io.SEEK_END) == 0:
-                return None, memoryview(b"")
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        raise NnbitsError(ReasonCode.FILE_NOT_FOUND, f"no such file: {path}", path=str(path)) from None
-    except (OSError, ValueError) as error:
-        raise NnbitsError(ReasonCode.FILE_IO, f"cannot read {path}: {error}", path=str(path)) from error
-    return mapped, memoryview(mapped)
-
-
-def open_file(path: StrPath, *, limits: Limits = DEFAULT_LIMITS) -> NncFile:
-    """Open a stream; only headers are read. Exported as ``nnbits.open``.
-
-    Raises:
-        NnbitsError: FILE_NOT_FOUND, FILE_IO, and codes 1xx..4xx with the unit and its byte offset.
-    """
-    return NncFile(path, limits=limits)

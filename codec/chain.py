@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -20,7 +21,8 @@ from .convert import from_float32, int32_is_exact, to_float32
 from .decode import Stream
 from .encode import EncodedTensor, Node, describe_source, encode_tensor, head_units
 from .errors import NnbitsError, ReasonCode
-from .plan import EncodePlan
+from .parallel import default_threads, ordered_map
+from .plan import EncodePlan, TensorPlan
 from .source import UpdateMode
 from .syntax import ModelParameterSet, ParameterSets
 from .types import DTYPES, Array, LazyTensor, Model, TensorInfo
@@ -131,6 +133,7 @@ class UpdateChain:
         mode: UpdateMode = "difference",
         temporal: bool = True,
         history: bool = True,
+        threads: int | None = None,
     ) -> bytes:
         """Make the update that leads from the present state to ``new``, and apply it.
 
@@ -140,6 +143,7 @@ class UpdateChain:
             mode: send differences, or complete tensors where they changed.
             temporal: let the levels of the last update be contexts where that is shorter.
             history: likewise the positions that changed before.
+            threads: tensors coded at the same time; None is the number of processors. The stream does not depend on it.
 
         Returns:
             The update stream.
@@ -154,7 +158,13 @@ class UpdateChain:
             mps_qp_density=plan.qp_density,
         )
         parameters = ParameterSets(1, mps)
-        units = list(self._units(new, plan, parameters, mode, temporal, history))
+        ids = dict(self._ids)
+        for tensor in new:
+            ids.setdefault(tensor.info.name, len(ids))
+        unit_of = partial(self._unit, plan, parameters, mode, temporal, history, ids)
+        coded = ordered_map(unit_of, new, threads=default_threads() if threads is None else threads)
+        with closing(coded):
+            units = [unit for unit in coded if unit is not None]
         names = [t.info.name for t in new]
         removed = tuple(name for name in self._held if name not in names)
         kept = [name for name in self._held if name not in removed]
@@ -170,51 +180,52 @@ class UpdateChain:
         self.apply(Stream(memoryview(stream)))
         return stream
 
-    def _units(
+    def _unit(
         self,
-        new: Model,
         plan: EncodePlan,
         parameters: ParameterSets,
         mode: UpdateMode,
         temporal: bool,
         history: bool,
-    ) -> Iterator[EncodedTensor]:
-        for tensor in new:
-            info, stored = tensor.info, tensor.read()
-            how = plan.tensors.get(info.name)
-            if how is None:
-                raise NnbitsError(ReasonCode.BAD_OPTION, f"the plan has no entry for tensor {info.name!r}")
-            before = self._held.get(info.name)
-            if before is not None and before.info != info:
-                raise NnbitsError(
-                    ReasonCode.SHAPE_MISMATCH,
-                    f"tensor {info.name!r} was {before.info.dtype.name} {before.info.shape}, "
-                    f"now {info.dtype.name} {info.shape}",
-                    path=info.name,
-                )
-            if before is not None and _same(before.stored, stored):
-                continue
-            # 64-bit integers, raw floats and differences that overflow are sent complete, and then have no parent.
-            change = None
-            if mode == "difference" and before is not None and how.coding != "raw" and info.dtype.bits <= 32:
-                change = _difference(before, stored)
-            difference = change is not None
-            root = before is None or (mode == "difference" and not difference)
-            if change is not None:
-                info, stored = change
-            store = None if root else self._store
-            encoder = DataUnitEncoder(parameters, plan.set_choice, how.row_skipping, store, temporal, history)
-            unit = encode_tensor(
-                LazyTensor(info, partial(_given, stored)), how, plan.qp_density, encoder, self._node(info.name, root)
+        ids: Mapping[str, int],
+        tensor: LazyTensor,
+    ) -> EncodedTensor | None:
+        """What the update says of a tensor; None if that is nothing."""
+        info, stored = tensor.info, tensor.read()
+        how = plan.tensors.get(info.name)
+        if how is None:
+            raise NnbitsError(ReasonCode.BAD_OPTION, f"the plan has no entry for tensor {info.name!r}")
+        if how.coding == "lossless":  # updates are streams of the standard profile
+            how = TensorPlan("raw" if info.dtype.kind == "float" else "integer")
+        before = self._held.get(info.name)
+        if before is not None and before.info != info:
+            raise NnbitsError(
+                ReasonCode.SHAPE_MISMATCH,
+                f"tensor {info.name!r} was {before.info.dtype.name} {before.info.shape}, "
+                f"now {info.dtype.name} {info.shape}",
+                path=info.name,
             )
-            if not (difference and unit.all_zero):
-                yield unit
+        if before is not None and _same(before.stored, stored):
+            return None
+        # 64-bit integers, raw floats and differences that overflow are sent complete, and then have no parent.
+        change = None
+        if mode == "difference" and before is not None and how.coding != "raw" and info.dtype.bits <= 32:
+            change = _difference(before, stored)
+        difference = change is not None
+        root = before is None or (mode == "difference" and not difference)
+        if change is not None:
+            info, stored = change
+        store = None if root else self._store
+        encoder = DataUnitEncoder(parameters, plan.set_choice, how.row_skipping, store, temporal, history)
+        unit = encode_tensor(
+            LazyTensor(info, partial(_given, stored)), how, plan.qp_density, encoder, self._node(info.name, ids, root)
+        )
+        return None if difference and unit.all_zero else unit
 
-    def _node(self, name: str, root: bool) -> Node:
-        number = self._ids.get(name, len(self._ids))
+    def _node(self, name: str, ids: Mapping[str, int], root: bool) -> Node:
         entry = self._store.entries.get(name)
         depth = entry.depth + 1 if entry else 0 if root else 1
-        return Node(self._store.device_id, number, depth, None if root else self._store.device_id)
+        return Node(self._store.device_id, ids[name], depth, None if root else self._store.device_id)
 
 
 def _mode_of(stream: Stream) -> UpdateMode:

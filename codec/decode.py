@@ -22,7 +22,7 @@ from .limits import DEFAULT_LIMITS, MAX_ELEMENTS, MAX_TOPOLOGY_BYTES, Limits
 from .parts import Part, entry_points, parts_of, quantization
 from .quant import native as quant_native
 from .quant import reference as quant_reference
-from .quant.step import step_size
+from .quant.step import binary32_step_size, step_size
 from .records import DataUnit, StoredTensor, UnitRecord
 from .source import SourceDescription
 from .stream import read_units
@@ -58,6 +58,9 @@ DATA_FORMATS: Final[Mapping[int, DType]] = {
     9: DTYPES["float64"],
 }
 
+
+_UNIT_TYPES: Final = frozenset(UnitType)
+_MAX_ARRAY_DIMENSIONS: Final = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 
 _CUT: Final = "The file is cut or damaged: fetch it again"
 
@@ -118,6 +121,7 @@ class Stream:
         supplied: out-of-band parameters by tensor name.
         limits: bounds on what decoding may cost.
         engine: the C core or the Python reference.
+        source: to be used in place of what the topology unit says.
 
     Raises:
         NnbitsError: codes 1xx..4xx with the unit and its offset.
@@ -130,6 +134,7 @@ class Stream:
         supplied: Mapping[str, SuppliedParameters] | None = None,
         limits: Limits = DEFAULT_LIMITS,
         engine: Engine = NATIVE,
+        source: SourceDescription | None = None,
     ) -> None:
         self._data = data
         self._engine = engine
@@ -139,14 +144,15 @@ class Stream:
         self.general_profile_idc = 0
         self.mps = ModelParameterSet()
         self.topologies: list[Topology] = []
-        self.source = SourceDescription()
+        self._source_is_given = source is not None
+        self.source = source or SourceDescription()
         self.size = len(data)
         self.data_units: list[DataUnit] = []
         self._unit_of: dict[str, DataUnit] = {}
         units: list[UnitRecord] = []
         for unit, parameters in read_units(data, supplied=supplied, limits=limits):
             kind = unit.unit_type
-            name = UnitType(kind).name.removeprefix("NNR_") if kind <= max(UnitType) else f"type {kind}"
+            name = UnitType(kind).name.removeprefix("NNR_") if kind in _UNIT_TYPES else f"type {kind}"
             units.append(UnitRecord(unit.index, unit.offset, unit.size, kind, name, unit.size - unit.payload_offset))
             try:
                 self._take(unit, parameters)
@@ -185,7 +191,7 @@ class Stream:
         self.topologies.append(body)
         if body.topology_elem_id_list:
             self._reference_list = body.topology_elem_id_list
-        if text := topology_text(body):
+        if not self._source_is_given and (text := topology_text(body)):
             self.source = SourceDescription.from_text(text)
 
     def _take_data(self, unit: ParsedUnit, body: CompressedDataUnit, parameters: ParameterSets) -> None:
@@ -232,6 +238,12 @@ class Stream:
 
     def _check(self, data_unit: DataUnit) -> None:
         for part in data_unit.parts:
+            if len(part.shape) > _MAX_ARRAY_DIMENSIONS:
+                raise NnbitsError(
+                    ReasonCode.UNSUPPORTED_FEATURE,
+                    f"tensor {part.name!r} has {len(part.shape)} dimensions, a NumPy array at most {_MAX_ARRAY_DIMENSIONS}",
+                    path="count_tensor_dimensions",
+                )
             size = prod(part.shape)
             if size > MAX_ELEMENTS or size * 4 > self._limits.max_tensor_bytes:
                 raise NnbitsError(
@@ -485,7 +497,7 @@ class Stream:
         qp = decoded.qp_value + offset
         if part.codebook is None:
             return self._engine.dequantize(decoded.levels, qp, density, inplace=True)
-        return _codebook_values(decoded.levels, part.codebook, step_size(qp, density))
+        return _codebook_values(decoded.levels, part.codebook, binary32_step_size(qp, density))
 
 
 def topology_text(body: Topology) -> str:

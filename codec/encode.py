@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from inspect import signature
 from math import prod
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +15,13 @@ from .blocks import block_header, block_plans, block_values, check_blocks, descr
 from .codebook import choose_codebook
 from .compat import check_compat
 from .convert import float32_is_exact, in_standard_profile, int32_is_exact, to_float32, to_int32
+from .entropy.coding import LevelCoding, LevelsToCode
+from .entropy.native import choose_initial_sets
 from .errors import NnbitsError, ReasonCode
 from .limits import MAX_NAME_BYTES
 from .parallel import ordered_map
 from .plan import BlockPlan, Coding, EncodePlan, TensorPlan
-from .quant.native import quantize_dependent, quantize_uniform
+from .quant.native import quantize_dependent, quantize_uniform, quantize_weighed
 from .quant.step import qp_range
 from .source import SourceDescription
 from .syntax import (
@@ -43,6 +44,7 @@ __all__ = [
     "EncodedTensor",
     "Node",
     "check_exact",
+    "default_parameters",
     "describe_source",
     "encode_block",
     "encode_levels",
@@ -51,6 +53,7 @@ __all__ = [
     "head_units",
     "levels_of",
     "modified",
+    "plan_of",
     "quantize",
     "threshold32",
     "unit_header",
@@ -126,9 +129,9 @@ class EncodedTensor:
 
 
 def check_exact(model: Model, plan: EncodePlan) -> None:
-    """Make sure that the standard profile can carry what the plan wants carried exactly, before anything is written.
+    """Make sure that the stream can carry what the plan wants carried exactly, before anything is written.
 
-    float64 values must be float32 values, and 64-bit and unsigned integers must fit in int32.
+    In the standard profile float64 values must be float32 values; data units in both carry integers of int32 only.
 
     Raises:
         NnbitsError: NOT_EXACT with the tensor and its dtype; BAD_OPTION if the plan does not fit the model;
@@ -139,9 +142,11 @@ def check_exact(model: Model, plan: EncodePlan) -> None:
         info = tensor.info
         infos[info.name] = info
         _check_name(info.name)
+        how = plan_of(plan, info)
+        if plan.profile == "extended" and how.coding in ("raw", "lossless"):
+            continue
         if not in_standard_profile(info.dtype):
             raise _not_exact(info, "it has no such element type")
-        how = _plan_of(plan, info)
         if how.coding == "raw" and info.dtype.name == "float64" and not float32_is_exact(info.dtype, tensor.read()):
             raise _not_exact(info, "its values are not all float32 values")
         if how.coding == "integer" and not _surely_int32(info.dtype) and not int32_is_exact(info.dtype, tensor.read()):
@@ -185,11 +190,19 @@ def _check_name(name: str) -> None:
         raise NnbitsError(ReasonCode.BAD_TENSOR, f"tensor name {name[:80]!r} {problem}", path="topology_elem_id")
 
 
-def _plan_of(plan: EncodePlan, info: TensorInfo) -> TensorPlan:
+def plan_of(plan: EncodePlan, info: TensorInfo) -> TensorPlan:
+    """The entry of a tensor, which has to fit it.
+
+    Raises:
+        NnbitsError: BAD_OPTION.
+    """
     how = plan.tensors.get(info.name)
     if how is None:
         raise NnbitsError(ReasonCode.BAD_OPTION, f"the plan has no entry for tensor {info.name!r}", path="plan.tensors")
-    if (how.coding == "integer") != (info.dtype.kind != "float"):
+    elements = plan.profile == "extended" and how.coding in ("raw", "lossless")
+    if (how.coding == "lossless" and not elements) or (
+        not elements and (how.coding == "integer") != (info.dtype.kind != "float")
+    ):
         raise NnbitsError(
             ReasonCode.BAD_OPTION,
             f"the plan codes tensor {info.name!r} of dtype {info.dtype.name} as {how.coding}",
@@ -232,13 +245,9 @@ def encode_model(
     Raises:
         NnbitsError: BAD_OPTION, BAD_TENSOR, NOT_EXACT.
     """
-    mps = ModelParameterSet(
-        topology_carriage_flag=1,
-        mps_quantization_method_flags=1,
-        mps_qp_density=plan.qp_density,
-        mps_quantization_parameter=0,
-    )
-    parameters = ParameterSets(plan.general_profile_idc, mps)
+    parameters = default_parameters(plan)
+    mps = parameters.mps
+    assert mps is not None  # noqa: S101 - default_parameters has one
     by_name = {tensor.info.name: tensor for tensor in model}
     block_of = {name: block for block in plan.blocks for name in block.members}
     source = describe_source(model, (t.info for t in model if t.info.name not in block_of))
@@ -267,8 +276,19 @@ def encode_model(
                 on_tensor(coded)
 
 
+def default_parameters(plan: EncodePlan) -> ParameterSets:
+    """The parameter sets that a stream of this plan begins with."""
+    mps = ModelParameterSet(
+        topology_carriage_flag=1,
+        mps_quantization_method_flags=1,
+        mps_qp_density=plan.qp_density,
+        mps_quantization_parameter=0,
+    )
+    return ParameterSets(plan.general_profile_idc, mps)
+
+
 def _encode_single(tensor: LazyTensor, plan: EncodePlan, parameters: ParameterSets) -> EncodedTensor:
-    how = _plan_of(plan, tensor.info)
+    how = plan_of(plan, tensor.info)
     encoder = DataUnitEncoder(parameters, plan.set_choice, how.row_skipping)
     return encode_tensor(tensor, how, plan.qp_density, encoder)
 
@@ -355,13 +375,25 @@ def quantize(values: NDArray[np.float32], plan: TensorPlan, qp_density: int) -> 
         )
     values = modified(values, plan)
     height, width = _matrix(values.shape)
-    matrix = {"height": height, "width": width, "scan_order": plan.scan_order}
-    if plan.coding == "dependent":
+    coding = LevelCoding(
+        height,
+        width,
+        dq=plan.coding == "dependent",
+        unary_length=plan.cabac_unary_length_minus1 + 1,
+        scan_order=plan.scan_order,
+    )
+    if coding.dq:
         levels, qp = quantize_dependent(
-            values, plan.qp, qp_density, **matrix, **_rate_options(quantize_dependent, plan, matrix)
+            values, plan.qp, qp_density, height=height, width=width, scan_order=plan.scan_order
         )
     else:
-        levels, qp = quantize_uniform(values, plan.qp, qp_density, **_rate_options(quantize_uniform, plan, matrix))
+        levels, qp = quantize_uniform(values, plan.qp, qp_density)
+    if plan.lambda_scale:
+        # The estimates start from the sets that will be chosen, or nearly.
+        sets = choose_initial_sets(LevelsToCode(coding, levels), "cost")
+        levels, qp = quantize_weighed(
+            values, qp, qp_density, coding=coding, lambda_scale=plan.lambda_scale, initial_sets=sets
+        )
     if qp > qp_range(qp_density)[1]:
         raise NnbitsError(ReasonCode.BAD_TENSOR, "values are too large to be quantized", hint="Keep this tensor exact")
     if plan.bitdepth is not None:
@@ -386,27 +418,6 @@ def threshold32(threshold: float) -> np.float32:
     with np.errstate(over="ignore"):
         limit = np.float32(threshold)
     return limit if float(limit) >= threshold else np.nextafter(limit, np.float32(np.inf))
-
-
-def _rate_options(quantizer: Callable[..., Any], plan: TensorPlan, matrix: Mapping[str, int]) -> dict[str, Any]:
-    """What a quantizer that weighs the rate has to know beyond the values.
-
-    Raises:
-        NnbitsError: UNSUPPORTED_FEATURE if this build's quantizer does not weigh the rate.
-    """
-    if not plan.lambda_scale:
-        return {}
-    known = signature(quantizer).parameters
-    if "lambda_scale" not in known:
-        raise NnbitsError(
-            ReasonCode.UNSUPPORTED_FEATURE,
-            f"no rate-distortion optimized quantization with coding {plan.coding!r}",
-            path="lambda_scale",
-        )
-    coding = {"cabac_unary_length_minus1": plan.cabac_unary_length_minus1}
-    extra = {} if plan.coding == "dependent" else matrix
-    options = {"lambda_scale": plan.lambda_scale, **coding, **extra}
-    return {name: value for name, value in options.items() if name in known}
 
 
 def _matrix(shape: Sequence[int]) -> tuple[int, int]:

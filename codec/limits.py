@@ -19,6 +19,13 @@ MAX_ELEMENTS: Final = 2**48  #: elements of one tensor
 MAX_TOPOLOGY_ELEMENTS: Final = 2**16  #: names in one id list
 MAX_CODEBOOK_SIZE: Final = 2**20  #: codebook entries
 MAX_ENTRY_POINTS: Final = 2**26  #: block rows with an entry point in one unit
+MAX_SHARED_NAME_BYTES: Final = 2**8 - 1  #: bytes that a name in an access unit takes from the one before
+MAX_PIECES: Final = 2**16  #: tensors and parts of tensors in one access unit
+MAX_ACCESS_UNITS: Final = 2**40  #: au_number
+MAX_METADATA_BYTES: Final = 2**28  #: the JSON of the metadata unit
+MAX_INDEX_BYTES: Final = 2**32  #: content of the index
+MAX_ATTACHMENT_BYTES: Final = 2**48  #: one attached file
+MAX_ATTACHMENT_PART_BYTES: Final = 2**24  #: what one attachment unit holds of it
 MAX_UE_BITS: Final = 64  #: value bits of any Exp-Golomb code
 
 MIN_LEVEL: Final = -(2**31)
@@ -32,10 +39,14 @@ class Limits:
     Attributes:
         max_tensor_bytes: decoded size of one tensor, bytes; a larger claim is refused before allocating.
         max_units: units in one stream.
+        max_access_unit_bytes: size of one access unit, bytes.
+        max_index_bytes: size of the decompressed index, bytes.
     """
 
     max_tensor_bytes: int = 2**34
     max_units: int = 2**24
+    max_access_unit_bytes: int = 2**31
+    max_index_bytes: int = 2**30
 
 
 DEFAULT_LIMITS: Final = Limits()

@@ -19,6 +19,9 @@ _BN = CompressedParameterTypes.NNR_CPT_BN
 _BI = CompressedParameterTypes.NNR_CPT_BI
 
 
+_MAX_SCAN_ORDER = 4  # blocks of 64 x 64
+
+
 class Role(Enum):
     """What a tensor of a unit is."""
 
@@ -101,6 +104,8 @@ def parts_of(body: CompressedDataUnit, names: Sequence[str], parameters: Paramet
     name_of = dict(zip(listed, names, strict=True))
     if types & _DC and (_factor(name_of[Role.G]), _factor(name_of[Role.H])) != (Role.G, Role.H):
         raise NnbitsError(ReasonCode.VALUE_RANGE, "factors must be named _G and _H", path="topology_elem_id_list")
+    if types & _DC:
+        _factor_shape(body, Role.H)  # before anything that can be wrong with one part
     parts = []
     for role in scaling + bias + norm + weight_roles:
         if role in (Role.G, Role.H):
@@ -146,6 +151,10 @@ def _part(
     payload_type = body.nnr_compressed_data_unit_payload_type
     if payload_type == PayloadType.NNR_PT_RAW_FLOAT:
         return Part(name, role, shape, None)
+    if body.scan_order > _MAX_SCAN_ORDER:
+        raise NnbitsError(
+            ReasonCode.UNSUPPORTED_FEATURE, f"scan_order {body.scan_order} is not defined", path="scan_order"
+        )
     integer = payload_type == PayloadType.NNR_PT_INT
     profile = 1 if parameters.general_profile_idc == 1 else 0
     in_force = quantization(parameters)

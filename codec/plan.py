@@ -10,11 +10,18 @@ from typing import Any, Final, Literal, NoReturn, get_args
 
 from .errors import NnbitsError, ReasonCode
 
-__all__ = ["QUANTIZED", "BlockPlan", "Coding", "Compat", "EncodePlan", "SetChoice", "TensorPlan"]
+__all__ = ["QUANTIZED", "BlockPlan", "Coding", "Compat", "EncodePlan", "Profile", "SetChoice", "Speed", "TensorPlan"]
 
-#: How values travel: ``raw`` float32 bits, exact ``integer``, or quantized: ``uniform``, ``dependent`` (trellis), or
-#: ``codebook`` (uniform, with the distinct integers listed once and indices into the list coded).
-Coding = Literal["raw", "integer", "uniform", "dependent", "codebook"]
+#: How values travel: ``raw`` (float32 bits in the standard profile, the elements as they are in the extended one),
+#: ``lossless`` (bit by bit, compressed; extended profile), exact ``integer``, or quantized: ``uniform``, ``dependent``
+#: (trellis), or ``codebook`` (uniform, with the distinct integers listed once and indices into the list coded).
+Coding = Literal["raw", "lossless", "integer", "uniform", "dependent", "codebook"]
+
+#: What lossless coding looks for.
+Speed = Literal["fast", "balanced", "small"]
+
+#: Kind of stream (docs/format.md).
+Profile = Literal["standard", "extended"]
 
 #: The codings that have a quantization parameter.
 QUANTIZED: Final[tuple[Coding, ...]] = ("uniform", "dependent", "codebook")
@@ -86,8 +93,8 @@ class TensorPlan:
         if any(b <= a for a, b in pairwise(self.zero_rows)):
             _refuse("zero_rows must increase", "zero_rows")
         _check_number(self.lambda_scale, "lambda_scale")
-        if self.lambda_scale < 0:
-            _refuse("lambda_scale must not be negative", "lambda_scale")
+        if not 0 <= self.lambda_scale < 1e30:
+            _refuse("lambda_scale must lie in 0..1e30", "lambda_scale")
         for name, given in (
             ("threshold", self.threshold is not None),
             ("zero_rows", bool(self.zero_rows)),
@@ -210,30 +217,34 @@ class EncodePlan:
 
     Attributes:
         tensors: one plan for each tensor name.
-        profile: stream profile.
+        profile: ``standard`` for units of the standard only, ``extended`` for access units with an index.
         general_profile_idc: 0 for edition 1 syntax, 1 for edition 2.
         qp_density: 0..7; QP steps per doubling of the step size are 2^qp_density.
         set_choice: see :data:`SetChoice`.
         blocks: tensors that travel together; all others have units of their own.
         compat: refuse what this decoder cannot read; None for no such limits.
+        speed: what lossless coding looks for: ``fast`` decoding, ``small`` streams, or ``balanced``.
     """
 
     tensors: Mapping[str, TensorPlan] = field(default_factory=dict)
-    profile: Literal["standard"] = "standard"
+    profile: Profile = "standard"
     general_profile_idc: Literal[0, 1] = 1
     qp_density: int = 2
     set_choice: SetChoice = "cost"
     blocks: tuple[BlockPlan, ...] = ()
     compat: Compat | None = None
+    speed: Speed = "balanced"
 
     def __post_init__(self) -> None:
-        if self.profile != "standard":
+        if self.profile not in get_args(Profile):
             _refuse(f"profile {self.profile!r} is not known", "profile")
         if self.general_profile_idc not in (0, 1):
             _refuse("general_profile_idc must be 0 or 1", "general_profile_idc")
         _check_int(self.qp_density, 0, 7, "qp_density")
         if self.set_choice not in get_args(SetChoice):
             _refuse(f"set_choice {self.set_choice!r} is not one of {get_args(SetChoice)}", "set_choice")
+        if self.speed not in get_args(Speed):
+            _refuse(f"speed {self.speed!r} is not one of {get_args(Speed)}", "speed")
         if self.compat not in (None, *get_args(Compat)):
             _refuse(f"compat {self.compat!r} is not one of {get_args(Compat)}", "compat")
         if not isinstance(self.blocks, tuple) or not all(isinstance(block, BlockPlan) for block in self.blocks):

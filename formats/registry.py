@@ -7,23 +7,36 @@ from typing import Final
 
 from nnbits.codec.errors import NnbitsError, ReasonCode
 
-from . import safetensors
+from . import folder, gguf, keras, npz, onnx, pytorch, safetensors, tflite
 from ._foreign import recognise
 from .base import HEAD_BYTES, Adapter, open_input, quote
 
 __all__ = ["ADAPTERS", "adapter_by_name", "adapter_for_file", "adapter_for_output"]
 
 #: In the order in which they are asked.
-ADAPTERS: Final[tuple[Adapter, ...]] = (safetensors.ADAPTER,)
+ADAPTERS: Final[tuple[Adapter, ...]] = (
+    safetensors.ADAPTER,
+    gguf.ADAPTER,
+    pytorch.ADAPTER,
+    onnx.ADAPTER,
+    npz.NPY_ADAPTER,
+    npz.NPZ_ADAPTER,
+    tflite.ADAPTER,
+    keras.H5_ADAPTER,
+    keras.KERAS_ADAPTER,
+    folder.ADAPTER,
+)
 
 
 def adapter_for_file(path: Path) -> Adapter:
-    """The format of an existing file, told by its content; the suffix does not matter.
+    """The format of an existing file or folder, told by its content; the suffix does not matter.
 
     Raises:
         NnbitsError: FILE_NOT_FOUND; FILE_IO; FILE_FORMAT if no adapter knows the content, with what it looks like.
     """
     path = Path(path)
+    if path.is_dir():
+        return folder.ADAPTER
     head = b""
     with open_input(path) as file:
         while len(head) < HEAD_BYTES and (part := file.read(HEAD_BYTES - len(head))):
@@ -90,4 +103,6 @@ def _unknown(path: Path, head: bytes) -> NnbitsError:
 
 
 def _supported() -> str:
-    return ", ".join(f"{adapter.name} ({', '.join(adapter.suffixes)})" for adapter in ADAPTERS)
+    return ", ".join(
+        f"{adapter.name} ({', '.join(adapter.suffixes)})" if adapter.suffixes else adapter.name for adapter in ADAPTERS
+    )

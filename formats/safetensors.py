@@ -18,11 +18,16 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
+from nnbits.codec.access_encoder import PART_BYTES, part_elements
 from nnbits.codec.atomic import atomic_output
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.parallel import ordered_map
 from nnbits.codec.types import DTYPES, Array, DType, LazyTensor, Model, TensorInfo
+from nnbits.codec.values import stored_bytes
 
+from ._plain import plain
+from ._safetensors import described
+from ._template import is_restorable, restore
 from .base import Adapter, open_input, quote
 
 __all__ = ["ADAPTER", "MAX_HEADER_BYTES", "probe", "read", "write"]
@@ -51,21 +56,18 @@ _DTYPES: Final[Mapping[str, DType]] = {
     "U16": DTYPES["uint16"],
     "U8": DTYPES["uint8"],
     "BOOL": DTYPES["bool"],
+    "C64": DTYPES["complex64"],
+    "F8_E5M2": DTYPES["float8_e5m2"],
+    "F8_E4M3": DTYPES["float8_e4m3fn"],
+    "F8_E8M0": DTYPES["float8_e8m0fnu"],
+    "F8_E4M3FNUZ": DTYPES["float8_e4m3fnuz"],
+    "F8_E5M2FNUZ": DTYPES["float8_e5m2fnuz"],
+    "F6_E2M3": DTYPES["float6_e2m3fn"],
+    "F6_E3M2": DTYPES["float6_e3m2fn"],
+    "F4": DTYPES["float4_e2m1fn"],
 }
 _NAMES: Final = {dtype.name: name for name, dtype in _DTYPES.items()}
-#: Bits of one element, also of the types that the library knows and nnbits does not.
-_BITS: Final[Mapping[str, int]] = {
-    **{name: dtype.bits if dtype.kind != "bool" else 8 for name, dtype in _DTYPES.items()},
-    "F4": 4,
-    "F6_E2M3": 6,
-    "F6_E3M2": 6,
-    "F8_E5M2": 8,
-    "F8_E4M3": 8,
-    "F8_E8M0": 8,
-    "F8_E4M3FNUZ": 8,
-    "F8_E5M2FNUZ": 8,
-    "C64": 64,
-}
+_BITS: Final[Mapping[str, int]] = {name: dtype.bits if dtype.kind != "bool" else 8 for name, dtype in _DTYPES.items()}
 
 
 def probe(head: bytes) -> bool:
@@ -80,7 +82,9 @@ def read(path: Path, /) -> Model:
     Each tensor's ``read`` opens the file anew, so that no handle stays open, and returns an array of its own.
 
     Returns:
-        The tensors in the order of their data; metadata in the order of the header, empty if there is none.
+        The tensors in the order of their data; metadata in the order of the header, empty if there is none. Codes that
+        are packed in int32 or uint8 tensors appear as tensors of these codes. A template comes with such files and with
+        those whose header is not as the library writes it.
 
     Raises:
         NnbitsError: FILE_NOT_FOUND; FILE_IO; FILE_FORMAT if the file is damaged; UNSUPPORTED_FEATURE if a tensor has an
@@ -101,8 +105,10 @@ def read(path: Path, /) -> Model:
     tensors = []
     for entry in entries:
         info = TensorInfo(entry.name, _supported_dtype(source, entry), entry.shape)
-        tensors.append(LazyTensor(info, partial(_read_tensor, source, info, begin + entry.start)))
-    return Model(tuple(tensors), metadata, ADAPTER.name)
+        place = source, info, begin + entry.start
+        tensors.append(LazyTensor(info, partial(_read_tensor, *place), partial(_read_range, *place)))
+    model = Model(tuple(tensors), metadata, ADAPTER.name)
+    return described(path, model, begin, _header_bytes([tensor.info for tensor in tensors], metadata))
 
 
 def write(
@@ -117,7 +123,7 @@ def write(
     """Write a safetensors file, tensor by tensor, in the order of the model.
 
     A model read from a file of the safetensors library gives the same bytes again. Memory: about ``threads`` times the
-    largest tensor, or 64 MiB if that is more. ``path`` appears complete or not at all.
+    largest tensor that cannot be read in parts, or 64 MiB if that is more. ``path`` appears complete or not at all.
 
     Args:
         force: replace an existing file.
@@ -129,15 +135,19 @@ def write(
             ``read`` returns another shape or dtype than announced; BAD_OPTION if the metadata are not strings; LIMIT if
             the header would be longer than readers accept; and what a tensor's ``read`` raises.
     """
-    infos = [tensor.info for tensor in model.tensors]
-    header = _header_bytes(infos, model.metadata)
-    largest = max((_weight(tensor) for tensor in model.tensors), default=0)
+    if is_restorable(model, ADAPTER.name):
+        restore(path, model, force=force, threads=threads, on_tensor=on_tensor)
+        return
+    model = plain(model)
+    header = _header_bytes([tensor.info for tensor in model.tensors], model.metadata)
+    pieces = [piece for tensor in model.tensors for piece in _pieces(tensor)]
+    largest = max(map(_weight, pieces), default=0)
     with (
         atomic_output(Path(path), force=force) as file,
         closing(
             ordered_map(
                 _fetch,
-                model.tensors,
+                pieces,
                 threads=threads,
                 window=max(_WRITE_WINDOW_BYTES, threads * largest),
                 weight=_weight,
@@ -145,12 +155,12 @@ def write(
         ) as arrays,
     ):
         file.write(header)
-        for info in infos:
+        for tensor, first, count in pieces:
             array = next(arrays)
             file.write(array.data)
             del array
-            if on_tensor is not None:
-                on_tensor(info)
+            if on_tensor is not None and first + count == tensor.info.size:
+                on_tensor(tensor.info)
 
 
 @dataclass(frozen=True)
@@ -363,19 +373,25 @@ def _read_into(file: FileIO, source: _Source, buffer: memoryview) -> None:
 
 
 def _read_tensor(source: _Source, info: TensorInfo, position: int) -> Array:
+    return _read_range(source, info, position, 0, info.size).reshape(info.stored_shape)
+
+
+def _read_range(source: _Source, info: TensorInfo, position: int, first: int, count: int) -> Array:
+    size = stored_bytes(info.dtype, count)
+    start = first * info.dtype.bits // 8 if info.dtype.is_packed else first * info.dtype.itemsize
     try:
-        array = np.empty(info.shape, info.dtype.storage)
+        array = np.empty(size // info.dtype.itemsize, info.dtype.storage)
     except MemoryError as error:
         raise NnbitsError(
             ReasonCode.MEMORY_BUDGET,
-            f"tensor {quote(info.name)} needs {info.nbytes} bytes of memory, more than there is",
+            f"tensor {quote(info.name)} needs {size} bytes of memory, more than there is",
             path=quote(info.name),
         ) from error
-    raw = array.reshape(-1).view(np.uint8)
+    raw = array.view(np.uint8)
     with open_input(source.path) as file:
         if _identity(file) != source.identity:
             raise _changed(source)
-        file.seek(position)
+        file.seek(position + start)
         _read_into(file, source, raw.data)
     if info.dtype.kind == "bool" and raw.max(initial=0) > 1:
         raise NnbitsError(
@@ -396,18 +412,34 @@ def _changed(source: _Source) -> NnbitsError:
     )
 
 
-def _weight(tensor: LazyTensor) -> int:
-    """Bytes of memory that a fetched tensor takes, about."""
-    return tensor.info.nbytes + _OVERHEAD_BYTES
+_Piece = tuple[LazyTensor, int, int]  # with first element and number of elements
 
 
-def _fetch(tensor: LazyTensor) -> Array:
+def _pieces(tensor: LazyTensor) -> list[_Piece]:
+    """A tensor, or the parts that a large one is read in: those in which access units hold it."""
+    info = tensor.info
+    if tensor.read_range is None or info.nbytes <= PART_BYTES:
+        return [(tensor, 0, info.size)]
+    step = part_elements(info, PART_BYTES)
+    return [(tensor, first, min(step, info.size - first)) for first in range(0, info.size, step)]
+
+
+def _weight(piece: _Piece) -> int:
+    """Bytes of memory that a fetched piece takes, about."""
+    return stored_bytes(piece[0].info.dtype, piece[2]) + _OVERHEAD_BYTES
+
+
+def _fetch(piece: _Piece) -> Array:
     """The elements as bytes: shape (nbytes,), uint8."""
-    info, array = tensor.info, tensor.read()
-    if array.shape != info.shape or array.dtype != info.dtype.storage:
+    tensor, first, count = piece
+    info = tensor.info
+    whole = count == info.size or tensor.read_range is None
+    array = tensor.read() if whole or tensor.read_range is None else tensor.read_range(first, count)
+    shape = info.stored_shape if whole else (stored_bytes(info.dtype, count) // info.dtype.itemsize,)
+    if array.shape != shape or array.dtype != info.dtype.storage:
         raise NnbitsError(
             ReasonCode.BAD_TENSOR,
-            f"tensor {quote(info.name)} is {array.dtype} {array.shape}, announced as {info.dtype.storage} {info.shape}",
+            f"tensor {quote(info.name)} is {array.dtype} {array.shape}, announced as {info.dtype.storage} {shape}",
             path=quote(info.name),
         )
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
@@ -433,6 +465,8 @@ def _header_bytes(infos: Iterable[TensorInfo], metadata: Mapping[str, str]) -> b
             _refuse_tensor(info, "occurs twice")
         if info.dtype.name not in _NAMES:
             _refuse_tensor(info, f"has element type {info.dtype.name}")
+        if info.dtype.is_packed and info.size * info.dtype.bits % 8:
+            _refuse_tensor(info, f"has {info.size} elements of {info.dtype.name}, which do not fill whole bytes")
         header[info.name] = {
             "dtype": _NAMES[info.dtype.name],
             "shape": [int(size) for size in info.shape],

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from nnbits.codec.errors import NnbitsError, ReasonCode
 
 if TYPE_CHECKING:
     from nnbits.codec.api import NncFile
 
-__all__ = ["NNC_SUFFIX", "check_output", "file_named", "open_stream", "packed_path", "unpacked_path"]
+__all__ = [
+    "NNC_SUFFIX",
+    "check_output",
+    "file_named",
+    "is_standard",
+    "open_stream",
+    "packed_path",
+    "tree_size",
+    "unpacked_path",
+]
 
 NNC_SUFFIX: Final = ".nnc"
+_SPOOL_BYTES: Final = 1 << 26
 
 
 def packed_path(source: Path) -> Path:
@@ -38,13 +51,20 @@ def _without_suffix(name: str, suffixes: list[str]) -> str:
     return name
 
 
+def tree_size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(found.stat().st_size for found in path.rglob("*") if found.is_file())
+
+
 def check_output(target: Path, *, force: bool, inputs: tuple[Path, ...]) -> None:
     """Refuse an output before any work is done for it; the writer checks again when it opens the file.
 
     Raises:
         NnbitsError: BAD_OPTION if it is one of the inputs, even with ``force``; FILE_EXISTS.
     """
-    if not os.path.lexists(target):
+    if is_standard(target) or not os.path.lexists(target):
         return
     for source in inputs:
         if source.exists() and target.exists() and source.samefile(target):
@@ -87,9 +107,29 @@ def open_stream(path: Path) -> Iterator[NncFile]:
     """
     from nnbits.codec.api import open_file
 
+    if is_standard(path):
+        with file_named(path), _spooled() as file, open_file(file) as stream:
+            yield stream
+        return
     if path.is_dir():
         raise NnbitsError(
             ReasonCode.FILE_FORMAT, f"{path} is a folder", path=str(path), hint="Name an NNC stream inside it"
         )
     with file_named(path), open_file(path) as stream:
         yield stream
+
+
+def is_standard(path: Path) -> bool:
+    """Whether a path means standard input or output."""
+    return str(path) == "-"
+
+
+@contextmanager
+def _spooled() -> Iterator[BinaryIO]:
+    """Standard input, kept in memory or, if it is large, in a temporary file that has no name."""
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as file:
+        try:
+            shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+        except OSError as error:
+            raise NnbitsError(ReasonCode.FILE_IO, f"standard input could not be read: {error}") from error
+        yield cast("BinaryIO", file)

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from nnbits.codec.errors import NnbitsError, ReasonCode
-from nnbits.tools._console import print_json, progress_bar
+from nnbits.tools._console import print_json, printable, progress_bar
 from nnbits.tools._exits import EXIT_TEXTS, ExitCode, error_text, exit_code
 
 __all__ = ["main"]
@@ -24,6 +24,23 @@ _EXITS: Final = "\b\nExit codes:\n" + "\n".join(f"  {code.value:>3}  {text}" for
 _REPORT: Final = "This is a bug in nnbits: please report it with the lines above and, if you may, the file"
 
 _PATH: Final = click.Path(path_type=Path)
+
+
+class _Size(click.ParamType):  # type: ignore[type-arg]
+    """A number of bytes: 1000, 64K, 256M, 2G."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).strip().upper().removesuffix("B").removesuffix("I")
+        factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:], 0)
+        digits = text[:-1] if factor else text
+        if not digits.isdecimal() or not int(digits):
+            self.fail(f"{value!r} is not a size such as 256M", param, ctx)
+        return int(digits) * (factor or 1)
+
+
+_SIZE: Final = _Size()
 
 
 class _ReaderGone(Exception):
@@ -179,24 +196,45 @@ _quiet = click.option("--quiet", "-q", is_flag=True, help="Print nothing but err
     default=0,
     help="With --qp: blocks in large weights, for parallel decoding of one tensor; 4 costs least.",
 )
+@click.option(
+    "--lambda",
+    "lambda_scale",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    default=0.0,
+    help="With --qp or --bits: how much the size of weights counts against their error, e.g. 1; slower, smaller files.",
+)
 @click.option("--search", is_flag=True, help="Code every tensor in several ways, keep the smallest; slow.")
 @click.option("--compat", type=click.Choice(["nncodec"]), help="Refuse what this other decoder cannot read.")
 @click.option(
-    "--profile", type=click.Choice(["standard"]), default="standard", show_default=True, help="Kind of stream."
+    "--profile",
+    type=click.Choice(["extended", "standard"]),
+    help="extended: random access, checksums; standard: for any NNC decoder.  [default: extended]",
 )
+@click.option("--memory", type=_SIZE, metavar="SIZE", help="Budget for tensors in work, e.g. 128M.  [default: 256M]")
+@click.option("--speed", type=click.Choice(["fast", "balanced", "small"]), help="Of exact coding.  [default: balanced]")
 @click.option("--plan", type=_PATH, metavar="FILE", help="Pack as this JSON plan says, tensor by tensor.")
 @click.option("--save-plan", type=_PATH, metavar="FILE", help="Write the plan that was used.")
+@click.option("--prune-report", is_flag=True, help="Show how sparse each tensor is, its map and what that saved.")
 @_threads
 @_force
 @_json
 @_quiet
-def _pack(source: Path, target: Path | None, threads: int | None, as_json: bool, quiet: bool, **options: Any) -> None:
+def _pack(
+    source: Path,
+    target: Path | None,
+    prune_report: bool,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Pack the model file IN into the NNC stream OUT.
 
-    OUT is IN with the suffix .nnc if not given. Without --qp, --bits or --plan the result is exact: unpack gives back
-    every value, bit for bit.
+    OUT is IN with the suffix .nnc if not given, standard output if it is -. Without --qp, --bits or --plan the result
+    is exact: unpack gives back every value, bit for bit.
     """
-    from nnbits.tools._files import packed_path
+    from nnbits.tools._files import is_standard, packed_path
     from nnbits.tools.commands import pack as command
 
     start = time.perf_counter()
@@ -204,9 +242,14 @@ def _pack(source: Path, target: Path | None, threads: int | None, as_json: bool,
         report = command.pack(source, target, threads=threads, progress=progress, **options)
     seconds = time.perf_counter() - start
     shown = packed_path(source) if target is None else target
-    if as_json:
+    if is_standard(shown):
+        if not quiet:
+            click.echo(command.report_text(report, source, shown, seconds), err=True)
+    elif as_json:
         print_json(command.report_dict(report, source, shown, seconds))
     elif not quiet:
+        if prune_report:
+            command.print_prune_report(report)
         click.echo(command.report_text(report, source, shown, seconds))
 
 
@@ -229,7 +272,7 @@ def _unpack(
 ) -> None:
     """Decode the NNC stream IN into the model file OUT.
 
-    OUT is IN with the suffix of the format that was packed if not given.
+    OUT is IN with the suffix of the format that was packed if not given. IN is standard input if it is -.
     """
     from nnbits.tools.commands import unpack as command
 
@@ -256,6 +299,109 @@ def _info(source: Path, units: bool, as_json: bool) -> None:
         print_json(command.report_dict(report))
     else:
         command.print_report(report, units=units)
+
+
+@main.command(name="verify", short_help="Check a stream for damage.")
+@click.argument("source", metavar="IN", type=_PATH)
+@click.option("--key", type=_PATH, metavar="PEM", help="Public key: check the signature too.")
+@click.option("--signature", type=_PATH, metavar="FILE", help="The signature.  [default: IN.sig]")
+@_threads
+@_json
+@_quiet
+def _verify(
+    source: Path, key: Path | None, signature: Path | None, threads: int | None, as_json: bool, quiet: bool
+) -> int:
+    """Check the NNC stream IN: its structure, its checksums and digests, and that all values decode.
+
+    Problems are listed with the tensors that they concern; the exit code is then 4.
+    """
+    from nnbits.tools.commands import verify as command
+
+    start = time.perf_counter()
+    with progress_bar("Checking", enabled=not (as_json or quiet)) as progress:
+        report = command.verify(source, key=key, signature=signature, threads=threads, progress=progress)
+    seconds = time.perf_counter() - start
+    if as_json:
+        print_json(command.report_dict(report, seconds))
+    elif not quiet or report.found.problems:
+        click.echo(command.report_text(report, seconds))
+    return ExitCode.DAMAGED if report.found.problems else ExitCode.OK
+
+
+@main.command(name="recover", short_help="What is complete in a cut stream.")
+@click.argument("source", metavar="IN", type=_PATH)
+@click.argument("target", metavar="OUT", type=_PATH)
+@_force
+@_json
+@_quiet
+def _recover(source: Path, target: Path, force: bool, as_json: bool, quiet: bool) -> None:
+    """Save what is complete in the cut or damaged NNC stream IN as the NNC stream OUT.
+
+    That is the last complete state of IN if there is one, else all tensors that are there as a whole.
+    """
+    from nnbits.tools.commands import recover as command
+
+    start = time.perf_counter()
+    report = command.recover(source, target, force=force)
+    seconds = time.perf_counter() - start
+    if as_json:
+        print_json(command.report_dict(report, seconds))
+    elif not quiet:
+        click.echo(command.report_text(report, seconds))
+
+
+@main.command(name="replace", short_help="New versions of single tensors.")
+@click.argument("target", metavar="FILE", type=_PATH)
+@click.argument("changes", metavar="NAME=ARRAYFILE...", nargs=-1, required=True)
+@click.option("--qp", type=int, metavar="N", help="Quality of float tensors.  [default: exact]")
+@click.option("--add", is_flag=True, help="Allow names that FILE does not have yet.")
+@_threads
+@_json
+@_quiet
+def _replace(
+    target: Path, changes: tuple[str, ...], qp: int | None, add: bool, threads: int | None, as_json: bool, quiet: bool
+) -> None:
+    """Append new versions of tensors to the NNC stream FILE.
+
+    ARRAYFILE is a .npy file, or a model file with a tensor NAME. The rest of FILE is neither read nor written.
+    """
+    from nnbits.tools.commands import replace as command
+
+    pairs = []
+    for change in changes:
+        name, sign, path = change.rpartition("=")
+        if not sign:
+            raise click.UsageError(f"{change!r} is not NAME=ARRAYFILE")
+        pairs.append((name, Path(path)))
+    start = time.perf_counter()
+    report = command.replace(target, pairs, qp=qp, add=add, threads=threads)
+    seconds = time.perf_counter() - start
+    if as_json:
+        print_json(command.report_dict(report, seconds))
+    elif not quiet:
+        click.echo(command.report_text(report, seconds))
+
+
+@main.command(name="sign", short_help="Sign a stream.")
+@click.argument("source", metavar="IN", type=_PATH)
+@click.option("--key", type=_PATH, required=True, metavar="PEM", help="Private key on an elliptic curve.")
+@click.option("--signature", type=_PATH, metavar="FILE", help="The output.  [default: IN.sig]")
+@_force
+@_json
+@_quiet
+def _sign(source: Path, key: Path, signature: Path | None, force: bool, as_json: bool, quiet: bool) -> None:
+    """Sign the file IN as OpenSSF Model Signing does; needs the package model-signing.
+
+    A key is made with openssl ecparam -name prime256v1 -genkey -noout -out key.pem, its public part with openssl ec
+    -in key.pem -pubout -out key.pub.
+    """
+    from nnbits.tools.commands import sign as command
+
+    target = command.sign(source, key, signature, force=force)
+    if as_json:
+        print_json({"source": str(source), "signature": str(target)})
+    elif not quiet:
+        click.echo(f"{printable(str(source))}: signed in {printable(str(target))}")
 
 
 @main.command(name="diff", short_help="What changed in a model, as an update.")
@@ -359,3 +505,36 @@ def _demo(out: Path | None, threads: int | None, as_json: bool) -> None:
         print_json(command.report_dict(report))
     else:
         command.print_report(report)
+
+
+@main.command(name="conform", short_help="Hold a decoder against the conformance suite.")
+@click.option("--decoder", required=True, metavar="COMMAND", help="'mydecoder {in} {out}', or one of ours by name.")
+@click.option("--suite", type=_PATH, metavar="DIR", help="Folder with manifest.json.  [default: our own suite]")
+@click.option("--feature", "features", multiple=True, metavar="NAME", help="Only streams with it; repeatable.")
+@click.option("--without", multiple=True, metavar="NAME", help="A feature that the decoder does not claim; repeatable.")
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes at a time.  [default: all processors]")
+@click.option("--timeout", "seconds", type=float, metavar="S", help="Seconds for a stream.")
+@click.option("--memory", "memory_mib", type=click.IntRange(min=16), metavar="MIB", help="Memory for a stream.")
+@click.option("--strict", is_flag=True, help="Refusals must give the reason code and the unit.")
+@click.option("--junit", type=_PATH, metavar="FILE", help="Write JUnit XML.")
+@click.option("--html", "page", type=_PATH, metavar="FILE", help="Write a page.")
+@click.option("--json-file", type=_PATH, metavar="FILE", help="Write JSON.")
+@_json
+@_quiet
+def _conform(as_json: bool, quiet: bool, **options: Any) -> int:
+    """Hold a decoder against the conformance suite, stream by stream; exit code 4 if one fails.
+
+    \b
+    nnbits conform --decoder 'mydecoder {in} {out}'
+    nnbits conform --decoder core
+    """
+    from nnbits.conformance.report import to_json
+    from nnbits.tools.commands import conform as command
+
+    with progress_bar("Decoding", enabled=not (as_json or quiet), in_bytes=False) as progress:
+        report = command.conform(progress=progress, **options)
+    if as_json:
+        print_json(to_json(report.decoder, report.outcomes))
+    elif not quiet:
+        command.print_report(report)
+    return ExitCode.OK if report.passed else ExitCode.DAMAGED

@@ -27,7 +27,6 @@ typedef struct {
 } nnb_level_coding;
 
 typedef struct {
-  uint8_t set;
   ...;
 } nnb_context;
 
@@ -54,6 +53,7 @@ typedef struct {
 
 typedef struct { ...; } nnb_cabac;
 
+uint32_t nnb_crc32c(uint32_t crc, const uint8_t *data, size_t size);
 size_t nnb_context_count(uint32_t unary_length);
 nnb_status nnb_check_coding(const nnb_level_coding *coding);
 int nnb_has_row_flags(const nnb_level_coding *coding);
@@ -70,11 +70,7 @@ nnb_status nnb_decode_head(nnb_cabac *cabac, const nnb_level_coding *coding, con
                            nnb_tensor_info *info);
 nnb_status nnb_decode_block_rows(nnb_cabac *cabac, const nnb_level_coding *coding, const nnb_tensor *tensor,
                                  const nnb_tensor_info *info, uint64_t first, uint64_t last, uint8_t *dq_state);
-size_t nnb_paired_work_size(const nnb_level_coding *coding);
-nnb_status nnb_decode_block_rows_paired(nnb_cabac *cabac, const nnb_level_coding *coding, const nnb_tensor *tensor,
-                                        const nnb_tensor_info *info, const nnb_entry_point *entry_points,
-                                        uint64_t first, uint64_t last, uint8_t *dq_state, void *work,
-                                        size_t work_size);
+void nnb_initial_sets(const nnb_context *contexts, size_t count, uint8_t *sets);
 nnb_status nnb_step_size(int32_t qp, uint32_t qp_density, float *step);
 void nnb_dequantize(const int32_t *levels, float *values, size_t count, float step);
 void nnb_dequantize_in_place(void *buffer, size_t count, float step);
@@ -117,6 +113,10 @@ nnb_status nnb_quantize_uniform(const float *values, size_t count, int32_t *qp, 
 size_t nnb_quantize_work_size(size_t height, size_t width);
 nnb_status nnb_quantize_dependent(const float *values, size_t height, size_t width, uint32_t scan_order, int32_t *qp,
                                   uint32_t qp_density, int32_t *levels, void *work, size_t work_size);
+size_t nnb_weighed_work_size(const nnb_level_coding *coding);
+nnb_status nnb_quantize_weighed(const float *values, const nnb_level_coding *coding, double lambda_scale,
+                                const uint8_t *initial_sets, int32_t *qp, uint32_t qp_density, int32_t *levels,
+                                void *work, size_t work_size);
 
 void nnb_encoder_open_growing(nnb_encoder *encoder);
 void nnb_encoder_close(nnb_encoder *encoder);
@@ -127,8 +127,6 @@ SOURCE = """
 
 #include "nnb/nnb.h"
 #include "nnb/nnb_enc.h"
-#include "nnb/nnb_sparse_enc.h"
-#include "nnb/nnb_unit.h"
 
 /* The core has no heap; an encoder's buffer that grows is the binding's. */
 static uint8_t *grow(void *user, uint8_t *buffer, size_t used, size_t needed, size_t *capacity) {
@@ -150,12 +148,18 @@ static void nnb_encoder_close(nnb_encoder *encoder) {
 }
 """
 
+#: In cffi's subset of C but for the preprocessor's lines.
 HEADERS = (
     "nnb_syntax_gen.h",
     "nnb_unit.h",
+    "nnb_access.h",
+    "nnb_rans.h",
+    "nnb_rans_enc.h",
+    "nnb_lossless.h",
+    "nnb_lossless_enc.h",
     "nnb_sparse.h",
     "nnb_sparse_enc.h",
-)  # in cffi's subset of C but for the preprocessor's lines
+)
 
 UNIT_CDEF = """
 extern "Python" void nnb_on_element(void *user, const nnb_trace_record *record);
@@ -176,7 +180,8 @@ def main(target: str) -> None:
     for header in HEADERS:
         ffi.cdef(declarations(header))
     ffi.cdef(UNIT_CDEF)
-    ffi.set_source("nnbits.codec._core", SOURCE)
+    includes = "".join(f'#include "nnb/{header}"\n' for header in HEADERS)
+    ffi.set_source("nnbits.codec._core", includes + SOURCE)
     ffi.emit_c_code(str(Path(target)))
 
 

@@ -18,13 +18,21 @@ from .coding import DecodedLevels, EncodedPayload, EntryPoint, LevelCoding, Leve
 from .scan import GTX, PAR_OFFSET, ROW_OFFSET, SGN, SGN_T, SIG_H, SIG_T, estimated, segments
 from .tables import INITIAL_SETS, NEXT, RLPS, STEPS, est_bits
 
-__all__ = ["choose_initial_sets", "decode_payload", "encode_payload", "first_qp_value"]
+__all__ = [
+    "Context",
+    "ContextChoice",
+    "choose_initial_sets",
+    "code_level",
+    "decode_payload",
+    "encode_payload",
+    "first_qp_value",
+]
 
 _EST_BITS: Final = est_bits()
 
 #: The rule by cost looks at so many blocks of bins of a context, and then at every eighth, which counts for all.
 _BLOCK_BINS: Final = 1024
-_FULL_BLOCKS: Final = 16
+_FULL_BLOCKS: Final = 64
 _SAMPLING: Final = 8
 
 
@@ -158,7 +166,7 @@ class ArithmeticEncoder:
         return self.low | 1
 
 
-class _Choice:
+class ContextChoice:
     """Context choice of section 4 for one tensor."""
 
     def __init__(self, coding: LevelCoding) -> None:
@@ -192,7 +200,7 @@ def _signed_limit(cs: int, cz: int, negative: bool) -> int | None:
 def _decode_level(
     engine: ArithmeticDecoder,
     contexts: Sequence[Context],
-    choice: _Choice,
+    choice: ContextChoice,
     coding: LevelCoding,
     state: int,
     prev: int,
@@ -332,9 +340,10 @@ def _decode_levels(
     """level_data() of section 6."""
     width = coding.width
     levels = np.zeros(coding.height * width, np.int32)
-    choice = _Choice(coding)
+    choice = ContextChoice(coding)
     state = prev = 0
     if coding.block and coding.height > coding.block:
+        engine.check_overrun()
         engine.range = 256
         engine.check_offset()
     for segment in segments(coding):
@@ -364,11 +373,11 @@ def _decode_levels(
     return levels
 
 
-def _code_level(
+def code_level(
     code: Callable[[int, int], None],
     bypass: Callable[[int, int], None],
     k: int,
-    choice: _Choice,
+    choice: ContextChoice,
     coding: LevelCoding,
     state: int,
     prev: int,
@@ -463,7 +472,7 @@ def choose_initial_sets(tensor: LevelsToCode, rule: SetRule) -> NDArray[np.uint8
     """
     coding = tensor.coding
     peer = rule == "peer"
-    choice = _Choice(coding)
+    choice = ContextChoice(coding)
     count = coding.context_count
     copies = [[Context() for _ in INITIAL_SETS] for _ in range(count)]
     for sets in copies:
@@ -487,7 +496,7 @@ def choose_initial_sets(tensor: LevelsToCode, rule: SetRule) -> NDArray[np.uint8
     def level(value: int, k: int, state: int, at: int, base: int, hist: bool) -> None:
         nonlocal prev
         coded = value if peer else k
-        _code_level(code, lambda _v, _n: None, coded, choice, coding, state, prev, base, hist, limited=not peer)
+        code_level(code, lambda _v, _n: None, coded, choice, coding, state, prev, base, hist, limited=not peer)
         prev = coded
 
     def block_row(_state: int) -> None:
@@ -561,14 +570,14 @@ def _encode_tensor(engine: ArithmeticEncoder, tensor: LevelsToCode) -> list[tupl
             engine.bypass(number - 1, 3)
             contexts[c].assign(number)
 
-    choice = _Choice(coding)
+    choice = ContextChoice(coding)
     blocked = bool(coding.block) and coding.height > coding.block
     marks: list[tuple[int, int, int]] = []
     prev = 0
 
     def level(_value: int, k: int, state: int, _at: int, base: int, hist: bool) -> None:
         nonlocal prev
-        _code_level(
+        code_level(
             lambda c, bin_: engine.context_bin(contexts[c], bin_),
             engine.bypass,
             k,

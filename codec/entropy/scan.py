@@ -27,6 +27,8 @@ class Segment:
 def segments(coding: LevelCoding) -> Iterator[Segment]:
     """Segments in coding order; ``ends_block_row`` is set where contexts and range are reset (never at the end)."""
     height, width, block = coding.height, coding.width, coding.block
+    if not width:  # there may be 2^48 rows of nothing
+        return
     if not block:
         for row in range(height):
             yield Segment(row, 0, width, False)

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._core import ffi, lib
-from ..entropy.native import check, pointer, typed
+from ..entropy.coding import LevelCoding
+from ..entropy.native import c_coding, check, pointer, typed
 from ..errors import NnbitsError, ReasonCode
 
-__all__ = ["dequantize", "quantize_dependent", "quantize_uniform"]
+__all__ = ["dequantize", "quantize_dependent", "quantize_uniform", "quantize_weighed"]
 
 Levels = NDArray[np.int32]
 Values = NDArray[np.float32]
@@ -102,6 +103,64 @@ def quantize_dependent(
             work.size,
         ),
         "dependent quantization",
+    )
+    return levels, used[0]
+
+
+def quantize_weighed(
+    x: Values,
+    qp: int,
+    qp_density: int,
+    *,
+    coding: LevelCoding,
+    lambda_scale: float,
+    initial_sets: NDArray[np.uint8] | None = None,
+) -> tuple[Levels, int]:
+    """Quantization that weighs the bits of the levels, as estimated by the entropy coder's model, against their error.
+
+    Uniform: greedily, in coding order. Dependent: a trellis in which every state has its own copy of the model
+    (nnc-encoder-notes section 3).
+
+    Args:
+        x: float32, ``coding.height * coding.width`` elements, row-major, finite.
+        qp: quantization parameter.
+        qp_density: 0..7.
+        coding: geometry, scan order and unary length, and ``dq`` for dependent quantization; contexts are those of
+            plain coding whatever it says.
+        lambda_scale: weight of the bits, positive.
+        initial_sets: uint8 per context, which the estimates start from; None is set 0 everywhere.
+
+    Returns:
+        int32 array L (flat, row-major) and the QP used.
+
+    Raises:
+        NnbitsError: as :func:`quantize_uniform`; BAD_OPTION for a ``lambda_scale`` that is not positive or above 1e30.
+    """
+    flat = _values(x)
+    if flat.size != coding.height * coding.width:
+        raise NnbitsError(ReasonCode.SHAPE_MISMATCH, f"{flat.size} values for {coding.height} x {coding.width}")
+    sets = typed(initial_sets, np.uint8, coding.context_count, "initial sets")
+    if sets is not None and int(sets.max()) > 8:
+        raise NnbitsError(ReasonCode.BAD_OPTION, f"initial set {int(sets.max())} is not in 0..8")
+    c = c_coding(coding)
+    levels = np.empty(flat.size, np.int32)
+    if flat.size == 0:
+        return levels, qp
+    work = np.empty(lib.nnb_weighed_work_size(c), np.uint8)
+    used = _int32(qp, "QP")
+    check(
+        lib.nnb_quantize_weighed(
+            pointer("float *", flat),
+            c,
+            lambda_scale,
+            pointer("uint8_t *", sets),
+            used,
+            _density(qp_density),
+            pointer("int32_t *", levels),
+            pointer("void *", work),
+            work.size,
+        ),
+        "weighed quantization",
     )
     return levels, used[0]
 

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["default_nonweight_qp", "nearest_qp", "qp_range", "step_size"]
+from ..errors import NnbitsError, ReasonCode
+
+__all__ = ["binary32_step_size", "default_nonweight_qp", "nearest_qp", "qp_range", "step_size"]
 
 
 def step_size(qp: int, qp_density: int) -> float:
     """Step of a QP: linear between powers of two, 2^qp_density steps per octave; exact in binary64 (section 9.2)."""
     k = 1 << qp_density
     return math.ldexp(k + (qp & (k - 1)), (qp >> qp_density) - qp_density)
+
+
+def binary32_step_size(qp: int, qp_density: int) -> float:
+    """The same for a decoder.
+
+    Raises:
+        NnbitsError: VALUE_RANGE unless it is a normal binary32 number.
+    """
+    if not -126 <= qp >> qp_density <= 127:
+        raise NnbitsError(
+            ReasonCode.VALUE_RANGE, f"the step size of QP {qp} is not a normal binary32 number", path="qp_value"
+        )
+    return step_size(qp, qp_density)
 
 
 def qp_range(qp_density: int) -> tuple[int, int]:

@@ -1,20 +1,42 @@
 """The syntax of NNC: the only place that knows the order and the widths of its fields.
 
-``units``, ``compressed_data`` and ``payload`` declare every table of the specification once; reading, writing, sizes,
+``units``, ``compressed_data``, ``payload`` and ``extension`` declare every table once; reading, writing, sizes,
 traces and ``docs/fields.md`` follow from the declaration. Units come and go as the frozen dataclasses of ``views``.
 """
 
 from .enums import (
+    AccessUnitRelation,
     CompressedParameterTypes,
     DecompressedDataFormat,
+    ExtensionKind,
     ParentNodeIdType,
     PayloadType,
     RepresentationType,
     TopologyStorageFormat,
     UnitType,
+    ValueCoding,
+)
+from .extension import END_UNIT_BYTES
+from .extension_views import (
+    AccessUnitData,
+    AccessUnitHeader,
+    AttachmentUnit,
+    EndUnit,
+    Extension,
+    IndexUnit,
+    MetadataUnit,
+    Piece,
 )
 from .trace import Trace, TraceRecord
-from .unit_io import ParameterSets, ParsedUnit, build_unit, build_unit_prefix, parse_unit, peek_unit_size
+from .unit_io import (
+    ParameterSets,
+    ParsedUnit,
+    build_unit,
+    build_unit_prefix,
+    is_extension,
+    parse_unit,
+    peek_unit_size,
+)
 from .views import (
     AggregateUnit,
     BitMask,
@@ -38,7 +60,12 @@ from .views import (
 )
 
 __all__ = [
+    "END_UNIT_BYTES",
+    "AccessUnitData",
+    "AccessUnitHeader",
+    "AccessUnitRelation",
     "AggregateUnit",
+    "AttachmentUnit",
     "BitMask",
     "Body",
     "CabacEntryPoint",
@@ -46,13 +73,19 @@ __all__ = [
     "CompressedParameterTypes",
     "DecompositionPerformanceMap",
     "DecompressedDataFormat",
+    "EndUnit",
+    "Extension",
+    "ExtensionKind",
+    "IndexUnit",
     "IntegerCodebook",
     "LayerParameterSet",
+    "MetadataUnit",
     "ModelParameterSet",
     "ParameterSets",
     "ParentNodeIdType",
     "ParsedUnit",
     "PayloadType",
+    "Piece",
     "PruningPerformanceMap",
     "PruningTopologyContainer",
     "Quantization",
@@ -68,8 +101,10 @@ __all__ = [
     "UnitHeader",
     "UnitType",
     "UnknownUnit",
+    "ValueCoding",
     "build_unit",
     "build_unit_prefix",
+    "is_extension",
     "parse_unit",
     "peek_unit_size",
 ]

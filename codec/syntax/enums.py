@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
+from ..types import ElementType
+
 __all__ = [
+    "AccessUnitRelation",
     "CompressedParameterTypes",
     "DecompressedDataFormat",
+    "ElementType",
+    "ExtensionKind",
     "ParentNodeIdType",
     "PayloadType",
     "RepresentationType",
     "TopologyStorageFormat",
     "UnitType",
+    "ValueCoding",
 ]
 
 
 class UnitType(IntEnum):
-    """nnr_unit_type (section 1); 7..31 are reserved, 32..63 unspecified."""
+    """nnr_unit_type (section 1); 7..31 are reserved, 32..63 unspecified: 32 with our signature is an extension unit."""
 
     NNR_STR = 0
     NNR_MPS = 1
@@ -25,6 +31,7 @@ class UnitType(IntEnum):
     NNR_QNT = 4
     NNR_NDU = 5
     NNR_AGG = 6
+    NNR_EXT = 32
 
 
 class TopologyStorageFormat(IntEnum):
@@ -85,3 +92,31 @@ class RepresentationType(IntEnum):
 
     NNR_TPL_BMSK = 0
     NNR_TPL_DICT = 1
+
+
+class ExtensionKind(IntEnum):
+    """ext_kind (docs/format.md)."""
+
+    METADATA = 1
+    ACCESS_UNIT_HEADER = 2
+    ACCESS_UNIT_DATA = 3
+    INDEX = 4
+    END = 5
+    ATTACHMENT = 6
+
+
+class AccessUnitRelation(IntEnum):
+    """au_relation (docs/format.md)."""
+
+    ALONE = 0
+    REPLACES = 1
+    XOR = 2
+
+
+class ValueCoding(IntEnum):
+    """value_coding (docs/format.md)."""
+
+    NOTHING = 0
+    RAW = 1
+    LOSSLESS = 2
+    NDU = 3

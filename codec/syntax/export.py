@@ -98,10 +98,16 @@ def _tables_header() -> str:
     return header
 
 
+def _checksum_header() -> str:
+    header: str = importlib.import_module("nnbits.codec.integrity").c_header()
+    return header
+
+
 #: What is generated, by path from the root of the source tree.
 GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "codec/core/include/nnb/nnb_status.h": status_header,
     "codec/core/include/nnb/nnb_syntax_gen.h": syntax_header,
+    "codec/core/src/common/crc32c_gen.h": _checksum_header,
     "codec/core/src/common/tables_gen.h": _tables_header,
     "docs/fields.md": markdown,
 }

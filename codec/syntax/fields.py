@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +25,7 @@ without a condition is always present. "When absent" is the value that a reader 
 the stream; without one there is none. Rules are checked where they stand; the name behind them is the reason code.
 """
 
+_EXTENDED: Final = "Extended profile, [format.md](format.md)."
 _NO_PEER: Final = "From the standard; no other implementation was there to compare with.\n"
 
 
@@ -38,16 +40,20 @@ def markdown() -> str:
     """The whole page."""
     parts = [_HEAD]
     for table in _tables(UNIT, {}).values():
-        parts.append(f"## {table.title}\n\nClause {table.clause}.{'' if table.peer else ' ' + _NO_PEER.rstrip()}\n")
+        place = f"Clause {table.clause}." if table.clause else _EXTENDED
+        parts.append(f"## {table.title}\n\n{place}{'' if table.peer else ' ' + _NO_PEER.rstrip()}\n")
         lines = list(_lines(table.body.steps, (), ""))
         if lines:
             rows = [_Line("element", "descriptor", "condition", "when absent"), _Line(*["---"] * 4), *lines]
-            parts.append(
-                "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
-            )
+            parts.append("".join(f"| {' | '.join(map(_escaped, row))} |\n" for row in rows))
         else:
             parts.append("(empty)\n")
     return "\n".join(parts)
+
+
+def _escaped(cell: str) -> str:
+    """Without what Markdown takes for the end of a cell or for a link."""
+    return re.sub(r"([|\[])", r"\\\1", cell)
 
 
 def _row(line: _Line) -> str:

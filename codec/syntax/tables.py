@@ -127,7 +127,7 @@ class Table(Struct):
 
     Args:
         title: its name there, with parentheses.
-        clause: where it stands in nnc-bitstream.
+        clause: where it stands in nnc-bitstream; empty for those of docs/format.md.
         rows: named elements, named or unnamed tables and groups, in stream order.
         peer: False if it is from the standard and no other implementation was there to compare with.
     """

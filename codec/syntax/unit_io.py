@@ -17,6 +17,8 @@ from ..errors import NnbitsError, ReasonCode
 from ..limits import MAX_UNIT_BYTES
 from .bits import BitReader, BitWriter
 from .enums import PayloadType, UnitType
+from .extension import EXT_SIGNATURE
+from .extension_views import EXTENSION_VIEWS, Extension
 from .trace import Trace
 from .units import SIZE_FIELD, UNIT, UNIT_TYPE_BITS
 from .views import (
@@ -35,9 +37,19 @@ from .views import (
     to_container,
 )
 
-__all__ = ["ParameterSets", "ParsedUnit", "build_unit", "build_unit_prefix", "parse_unit", "peek_unit_size"]
+__all__ = [
+    "ParameterSets",
+    "ParsedUnit",
+    "build_unit",
+    "build_unit_prefix",
+    "is_extension",
+    "parse_unit",
+    "peek_unit_size",
+]
 
 _SHORT_MAX: Final = 2**15 - 1
+#: Unit header of type 32, independently decodable, without a counter; signature.
+_EXTENSION_START: Final = bytes([UnitType.NNR_EXT << 2 | 2]) + EXT_SIGNATURE.to_bytes(4, "big")
 _NOTHING: Final[Mapping[str, SuppliedParameters]] = MappingProxyType({})
 
 _BODIES: Final[Mapping[int, type[Body]]] = {
@@ -93,7 +105,7 @@ class ParsedUnit:
         header: the common part of the unit header.
         body: its elements.
         payload_offset: where the bytes begin that are not elements, relative to the unit: the payload of NDU, AGG and
-            unknown units; ``size`` for the others.
+            unknown units, compressed content and data sections of extension units; ``size`` for the others.
         nnr_unit_size_flag: 1 if the size field has 4 bytes.
     """
 
@@ -154,13 +166,14 @@ def parse_unit(
     reader = BitReader(data, offset=offset, trace=trace)
     with _only_own_errors(path, offset):
         _require_mps(_peek_type(data), parameters, path, offset)
-        unit = UNIT._parse(reader, _context(parameters, parsing=True), path)
+        extension = is_extension(data)
+        unit = UNIT._parse(reader, _context(parameters, parsing=True, extension=extension), path)
         elements = unit["nnr_unit_header"] | unit["nnr_unit_payload"]
         unit_type: int = elements["nnr_unit_type"]
         header = from_container(UnitHeader, elements)
-        kind = _BODIES.get(unit_type)
+        kind = EXTENSION_VIEWS[elements["ext_kind"]] if extension else _BODIES.get(unit_type)
         body = UnknownUnit(unit_type) if kind is None else from_container(kind, elements)
-    opaque = isinstance(body, CompressedDataUnit | AggregateUnit | UnknownUnit)
+    opaque = _has_payload(body)
     if reader.remaining and not opaque:
         message = f"{reader.remaining // 8} bytes are left after the last element"
         raise reader.error(ReasonCode.UNIT_SIZE, message, f"{path}.nnr_unit_payload")
@@ -230,8 +243,7 @@ def build_unit_prefix(
     """Everything of a unit that precedes a payload of ``payload_size`` bytes; see :func:`build_unit`."""
     path = f"unit[{index}]"
     with _only_own_errors(path, offset, wrong_type=ReasonCode.BAD_OPTION):
-        opaque = isinstance(body, CompressedDataUnit | AggregateUnit | UnknownUnit)
-        if payload_size and not opaque:
+        if payload_size and not _has_payload(body):
             message = "units of this type have no payload of bytes"
             raise NnbitsError(ReasonCode.BAD_OPTION, message, path=path, offset=offset)
         _require_mps(body.nnr_unit_type, parameters, path, offset)
@@ -239,16 +251,19 @@ def build_unit_prefix(
             _check_payload_size(body, payload_size, path, offset)
         common = UnitHeader(body.nnr_unit_type, independently_decodable_flag, partial_data_counter)
         elements = to_container(body) | to_container(common)
+        extension = isinstance(body, Extension)
+        if isinstance(body, Extension):
+            elements |= body.signature()
         flag = int(long_size)
         # The size field has whole bytes, so the rest does not depend on it: write with any size, then put the true one.
-        rest = _write(elements, flag, 0, parameters, index, offset, None)[2 + 2 * flag :]
+        rest = _write(elements, flag, 0, parameters, index, offset, None, extension)[2 + 2 * flag :]
         flag = int(long_size or 2 + len(rest) + payload_size > _SHORT_MAX)
         size = 2 + 2 * flag + len(rest) + payload_size
         if size > MAX_UNIT_BYTES:
             message = f"the unit would have {size} bytes, more than {MAX_UNIT_BYTES}"
             raise NnbitsError(ReasonCode.LIMIT, message, path=f"{path}.nnr_unit_size", offset=offset)
         if trace is not None:
-            return _write(elements, flag, size, parameters, index, offset, trace)
+            return _write(elements, flag, size, parameters, index, offset, trace, extension)
         writer = BitWriter()
         field = {"nnr_unit_size_flag": flag, "nnr_unit_size": size}
         SIZE_FIELD._build(field, writer, _context(parameters, parsing=False), path)
@@ -263,6 +278,7 @@ def _write(
     index: int,
     offset: int,
     trace: Trace | None,
+    extension: bool,
 ) -> bytes:
     writer = BitWriter(offset=offset, trace=trace)
     unit = {
@@ -272,8 +288,21 @@ def _write(
         "nnr_unit_header": dict(elements),
         "nnr_unit_payload": dict(elements),
     }
-    UNIT._build(unit, writer, _context(parameters, parsing=False), f"unit[{index}]")
+    UNIT._build(unit, writer, _context(parameters, parsing=False, extension=extension), f"unit[{index}]")
     return writer.getvalue()
+
+
+def is_extension(data: memoryview) -> bool:
+    """Whether a unit is of type 32 and begins with our signature; its first 9 bytes are enough."""
+    start = 4 if bytes(data[:1]) >= b"\x80" else 2
+    return bytes(data[start : start + 5]) == _EXTENSION_START
+
+
+def _has_payload(body: Body) -> bool:
+    """Whether bytes that are not elements may follow the last element."""
+    return isinstance(body, CompressedDataUnit | AggregateUnit | UnknownUnit) or (
+        isinstance(body, Extension) and body.has_payload
+    )
 
 
 def _peek_type(data: memoryview) -> int:
@@ -298,7 +327,7 @@ def _check_payload_size(body: CompressedDataUnit, size: int, path: str, offset: 
         )
 
 
-def _context(parameters: ParameterSets, *, parsing: bool) -> Any:
+def _context(parameters: ParameterSets, *, parsing: bool, extension: bool = False) -> Any:
     """The root of construct's context: what the declaration calls ``this._params``."""
     mps, lps = parameters.mps, parameters.lps
     context = Container(
@@ -309,6 +338,7 @@ def _context(parameters: ParameterSets, *, parsing: bool) -> Any:
             (mps is not None and bool(mps.mps_unification_flag)) or (lps is not None and bool(lps.lps_unification_flag))
         ),
         supplied=parameters.supplied,
+        extension=extension,
         _parsing=parsing,
     )
     context["_params"] = context

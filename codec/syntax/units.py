@@ -11,6 +11,7 @@ from .codes import reserved, u
 from .compressed_data import compressed_data_unit_header
 from .enums import UnitType
 from .expr import Derived
+from .extension import extension_unit_payload
 from .payload import (
     layer_parameter_set_payload,
     model_parameter_set_payload,
@@ -100,7 +101,15 @@ UNIT_PAYLOADS: Final[dict[Any, Any]] = {
     UnitType.NNR_LPS: layer_parameter_set_payload,
     UnitType.NNR_TPL: topology_payload,
     UnitType.NNR_QNT: quantization_payload,
+    UnitType.NNR_EXT: extension_unit_payload,
 }
+
+
+def _payload_key(context: Any) -> int | None:
+    """Units of type 32 that do not begin with the signature are somebody else's."""
+    unit_type: int = context["nnr_unit_header"]["nnr_unit_type"]
+    return None if unit_type == UnitType.NNR_EXT and not context["_params"]["extension"] else unit_type
+
 
 unit_header = Table(
     "nnr_unit_header()",
@@ -128,7 +137,7 @@ UNIT: Final = Table(
     "nnr_unit_header" / unit_header,
     "nnr_unit_payload"
     / Switch(
-        this.nnr_unit_header.nnr_unit_type,
+        Derived("nnr_unit_type", _payload_key),
         UNIT_PAYLOADS,
         default=NO_ELEMENTS,
     ),

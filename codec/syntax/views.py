@@ -19,6 +19,7 @@ from .enums import (
     RepresentationType,
     UnitType,
 )
+from .extension_views import Extension
 
 __all__ = [
     "SUPPLIED_NAMES",
@@ -536,6 +537,7 @@ Body = (
     | CompressedDataUnit
     | AggregateUnit
     | UnknownUnit
+    | Extension
 )
 
 View = TypeVar("View")

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .codec.api import NncFile, PackReport, decode, encode, load, plan_exact, plan_quantized, save
+    from .codec.api import NncFile, PackReport, decode, encode, load, plan_exact, plan_quantized, save, stream
     from .codec.api import open_file as open
     from .codec.chain import UpdateChain
     from .codec.errors import NnbitsError, ReasonCode
@@ -36,6 +36,7 @@ __all__ = [
     "plan_exact",
     "plan_quantized",
     "save",
+    "stream",
 ]
 
 __version__ = "0.1.0"
@@ -46,7 +47,17 @@ _HOMES = {
     "codec.limits": ("Limits",),
     "codec.plan": ("EncodePlan", "TensorPlan"),
     "codec.types": ("DType", "LazyTensor", "Model", "TensorInfo"),
-    "codec.api": ("NncFile", "PackReport", "decode", "encode", "load", "plan_exact", "plan_quantized", "save"),
+    "codec.api": (
+        "NncFile",
+        "PackReport",
+        "decode",
+        "encode",
+        "load",
+        "plan_exact",
+        "plan_quantized",
+        "save",
+        "stream",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -115,6 +115,15 @@ def stream(model: Path, run: Callable[..., Result]) -> Path:
     return path
 
 
+@pytest.fixture
+def standard_stream(model: Path, run: Callable[..., Result]) -> Path:
+    """``model``, packed at QP -20 in the standard profile."""
+    path = model.with_name("stream.nnc")
+    result = run("pack", model, path, "--qp", -20, "--profile", "standard")
+    assert result.exit_code == 0, result.output
+    return path
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the digits model."""

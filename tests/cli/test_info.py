@@ -25,7 +25,10 @@ def rows(text: str) -> list[list[str]]:
     return [re.split(r" {2,}", line.strip()) for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("options", [(), ("--qp", -28)])
+STANDARD = ("--profile", "standard")
+
+
+@pytest.mark.parametrize("options", [(), ("--qp", -28), STANDARD, ("--qp", -28, *STANDARD)])
 def test_totals_are_the_size_of_the_file(run: Run, digits: Path, tmp_path: Path, options: tuple[object, ...]) -> None:
     path = tmp_path / "d.nnc"
     assert run("pack", digits, path, *options).exit_code == 0
@@ -38,7 +41,14 @@ def test_totals_are_the_size_of_the_file(run: Run, digits: Path, tmp_path: Path,
         assert (unit["index"], unit["offset"]) == (index, offset)
         offset += unit["size"]
     holders = {unit["index"]: unit for unit in report["units"] if unit["tensors"]}
-    assert sum(unit["size"] for unit in holders.values()) == sum(tensor["bytes"] for tensor in report["tensors"])
+    assert report["profile"] == ("standard" if "standard" in options else "extended")
+    if report["profile"] == "standard":
+        assert sum(unit["size"] for unit in holders.values()) == sum(tensor["bytes"] for tensor in report["tensors"])
+        assert report["digest"] is None
+    else:
+        assert {unit["type_name"] for unit in holders.values()} == {"AU header"}
+        assert sum(tensor["bytes"] for tensor in report["tensors"]) > 0.95 * size
+        assert report["digest"] in run("info", path).stdout
     assert report["elements"] == sum(tensor["elements"] for tensor in report["tensors"])
     assert report["bits_per_weight"] == pytest.approx(8 * size / report["elements"])
 
@@ -81,7 +91,7 @@ def test_names_are_whole_when_piped(run: Run, save_model: SaveModel, monkeypatch
 def test_tables_fit_the_terminal(run: Run, on_terminal: OnTerminal, save_model: SaveModel, columns: int) -> None:
     model = {LONG_NAME: np.ones((1024, 512, 3, 3), np.float16), "empty": np.zeros((0, 4), np.float32)}
     path = save_model("long", model)
-    assert run("pack", path).exit_code == 0
+    assert run("pack", path, *STANDARD).exit_code == 0
     for options in ([], ["--units"]):
         text = on_terminal("info", path.with_suffix(".nnc"), *options, columns=columns)
         plain = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r", "")

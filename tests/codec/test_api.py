@@ -95,7 +95,7 @@ def test_bytes_do_not_depend_on_threads(options: dict[str, Any]) -> None:
 
 
 def test_reference_decodes_what_the_core_encodes() -> None:
-    data = nnbits.encode(_model(), qp=-28)
+    data = nnbits.encode(_model(), qp=-28, profile="standard")
     fast = nnbits.decode(data)
     slow = dict(Stream(memoryview(data), engine=REFERENCE).decode_all())
     assert all(slow[name].tobytes() == array.tobytes() for name, array in fast.items())
@@ -126,10 +126,10 @@ def test_open_decodes_one_tensor_at_a_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "options", "code"),
     [
-        ({"x": np.array([2**31])}, {}, ReasonCode.NOT_EXACT),
-        ({"x": np.array([0.1])}, {}, ReasonCode.NOT_EXACT),
-        ({"x": np.array([2**63], np.uint64)}, {"qp": -4}, ReasonCode.NOT_EXACT),
-        ({"x": np.array([1j])}, {}, ReasonCode.NOT_EXACT),
+        ({"x": np.array([2**31])}, {"profile": "standard"}, ReasonCode.NOT_EXACT),
+        ({"x": np.array([0.1])}, {"profile": "standard"}, ReasonCode.NOT_EXACT),
+        ({"x": np.array([2**63], np.uint64)}, {"qp": -4, "profile": "standard"}, ReasonCode.NOT_EXACT),
+        ({"x": np.array([1j])}, {"profile": "standard"}, ReasonCode.NOT_EXACT),
         ({"x": np.array(["a"])}, {}, ReasonCode.BAD_TENSOR),
         ({"x\0": np.zeros(1)}, {}, ReasonCode.BAD_TENSOR),
         ({"\ud800": np.zeros(1)}, {}, ReasonCode.BAD_TENSOR),
@@ -175,7 +175,7 @@ def test_levels_that_overflow_raise_the_qp() -> None:
 
 
 def test_memory_budget_is_kept() -> None:
-    data = nnbits.encode({"x": np.zeros((100, 100), np.float32)})
+    data = nnbits.encode({"x": np.zeros((100, 100), np.float32)}, profile="standard")
     with pytest.raises(NnbitsError) as caught:
         Stream(memoryview(data), limits=Limits(max_tensor_bytes=39_999))
     assert caught.value.code is ReasonCode.MEMORY_BUDGET

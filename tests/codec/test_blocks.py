@@ -425,7 +425,7 @@ def test_digits_compute_the_same() -> None:
         for i in (1, 2, 3)
         for keys in [("bias", "weight", "running_mean", "running_var")]
     )
-    base = nnbits.plan_quantized(model, qp=-32)
+    base = nnbits.plan_quantized(model, qp=-32, profile="standard")
     plain = nnbits.encode(model, plan=base)
     folded = nnbits.encode(model, plan=replace(base, blocks=blocks))
     assert len(folded) < len(plain)

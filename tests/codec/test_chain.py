@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nnbits
-from nnbits.codec.chain import UpdateChain
+from nnbits.codec.chain import UpdateChain, UpdateMode
 from nnbits.codec.decode import REFERENCE, Stream
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.plan import EncodePlan
@@ -194,3 +194,28 @@ def test_an_exact_update_is_an_update_too() -> None:
     with pytest.raises(NnbitsError) as caught:
         nnbits.decode(update)
     assert caught.value.code is ReasonCode.BASE_MISSING
+
+
+@pytest.mark.parametrize("mode", ["difference", "full"])
+def test_updates_do_not_depend_on_threads(mode: UpdateMode) -> None:
+    base, *versions = _steps(2)
+    one, three = UpdateChain(_model(base)), UpdateChain(_model(base))
+    for version in versions:
+        streams = [
+            chain.encode(_model(version), _plan(version), mode=mode, threads=n) for chain, n in ((one, 1), (three, 3))
+        ]
+        assert streams[0] == streams[1]
+
+
+def test_every_node_has_its_own_number() -> None:
+    base, version = _steps(1)
+    chain = UpdateChain(_model(base))
+    grown = {**version, "new": np.ones((3, 4), np.float32), "newer": np.ones((3, 4), np.float32)}
+    stream = Stream(memoryview(chain.encode(_model(grown), _plan(grown))))
+    numbers = {unit.body.names[0]: unit.body.parameter_id for unit in stream.data_units}
+    assert len(set(numbers.values())) == len(numbers)
+    later = {name: array + (array.dtype.kind == "f") for name, array in grown.items()}
+    after = Stream(memoryview(chain.encode(_model(later), _plan(later))))
+    for unit in after.data_units:
+        assert unit.body.parameter_id == numbers.get(unit.body.names[0], unit.body.parameter_id)
+    assert {"new", "newer"} <= {unit.body.names[0] for unit in after.data_units}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 import nnbits
-from nnbits.codec.plan import EncodePlan
+from nnbits.codec.plan import EncodePlan, Profile
 from nnbits.codec.types import Model
 from nnbits.formats.registry import adapter_for_file
 
@@ -23,13 +24,21 @@ MODELS = {
 
 
 def _plan(model: Model, setting: str) -> EncodePlan:
-    if setting == "exact":
-        return nnbits.plan_exact(model)
-    kind, qp = setting.split()
-    return nnbits.plan_quantized(model, qp=int(qp), dependent=kind == "dependent")
+    words = setting.removeprefix("extended ").split()
+    profile: Profile = "extended" if setting.startswith("extended") else "standard"
+    if words[0] == "exact":
+        plan = nnbits.plan_exact(model, profile=profile)
+        return replace(plan, speed="small") if words[-1] == "small" else plan
+    return nnbits.plan_quantized(model, qp=int(words[1]), dependent=words[0] == "dependent", profile=profile)
 
 
-SETTINGS = ["exact", *(f"{kind} {qp}" for kind in ("dependent", "uniform") for qp in (-24, -32, -40))]
+SETTINGS = [
+    "exact",
+    *(f"{kind} {qp}" for kind in ("dependent", "uniform") for qp in (-24, -32, -40)),
+    "extended exact",
+    "extended exact small",
+    "extended dependent -32",
+]
 
 
 @pytest.mark.parametrize("name", MODELS)

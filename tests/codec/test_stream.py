@@ -187,6 +187,6 @@ def test_compressed_topology_is_inflated_and_bounded(monkeypatch: pytest.MonkeyP
 
 
 def test_count_of_tensors_is_checked() -> None:
-    data = nnbits.encode({"a": np.zeros(3), "b": np.zeros(3)})
+    data = nnbits.encode({"a": np.zeros(3), "b": np.zeros(3)}, profile="standard")
     stream = Stream(memoryview(data))
     assert _refusal(data[: stream.units[-1].offset]) is ReasonCode.TRUNCATED

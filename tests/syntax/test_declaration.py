@@ -11,12 +11,18 @@ import pytest
 
 from nnbits.codec.errors import ReasonCode
 from nnbits.codec.syntax import (
+    AccessUnitData,
+    AccessUnitHeader,
     AggregateUnit,
+    AttachmentUnit,
     BitMask,
     CompressedDataUnit,
     DecompositionPerformanceMap,
+    EndUnit,
+    IndexUnit,
     IntegerCodebook,
     LayerParameterSet,
+    MetadataUnit,
     ModelParameterSet,
     PruningPerformanceMap,
     PruningTopologyContainer,
@@ -28,6 +34,7 @@ from nnbits.codec.syntax import (
     UnitHeader,
     compressed_data,
     export,
+    extension,
     payload,
     units,
 )
@@ -51,6 +58,12 @@ TABLES = [
     ([payload.decomposition_performance_map], DecompositionPerformanceMap),
     ([payload.pruning_topology_container], PruningTopologyContainer),
     ([payload.bit_mask], BitMask),
+    ([extension.metadata_body], MetadataUnit),
+    ([extension.access_unit_header], AccessUnitHeader),
+    ([extension.access_unit_data], AccessUnitData),
+    ([extension.index_body], IndexUnit),
+    ([extension.end_body], EndUnit),
+    ([extension.attachment_body], AttachmentUnit),
 ]
 
 #: Derived while reading, of no use outside.
@@ -73,6 +86,8 @@ def test_dataclasses_have_every_element_and_nothing_else(tables: list[Any], view
 def test_every_unit_is_covered() -> None:
     covered = {id(table) for tables, _ in TABLES for table in tables}
     declared = {*map(id, units.UNIT_HEADERS.values()), *map(id, units.UNIT_PAYLOADS.values())}
+    declared.remove(id(extension.extension_unit_payload))  # which is made of the tables of the kinds
+    declared.update(map(id, extension.EXTENSION_BODIES.values()))
     assert declared <= covered
     assert {name for name, _ in units.unit_header.body.names()} >= {field.name for field in fields(UnitHeader)}
 
@@ -120,8 +135,8 @@ def test_field_tables_say_what_the_specification_says() -> None:
     for line in (
         "| nnr_unit_type | u(6) |  |  |",
         "| device_id | ue(1) | general_profile_idc == 1 && node_id_present_flag |  |",
-        "| codebook_delta_left[j] | ue(codebook_egk) | j < CbZeroOffset | empty |",
-        "| bit_offset_delta2[i] | ie(7) | i < numBlockRowsMinus1 && i != 0 |  |",
+        "| codebook_delta_left\\[j] | ue(codebook_egk) | j < CbZeroOffset | empty |",
+        "| bit_offset_delta2\\[i] | ie(7) | i < numBlockRowsMinus1 && i != 0 |  |",
         "| mps_quantization_parameter | i(13) | (mps_quantization_method_flags & 3) |  |",
         "| base_model_id | st(v) | general_profile_idc == 1 && base_model_id_present_flag |  |",
     ):

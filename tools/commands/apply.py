@@ -14,7 +14,6 @@ from nnbits.tools._files import NNC_SUFFIX, check_output, file_named, open_strea
 
 if TYPE_CHECKING:
     from nnbits.codec.api import NncFile
-    from nnbits.codec.decode import Stream
     from nnbits.codec.types import Array, Model
     from nnbits.formats.base import Adapter
 
@@ -23,7 +22,6 @@ __all__ = [
     "apply",
     "check_is_model",
     "digest_text",
-    "is_update",
     "open_update",
     "read_model",
     "report_dict",
@@ -192,14 +190,6 @@ def _model_bytes(model: Model) -> int:
 # ---- models and updates as inputs
 
 
-def is_update(stream: Stream) -> bool:
-    """Whether a stream changes another model: a unit names a parent, or it says so itself.
-
-    An update that sends all its tensors complete, as exact ones do, may have no unit with a parent.
-    """
-    return stream.is_update or stream.source.update is not None
-
-
 def check_is_model(stream: NncFile) -> None:
     """Refuse an update where a model is needed.
 
@@ -208,8 +198,8 @@ def check_is_model(stream: NncFile) -> None:
     """
     from nnbits.codec.errors import NnbitsError, ReasonCode
 
-    if is_update(stream.stream):
-        wanted = stream.stream.mps.base_model_id
+    if stream.is_update:
+        wanted = stream.base_model_id
         raise NnbitsError(
             ReasonCode.BASE_MISSING,
             "the stream is an update, not a model" + ("" if wanted is None else f"; it applies to {printable(wanted)}"),
@@ -231,9 +221,8 @@ def open_update(path: Path, *, check_base: bool = True) -> Iterator[NncFile]:
     from nnbits.codec.errors import NnbitsError, ReasonCode
 
     with open_stream(path) as file:
-        stream = file.stream
-        ours = stream.source.count is not None
-        if not is_update(stream) and (ours or check_base):
+        ours = file.extended is not None or file.stream.source.count is not None
+        if not file.is_update and (ours or check_base):
             raise NnbitsError(
                 ReasonCode.FILE_FORMAT,
                 f"{path} is a model of its own, not an update",

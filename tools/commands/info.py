@@ -80,6 +80,9 @@ class InfoReport:
             if it does not say; None if the stream is a model.
         base_model_id: what the stream calls the model that it updates, or None.
         removed: names of the tensors that the update takes out of that model.
+        profile: ``standard`` or ``extended``.
+        digest: the model digest of an extended stream, hexadecimal.
+        attachments: names and sizes of the files that travel along.
     """
 
     path: Path
@@ -94,6 +97,9 @@ class InfoReport:
     update: str | None = None
     base_model_id: str | None = None
     removed: tuple[str, ...] = ()
+    profile: str = "standard"
+    digest: str | None = None
+    attachments: tuple[tuple[str, int], ...] = ()
 
 
 def info(path: Path) -> InfoReport:
@@ -102,8 +108,6 @@ def info(path: Path) -> InfoReport:
     Raises:
         NnbitsError: the errors of the file and of the stream.
     """
-    from nnbits.tools.commands.apply import is_update
-
     path = Path(path)
     with open_stream(path) as stream:
         tensors = tuple(
@@ -149,9 +153,12 @@ def info(path: Path) -> InfoReport:
             8 * stream.size / elements if elements else None,
             tensors,
             units,
-            (stream.stream.source.update or "unspecified") if is_update(stream.stream) else None,
-            stream.stream.mps.base_model_id,
-            stream.stream.source.removed,
+            (stream.update or "unspecified") if stream.is_update else None,
+            stream.base_model_id,
+            stream.removed,
+            stream.profile,
+            stream.digest,
+            tuple((a.name, a.size) for a in stream.attachments),
         )
 
 
@@ -183,7 +190,11 @@ def _head(report: InfoReport) -> list[str]:
         parts.append(f"{report.elements:,} weights at {report.bits_per_weight:.2f} bits")
     lines = [f"{printable(str(report.path))}: {', '.join(parts)}"]
     source = f", packed from {printable(report.source_format)}" if report.source_format else ""
-    lines.append(f"general_profile_idc {report.general_profile_idc}{source}")
+    lines.append(f"{report.profile} profile, general_profile_idc {report.general_profile_idc}{source}")
+    if report.digest is not None:
+        lines.append(f"model digest {report.digest}")
+    for name, size in report.attachments:
+        lines.append(f"with {printable(name)}, {size:,} bytes")
     if report.update is not None:
         removed = f", {count(len(report.removed), 'tensor')} removed" if report.removed else ""
         lines.append(f"an update, not a model: {_UPDATES[report.update]}{removed} (nnbits apply)")

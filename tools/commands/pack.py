@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from nnbits.tools._console import Progress, count, printable
-from nnbits.tools._files import check_output, file_named, packed_path
+from nnbits.tools._files import check_output, file_named, is_standard, packed_path, tree_size
 
 if TYPE_CHECKING:
     from nnbits.codec.api import PackedTensor, PackReport
-    from nnbits.codec.plan import EncodePlan
+    from nnbits.codec.plan import EncodePlan, Profile, Speed
     from nnbits.codec.types import Model
 
-__all__ = ["choose_plan", "load_plan", "pack", "report_dict", "report_text"]
+__all__ = ["choose_plan", "load_plan", "pack", "print_prune_report", "report_dict", "report_text"]
 
 _DEFAULT_DENSITY: Final = 2
 _MAX_PLAN_BYTES: Final = 1 << 30
@@ -33,12 +33,15 @@ def pack(
     uniform: bool = False,
     density: int | None = None,
     scan_order: int = 0,
+    lambda_scale: float = 0.0,
     search: bool = False,
     compat: Literal["nncodec"] | None = None,
-    profile: str = "standard",
+    profile: Profile | None = None,
+    speed: Speed | None = None,
     plan: Path | None = None,
     save_plan: Path | None = None,
     threads: int | None = None,
+    memory: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> PackReport:
@@ -46,19 +49,22 @@ def pack(
 
     Args:
         source: the model file.
-        target: the stream; default: :func:`~nnbits.tools._files.packed_path` of ``source``.
+        target: the stream, ``-`` for standard output; default: :func:`~nnbits.tools._files.packed_path` of ``source``.
         qp: quantization parameter of the weights (two or more dimensions): 4 less halve the step at density 2.
         nonweight_qp: that of the other float tensors; default: that of ``default_nonweight_qp``, very fine.
         bits: in place of ``qp``: bits of each quantized value.
         uniform: uniform instead of dependent (trellis) quantization.
         density: 0..7; 2^density QPs halve the step; default 2.
         scan_order: with ``qp``: 0..4, block scan of large weights, which several threads can decode together.
+        lambda_scale: with ``qp`` or ``bits``: how bits count against the error of weights, e.g. 1; 0: not.
         search: code every tensor in several ways and keep the smallest of equal quality; slow.
         compat: refuse what this other decoder cannot read.
-        profile: only ``standard`` so far.
-        plan: JSON file with the plan to execute; in place of all of the above but ``profile``.
+        profile: kind of stream; default: that of ``plan``, ``standard`` with ``compat``, else ``extended``.
+        speed: what exact coding in the extended profile looks for, see :class:`~nnbits.codec.plan.EncodePlan`.
+        plan: JSON file with the plan to execute; in place of all of the above.
         save_plan: where to write the plan that was executed.
         threads: default: all processors.
+        memory: budget in the extended profile, bytes.
         force: replace existing outputs.
         progress: called after each tensor.
 
@@ -66,12 +72,15 @@ def pack(
         NnbitsError: BAD_OPTION for contradictory options; NOT_EXACT; the errors of the files. No output is there then.
     """
     from nnbits.codec.api import pack_model
+    from nnbits.formats import inexact, plain
     from nnbits.formats.registry import adapter_for_file
 
     _check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
     source = Path(source)
     target = packed_path(source) if target is None else Path(target)
     model = adapter_for_file(source).read(source)
+    if _is_standard(profile, compat, plan):
+        model = plain(model)
     for output in (target, save_plan):
         if output is not None:
             check_output(output, force=force, inputs=(source,) if plan is None else (source, plan))
@@ -83,15 +92,58 @@ def pack(
         uniform=uniform,
         density=density,
         scan_order=scan_order,
+        lambda_scale=lambda_scale,
         search=search,
         compat=compat,
         profile=profile,
         plan=plan,
         threads=threads,
     )
+    if plan is None:
+        chosen = _spared(chosen, model)
+    if any(tensor.qp is not None for tensor in chosen.tensors.values()):
+        model = inexact(model)
+    if speed is not None:
+        chosen = replace(chosen, speed=speed)
     with _plan_output(save_plan, chosen, force=force):
         on_tensor = _counter(model, progress)
-        return pack_model(model, target, plan=chosen, threads=threads, force=force, on_tensor=on_tensor)
+        options: dict[str, Any] = {"threads": threads, "on_tensor": on_tensor}
+        if memory is not None:
+            options["memory"] = memory
+        if is_standard(target):
+            return _pack_to_standard_output(model, chosen, options)
+        return pack_model(model, target, plan=chosen, force=force, **options)
+
+
+def _pack_to_standard_output(model: Model, plan: EncodePlan, options: dict[str, Any]) -> PackReport:
+    import sys
+
+    from nnbits.codec.api import encode_to
+    from nnbits.codec.encode import check_exact
+
+    check_exact(model, plan)
+    report = encode_to(model, plan, sys.stdout.buffer, **options)
+    sys.stdout.buffer.flush()
+    return report
+
+
+def _is_standard(profile: Profile | None, compat: str | None, plan: Path | None) -> bool:
+    """Whether the stream will be of the standard profile, which carries tensors and no template."""
+    if profile is None and plan is not None and not compat:
+        return load_plan(plan).profile == "standard"
+    return profile == "standard" or (profile is None and compat is not None)
+
+
+def _spared(plan: EncodePlan, model: Model) -> EncodePlan:
+    """The plan with what is quantized already kept exact."""
+    from nnbits.codec.api import plan_exact
+    from nnbits.formats import kept_exact
+
+    names = kept_exact(model)
+    if not any(plan.tensors[name].qp is not None for name in names if name in plan.tensors):
+        return plan
+    exact = plan_exact(replace(model, tensors=[t for t in model if t.info.name in names]), profile=plan.profile)
+    return replace(plan, tensors={**plan.tensors, **exact.tensors})
 
 
 def choose_plan(
@@ -103,9 +155,10 @@ def choose_plan(
     uniform: bool = False,
     density: int | None = None,
     scan_order: int = 0,
+    lambda_scale: float = 0.0,
     search: bool = False,
     compat: Literal["nncodec"] | None = None,
-    profile: str = "standard",
+    profile: Profile | None = None,
     plan: Path | None = None,
     threads: int | None = None,
 ) -> EncodePlan:
@@ -114,15 +167,27 @@ def choose_plan(
     Raises:
         NnbitsError: BAD_OPTION if they contradict each other; the errors of the plan file.
     """
+    from nnbits.codec.api import with_profile
+
     _check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
     if scan_order and qp is None:
         _refuse("--scan-order needs --qp")
+    if lambda_scale and qp is None and bits is None:
+        _refuse("--lambda needs --qp or --bits")
     chosen = _base_plan(model, qp, nonweight_qp, bits, uniform, density, scan_order, plan)
+    if lambda_scale:
+        chosen = _weighed(model, chosen, lambda_scale)
     if search:
         from nnbits.tools.methods.search import plan_search
 
         chosen = plan_search(model, chosen, threads=threads)
-    return replace(chosen, compat=compat) if compat else chosen
+    if compat:
+        chosen = replace(chosen, compat=compat)
+    if profile is None:
+        profile = "standard" if compat else chosen.profile if plan is not None else "extended"
+    if profile == "extended" and compat:
+        _refuse(f"--compat {compat} needs --profile standard")
+    return with_profile(chosen, profile)
 
 
 def _base_plan(
@@ -137,6 +202,7 @@ def _base_plan(
 ) -> EncodePlan:
     from nnbits.codec.api import plan_exact, plan_quantized
 
+    # The methods know the codings of the standard profile; what is exact is adapted to the other one at the end.
     if density is None:
         density = _DEFAULT_DENSITY
     if plan is not None:
@@ -146,7 +212,7 @@ def _base_plan(
 
         return plan_bits(model, bits, qp_density=density)
     if qp is None:
-        return plan_exact(model)
+        return plan_exact(model, profile="standard")
     return plan_quantized(
         model,
         qp=qp,
@@ -154,7 +220,20 @@ def _base_plan(
         dependent=not uniform,
         qp_density=density,
         scan_order=scan_order,
+        profile="standard",
     )
+
+
+def _weighed(model: Model, plan: EncodePlan, lambda_scale: float) -> EncodePlan:
+    """The plan with this weight of the rate for the weights; other tensors keep their least error."""
+    from nnbits.codec.plan import QUANTIZED
+
+    tensors = dict(plan.tensors)
+    for tensor in model:
+        how = tensors[tensor.info.name]
+        if how.coding in QUANTIZED and len(tensor.info.shape) > 1:
+            tensors[tensor.info.name] = replace(how, lambda_scale=lambda_scale)
+    return replace(plan, tensors=tensors)
 
 
 def _refuse(message: str, hint: str | None = None) -> NoReturn:
@@ -169,7 +248,7 @@ def _check_options(
     bits: int | None,
     uniform: bool,
     density: int | None,
-    profile: str,
+    profile: str | None,
     plan: Path | None,
 ) -> None:
     from nnbits.codec.quant.step import qp_range
@@ -188,8 +267,8 @@ def _check_options(
     for name, value in (("--qp", qp), ("--nonweight-qp", nonweight_qp)):
         if value is not None and not low <= value <= high:
             _refuse(f"{name} {value} lies outside {low}..{high}")
-    if profile != "standard":
-        _refuse(f"there is no profile {profile!r}", "Known: standard")
+    if profile not in (None, "standard", "extended"):
+        _refuse(f"there is no profile {profile!r}", "Known: standard, extended")
 
 
 def load_plan(path: Path) -> EncodePlan:
@@ -254,7 +333,7 @@ def _counter(model: Model, progress: Progress | None) -> Callable[[PackedTensor]
 
 def report_dict(report: PackReport, source: Path, target: Path, seconds: float) -> dict[str, Any]:
     """The report for ``--json``; ``source_bytes`` and ``ratio`` are about the files."""
-    source_bytes = source.stat().st_size
+    source_bytes = tree_size(source)
     return {
         "source": str(source),
         "target": str(target),
@@ -270,7 +349,7 @@ def report_dict(report: PackReport, source: Path, target: Path, seconds: float) 
 
 def report_text(report: PackReport, source: Path, target: Path, seconds: float) -> str:
     """The report for people."""
-    source_bytes = source.stat().st_size
+    source_bytes = tree_size(source)
     bits = _bits_per_weight(report)
     numbers = [
         f"{100 * report.stream_bytes / source_bytes:.1f} %",
@@ -290,6 +369,29 @@ def report_text(report: PackReport, source: Path, target: Path, seconds: float) 
     ):
         lines.append("  note: larger than the original, because the standard profile keeps exact floats in 32 bits")
     return "\n".join(lines + _notes(report))
+
+
+def print_prune_report(report: PackReport) -> None:
+    """How sparse each tensor is, which map was chosen for it and what that saved, as a table on standard output."""
+    from math import prod
+
+    from nnbits.tools._console import new_table, output_console
+
+    table = new_table(footer=True)
+    saved = sum(tensor.sparse.saved_bytes for tensor in report.tensors if tensor.sparse)
+    table.add_column("tensor", "total", overflow="fold")
+    for name in ("elements", "zeros", "map", "map bytes", "bytes"):
+        table.add_column(name, justify="left" if name == "map" else "right", no_wrap=True)
+    table.add_column("saved", f"{saved:,}", justify="right", no_wrap=True)
+    for tensor in report.tensors:
+        elements, sparse = prod(tensor.shape), tensor.sparse
+        zeros = "" if sparse is None or not elements else f"{100 * (1 - sparse.nonzero / elements):.1f} %"
+        mapped = ("", "", "")
+        if sparse is not None and sparse.maps:
+            mapped = (", ".join(sparse.maps), f"{sparse.map_bytes:,}", f"{sparse.saved_bytes:,}")
+        name, size = printable(tensor.name), f"{tensor.unit_bytes:,}"
+        table.add_row(name, f"{elements:,}", zeros, *mapped[:2], size, mapped[2])
+    output_console().print(table)
 
 
 def _bits_per_weight(report: PackReport) -> float | None:

@@ -46,7 +46,7 @@ def plan_bits(model: Model, bits: int, *, qp_density: int = 2) -> EncodePlan:
     if not MIN_BITS <= bits <= MAX_BITS:
         raise NnbitsError(ReasonCode.BAD_OPTION, f"bits must lie in {MIN_BITS}..{MAX_BITS}, not {bits}", path="bits")
     EncodePlan(qp_density=qp_density)  # refuses a wrong density before any tensor is read
-    exact = plan_exact(model).tensors
+    exact = plan_exact(model, profile="standard").tensors
     tensors = {t.info.name: _quantized(t, bits, qp_density) or exact[t.info.name] for t in model}
     return EncodePlan(tensors, qp_density=qp_density)
 

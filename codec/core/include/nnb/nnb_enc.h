@@ -101,6 +101,19 @@ size_t nnb_quantize_work_size(size_t height, size_t width);
 nnb_status nnb_quantize_dependent(const float *values, size_t height, size_t width, uint32_t scan_order, int32_t *qp,
                                   uint32_t qp_density, int32_t *levels, void *work, size_t work_size);
 
+/* Bytes of work memory of nnb_quantize_weighed(), any alignment will do; or SIZE_MAX. */
+size_t nnb_weighed_work_size(const nnb_level_coding *coding);
+
+/*
+ * Quantization that weighs estimated bits against the squared error (nnc-encoder-notes section 3): the trellis if
+ * coding->dq, else one level after the other. Contexts are those of plain coding, whatever else coding says; they start
+ * on initial_sets, nnb_context_count() bytes 0..8, or on set 0 if that is NULL. NNB_BAD_OPTION: lambda_scale is not
+ * positive, or above 1e30.
+ */
+nnb_status nnb_quantize_weighed(const float *values, const nnb_level_coding *coding, double lambda_scale,
+                                const uint8_t *initial_sets, int32_t *qp, uint32_t qp_density, int32_t *levels,
+                                void *work, size_t work_size);
+
 #ifdef __cplusplus
 }
 #endif

@@ -13,10 +13,24 @@
 #define NNB_MAX_TOPOLOGY_ELEMENTS 65536u
 #define NNB_MAX_CODEBOOK_SIZE 1048576u
 #define NNB_MAX_ENTRY_POINTS 67108864u
+#define NNB_MAX_SHARED_NAME_BYTES 255u
+#define NNB_MAX_PIECES 65536u
+#define NNB_MAX_ACCESS_UNITS UINT64_C(1099511627776)
+#define NNB_MAX_METADATA_BYTES 268435456u
+#define NNB_MAX_INDEX_BYTES UINT64_C(4294967296)
+#define NNB_MAX_ATTACHMENT_BYTES UINT64_C(281474976710656)
+#define NNB_MAX_ATTACHMENT_PART_BYTES 16777216u
 #define NNB_MAX_UE_BITS 64u
 #define NNB_MIN_LEVEL INT64_C(-2147483648)
 #define NNB_MAX_LEVEL 2147483647u
 #define NNB_DEFAULT_MAX_UNITS 16777216u
+
+/* au_relation (docs/format.md) */
+typedef enum nnb_access_unit_relation {
+  NNB_ACCESS_UNIT_RELATION_ALONE = 0,
+  NNB_ACCESS_UNIT_RELATION_REPLACES = 1,
+  NNB_ACCESS_UNIT_RELATION_XOR = 2,
+} nnb_access_unit_relation;
 
 /* Bits of compressed_parameter_types (section 6.2) */
 typedef enum nnb_compressed_parameter_types {
@@ -39,6 +53,61 @@ typedef enum nnb_decompressed_data_format {
   NNB_DECOMPRESSED_DATA_FORMAT_FLOAT16 = 8,
   NNB_DECOMPRESSED_DATA_FORMAT_FLOAT64 = 9,
 } nnb_decompressed_data_format;
+
+/* Numbers of element types in extension units. Never reused */
+typedef enum nnb_element_type {
+  NNB_ELEMENT_TYPE_BOOL = 0,
+  NNB_ELEMENT_TYPE_UINT8 = 1,
+  NNB_ELEMENT_TYPE_INT8 = 2,
+  NNB_ELEMENT_TYPE_UINT16 = 3,
+  NNB_ELEMENT_TYPE_INT16 = 4,
+  NNB_ELEMENT_TYPE_UINT32 = 5,
+  NNB_ELEMENT_TYPE_INT32 = 6,
+  NNB_ELEMENT_TYPE_UINT64 = 7,
+  NNB_ELEMENT_TYPE_INT64 = 8,
+  NNB_ELEMENT_TYPE_FLOAT16 = 16,
+  NNB_ELEMENT_TYPE_BFLOAT16 = 17,
+  NNB_ELEMENT_TYPE_FLOAT32 = 18,
+  NNB_ELEMENT_TYPE_FLOAT64 = 19,
+  NNB_ELEMENT_TYPE_FLOAT8_E4M3FN = 24,
+  NNB_ELEMENT_TYPE_FLOAT8_E5M2 = 25,
+  NNB_ELEMENT_TYPE_FLOAT8_E4M3FNUZ = 26,
+  NNB_ELEMENT_TYPE_FLOAT8_E5M2FNUZ = 27,
+  NNB_ELEMENT_TYPE_FLOAT8_E8M0FNU = 28,
+  NNB_ELEMENT_TYPE_FLOAT8_E4M3 = 29,
+  NNB_ELEMENT_TYPE_FLOAT8_E3M4 = 30,
+  NNB_ELEMENT_TYPE_FLOAT8_E4M3B11FNUZ = 31,
+  NNB_ELEMENT_TYPE_COMPLEX32 = 32,
+  NNB_ELEMENT_TYPE_COMPLEX64 = 33,
+  NNB_ELEMENT_TYPE_COMPLEX128 = 34,
+  NNB_ELEMENT_TYPE_UINT1 = 41,
+  NNB_ELEMENT_TYPE_UINT2 = 42,
+  NNB_ELEMENT_TYPE_UINT3 = 43,
+  NNB_ELEMENT_TYPE_UINT4 = 44,
+  NNB_ELEMENT_TYPE_UINT5 = 45,
+  NNB_ELEMENT_TYPE_UINT6 = 46,
+  NNB_ELEMENT_TYPE_UINT7 = 47,
+  NNB_ELEMENT_TYPE_INT1 = 49,
+  NNB_ELEMENT_TYPE_INT2 = 50,
+  NNB_ELEMENT_TYPE_INT3 = 51,
+  NNB_ELEMENT_TYPE_INT4 = 52,
+  NNB_ELEMENT_TYPE_INT5 = 53,
+  NNB_ELEMENT_TYPE_INT6 = 54,
+  NNB_ELEMENT_TYPE_INT7 = 55,
+  NNB_ELEMENT_TYPE_FLOAT4_E2M1FN = 56,
+  NNB_ELEMENT_TYPE_FLOAT6_E2M3FN = 57,
+  NNB_ELEMENT_TYPE_FLOAT6_E3M2FN = 58,
+} nnb_element_type;
+
+/* ext_kind (docs/format.md) */
+typedef enum nnb_extension_kind {
+  NNB_EXTENSION_KIND_METADATA = 1,
+  NNB_EXTENSION_KIND_ACCESS_UNIT_HEADER = 2,
+  NNB_EXTENSION_KIND_ACCESS_UNIT_DATA = 3,
+  NNB_EXTENSION_KIND_INDEX = 4,
+  NNB_EXTENSION_KIND_END = 5,
+  NNB_EXTENSION_KIND_ATTACHMENT = 6,
+} nnb_extension_kind;
 
 /* parent_node_id_type (section 7) */
 typedef enum nnb_parent_node_id_type {
@@ -72,7 +141,7 @@ typedef enum nnb_topology_storage_format {
   NNB_NNR_TPL_REFLIST = 6,
 } nnb_topology_storage_format;
 
-/* nnr_unit_type (section 1); 7..31 are reserved, 32..63 unspecified */
+/* nnr_unit_type (section 1); 7..31 are reserved, 32..63 unspecified: 32 with our signature is an extension unit */
 typedef enum nnb_unit_type {
   NNB_NNR_STR = 0,
   NNB_NNR_MPS = 1,
@@ -81,6 +150,15 @@ typedef enum nnb_unit_type {
   NNB_NNR_QNT = 4,
   NNB_NNR_NDU = 5,
   NNB_NNR_AGG = 6,
+  NNB_NNR_EXT = 32,
 } nnb_unit_type;
+
+/* value_coding (docs/format.md) */
+typedef enum nnb_value_coding {
+  NNB_VALUE_CODING_NOTHING = 0,
+  NNB_VALUE_CODING_RAW = 1,
+  NNB_VALUE_CODING_LOSSLESS = 2,
+  NNB_VALUE_CODING_NDU = 3,
+} nnb_value_coding;
 
 #endif

@@ -236,12 +236,41 @@ typedef struct nnb_aggregate {
   nnb_list units;        /* 8 bits each: quant_bitdepth, ctu_scan_order or reserved bits */
 } nnb_aggregate;
 
+/* ---- Extension units (docs/format.md): type 32 with the signature; ext_kind 0 for units of type 32 without it */
+
+#define NNB_EXT_SIGNATURE 0x6E6E6258u
+#define NNB_EXT_VERSION 1u
+#define NNB_DIGEST_BYTES 32
+
+typedef struct nnb_extension {
+  uint8_t ext_kind;      /* nnb_extension_kind */
+  uint8_t au_relation;   /* nnb_access_unit_relation */
+  uint8_t data_flag;     /* an access unit data unit follows */
+  uint32_t crc32c;       /* au_crc32c, metadata_crc32c, index_crc32c, end_crc32c or attachment_crc32c */
+  uint32_t head_crc32c;  /* of the metadata unit */
+  uint32_t ndu_count;    /* NDU units that follow */
+  uint64_t content_size; /* metadata_size, index_size or part_size: of the payload after decompression */
+  uint64_t au_bytes;
+  uint64_t au_number;
+  uint64_t index_offset;
+  uint64_t index_bytes;
+  uint64_t previous_end;
+  uint64_t au_count;
+  uint64_t attachment_size;
+  uint64_t part_offset;
+  uint64_t covered_position; /* where the bytes of crc32c begin, bits from the start of the unit; 0 for the end unit */
+  uint64_t digest_position;  /* of base_digest or model_digest, likewise; 0 where there is none */
+  nnb_string name;           /* of an attachment */
+  nnb_list pieces;           /* for nnb_next_piece */
+} nnb_extension;
+
 typedef struct nnb_unit {
   const uint8_t *data;
-  size_t size;           /* nnr_unit_size */
-  size_t offset;         /* in the stream, bytes */
-  size_t payload_offset; /* of bytes that are not elements, in the unit: of NDU, AGG and unknown types, else size */
-  uint32_t index;        /* in the stream */
+  size_t size;   /* nnr_unit_size */
+  size_t offset; /* in the stream, bytes */
+  size_t
+      payload_offset; /* of bytes that are not elements, in the unit: of NDU, AGG, EXT and unknown types, else size */
+  uint32_t index;     /* in the stream */
   uint8_t nnr_unit_size_flag;
   uint8_t nnr_unit_type; /* types above NNR_AGG have no body */
   uint8_t independently_decodable_flag;
@@ -255,6 +284,7 @@ typedef struct nnb_unit {
     nnb_quantization qnt;
     nnb_data_unit ndu;
     nnb_aggregate agg;
+    nnb_extension ext;
   } body;
 } nnb_unit;
 
@@ -322,6 +352,37 @@ nnb_status nnb_unit_entry_points(const nnb_unit *unit, nnb_entry_point *points, 
 
 /* The array C: codebook->codebook_size strictly increasing integers. */
 nnb_status nnb_codebook_entries(const nnb_codebook *codebook, int32_t *entries, size_t capacity);
+
+/* ---- The pieces of an access unit (docs/format.md) */
+
+/* A tensor or a part of one. Numbers that are absent have the value that follows from the others. */
+typedef struct nnb_piece {
+  uint32_t name_length; /* of the whole name; its first bytes are in the caller's buffer */
+  uint8_t element_type; /* nnb_element_type */
+  uint8_t count_dimensions;
+  uint8_t part_flag;
+  uint8_t map_kind;
+  uint8_t value_coding; /* nnb_value_coding */
+  uint64_t size;        /* elements of the tensor */
+  uint64_t first_element;
+  uint64_t element_count;
+  uint64_t map_bytes;
+  uint64_t value_count; /* elements that follow: element_count without a map */
+  uint64_t value_bytes; /* in the data unit; 0 for other codings */
+  nnb_list dimensions;  /* for nnb_list_dimension */
+} nnb_piece;
+
+/*
+ * The next piece; 0 at the end of the list. The caller's buffer keeps the name from call to call, as a name may begin
+ * like the one before it: of a longer name the first `capacity` bytes, at least 255, are there.
+ */
+int nnb_next_piece(nnb_list *pieces, nnb_piece *piece, uint8_t *name, size_t capacity);
+
+/* The next of `dimensions`; 0 at the end of the list. */
+int nnb_list_dimension(nnb_list *list, uint64_t *dimension);
+
+/* Width of an element in bits, 8 for bool; 0 for numbers that are no element type. */
+uint32_t nnb_element_bits(uint32_t element_type);
 
 /* ---- The tensors of a data unit (6.4) */
 

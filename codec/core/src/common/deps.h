@@ -26,9 +26,32 @@
 #define NNB_TARGET(features)
 #endif
 
+/* All 64-bit ARM processors have it. */
+#if defined(__GNUC__) && defined(__aarch64__) && defined(__ARM_NEON) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && \
+    __STDC_HOSTED__ && !defined(NNB_PORTABLE)
+#define NNB_NEON 1
+#else
+#define NNB_NEON 0
+#endif
+
 #if NNB_X86_DISPATCH
 /* Every processor with BMI2 and AVX2 has LZCNT too, which not every compiler can ask for. */
 NNB_INLINE int nnb_cpu_has_bmi2(void) { return __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("avx2"); }
+NNB_INLINE int nnb_cpu_has_avx512_vbmi2(void) {
+  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi") &&
+         __builtin_cpu_supports("avx512vbmi2");
+}
+#endif
+
+/* Items at any address. */
+#if defined(__GNUC__) || defined(__clang__)
+typedef uint16_t __attribute__((aligned(1), may_alias)) nnb_any16;
+typedef uint32_t __attribute__((aligned(1), may_alias)) nnb_any32;
+typedef uint64_t __attribute__((aligned(1), may_alias)) nnb_any64;
+#else
+typedef uint16_t nnb_any16;
+typedef uint32_t nnb_any32;
+typedef uint64_t nnb_any64;
 #endif
 
 /* Keeps a compiler from turning the branch around it into a conditional move, and with it a rare wait into a constant
@@ -64,10 +87,12 @@ _Static_assert(sizeof(float) == 4 && sizeof(int32_t) == 4, "binary32 and int32 h
 #if defined(__GNUC__) || defined(__clang__)
 #define nnb_memset(target, value, size) __builtin_memset((target), (value), (size))
 #define nnb_memcpy(target, source, size) __builtin_memcpy((target), (source), (size))
+#define nnb_memmove(target, source, size) __builtin_memmove((target), (source), (size))
 #else
 #include <string.h>
 #define nnb_memset(target, value, size) memset((target), (value), (size))
 #define nnb_memcpy(target, source, size) memcpy((target), (source), (size))
+#define nnb_memmove(target, source, size) memmove((target), (source), (size))
 #endif
 
 NNB_INLINE uint64_t nnb_load_be64(const uint8_t *p) {

@@ -86,6 +86,19 @@ uint32_t nnb_read_u_range(nnb_bits *s, uint32_t width, uint32_t minimum, uint32_
   return value;
 }
 
+uint64_t nnb_peek_u(const nnb_bits *s, uint32_t width) {
+  nnb_bits ahead = *s;
+  return take_u(&ahead, width);
+}
+
+uint64_t nnb_read_u64(nnb_bits *s, uint64_t maximum NNB_NAME_PARAMETER) {
+  const uint64_t start = s->position;
+  const uint64_t value = take_u(s, 64);
+  if (!in_range(s, value, 0, maximum, NNB_LIMIT)) return 0;
+  note(s, start, NNB_TRACE_UNSIGNED, value NNB_SAME_NAME);
+  return value;
+}
+
 int32_t nnb_read_i(nnb_bits *s, uint32_t width NNB_NAME_PARAMETER) {
   const uint64_t start = s->position;
   const uint32_t bits = (uint32_t)take_u(s, width);

@@ -71,6 +71,10 @@ uint64_t nnb_read_u(nnb_bits *s, uint32_t width NNB_NAME_PARAMETER);
 /* NNB_VALUE_RANGE below the minimum, `above` above the maximum. */
 uint32_t nnb_read_u_range(nnb_bits *s, uint32_t width, uint32_t minimum, uint32_t maximum,
                           nnb_status above NNB_NAME_PARAMETER);
+/* The next `width` bits, 0 if they are not there; no error, and the reader does not move. */
+uint64_t nnb_peek_u(const nnb_bits *s, uint32_t width);
+/* 64 bits; NNB_LIMIT above the maximum. */
+uint64_t nnb_read_u64(nnb_bits *s, uint64_t maximum NNB_NAME_PARAMETER);
 int32_t nnb_read_i(nnb_bits *s, uint32_t width NNB_NAME_PARAMETER);
 uint64_t nnb_read_ue(nnb_bits *s, uint32_t order NNB_NAME_PARAMETER);
 uint64_t nnb_read_ue_range(nnb_bits *s, uint32_t order, uint32_t minimum, uint64_t maximum,

@@ -89,6 +89,14 @@ static void unit_header(nnb_bits *s, const nnb_parameters *parameters, nnb_unit 
   }
 }
 
+/* Units of type 32 that do not begin with the signature are somebody else's. */
+static int is_extension(const uint8_t *data, size_t size) {
+  const size_t start = data[0] & 0x80 ? 4 : 2;
+  return size >= start + 5 && data[start] == (NNB_NNR_EXT << 2 | 2) && data[start + 1] == NNB_EXT_SIGNATURE >> 24 &&
+         data[start + 2] == (NNB_EXT_SIGNATURE >> 16 & 0xFF) && data[start + 3] == (NNB_EXT_SIGNATURE >> 8 & 0xFF) &&
+         data[start + 4] == (NNB_EXT_SIGNATURE & 0xFF);
+}
+
 static void unit_payload(nnb_bits *s, const nnb_parameters *parameters, nnb_unit *unit) {
   NNB_GROUP(s, "nnr_unit_payload.");
   switch (unit->nnr_unit_type) {
@@ -104,6 +112,9 @@ static void unit_payload(nnb_bits *s, const nnb_parameters *parameters, nnb_unit
     case NNB_NNR_QNT:
       nnb_quantization_payload(s, &unit->body.qnt);
       break;
+    case NNB_NNR_EXT:
+      if (is_extension(unit->data, unit->size)) nnb_extension_unit_payload(s, &unit->body.ext);
+      break;
     default:
       break;
   }
@@ -113,6 +124,11 @@ static void unit_payload(nnb_bits *s, const nnb_parameters *parameters, nnb_unit
 static nnb_status check_rest(const nnb_unit *unit) {
   const size_t rest = unit->size - unit->payload_offset;
   if (unit->nnr_unit_type < NNB_NNR_NDU) return rest == 0 ? NNB_OK : NNB_UNIT_SIZE;
+  if (unit->nnr_unit_type == NNB_NNR_EXT) {
+    const uint32_t kind = unit->body.ext.ext_kind;
+    const int complete = kind == NNB_EXTENSION_KIND_ACCESS_UNIT_HEADER || kind == NNB_EXTENSION_KIND_END;
+    return complete && rest > 0 ? NNB_UNIT_SIZE : NNB_OK;
+  }
   if (unit->nnr_unit_type != NNB_NNR_NDU) return NNB_OK;
   const nnb_data_unit *const ndu = &unit->body.ndu;
   if (ndu->nnr_compressed_data_unit_payload_type != NNB_NNR_PT_RAW_FLOAT) return NNB_OK;

@@ -13,6 +13,8 @@ void nnb_quantization_payload(nnb_bits *s, nnb_quantization *qnt);
 void nnb_compressed_data_unit_header(nnb_bits *s, const nnb_parameters *parameters, const nnb_unit *unit,
                                      nnb_data_unit *ndu);
 
+void nnb_extension_unit_payload(nnb_bits *s, nnb_extension *ext);
+
 /* topology_elements_ids_list( indexed ); *first becomes the first name. Returns the list. */
 nnb_list nnb_topology_elements_ids_list(nnb_bits *s, int indexed, const nnb_unit *unit, nnb_string *first);
 

@@ -73,6 +73,9 @@ static nnb_status shape(const nnb_data_unit *ndu, nnb_part *part) {
   const uint64_t size = ndu->height * ndu->width;
   const uint64_t rows = ndu->g_number_of_rows;
   uint64_t width = 1;
+  const int divides = rows != 0 && size % rows == 0;
+  /* In a block the other parts wait for H, as it is all of them that are read. */
+  if (nnb_is_decomposed(ndu) && (nnb_is_block(ndu) || part->role == NNB_ROLE_H) && !divides) return NNB_SHAPE_MISMATCH;
   part->coding.height = ndu->height;
   switch (part->role) {
     case NNB_ROLE_G:
@@ -80,7 +83,6 @@ static nnb_status shape(const nnb_data_unit *ndu, nnb_part *part) {
       width = ndu->decomposition_rank;
       break;
     case NNB_ROLE_H:
-      if (rows == 0 || size % rows != 0) return NNB_SHAPE_MISMATCH;
       part->coding.height = ndu->decomposition_rank;
       width = size / rows;
       break;

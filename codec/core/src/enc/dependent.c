@@ -1,6 +1,6 @@
 /* Dependent quantization: the search forwards in coding order, then the best path backwards. */
-#include "common/model.h"
 #include "enc/guard.h"
+#include "enc/order.h"
 #include "enc/trellis.h"
 
 size_t nnb_quantize_work_size(size_t height, size_t width) {
@@ -8,87 +8,68 @@ size_t nnb_quantize_work_size(size_t height, size_t width) {
   return 2 * height * width;
 }
 
-/* A run of positions, and how many come before it in coding order. */
-typedef struct segment {
-  size_t at;
-  size_t count;
-  size_t before;
-} segment;
-
 /* What both directions need. */
 typedef struct trellis {
-  nnb_scan scan;
   const float *values;
   double inverse;
   nnb_trellis_fn *search;
+  nnb_rate_model *rate;
   uint8_t *decisions;
   int32_t *levels;
   double costs[8];
   unsigned state;
 } trellis;
 
-/* Segment `y` of the block at (y0, x0). */
-static segment segment_of(const nnb_scan *scan, size_t y0, size_t x0, size_t y) {
-  const size_t rows = scan->height - y0 < scan->block ? scan->height - y0 : scan->block;
-  const size_t columns = scan->width - x0 < scan->block ? scan->width - x0 : scan->block;
-  const segment s = {y * scan->width + x0, columns, y0 * scan->width + rows * x0 + (y - y0) * columns};
-  return s;
-}
-
-static void search_segment(trellis *t, segment s) {
-  t->search(t->values + s.at, s.count, t->inverse, t->costs, t->decisions + 2 * s.before);
-}
-
-static void search_all(trellis *t) {
-  const nnb_scan *scan = &t->scan;
-  if (scan->block == 0) {
-    const segment all = {0, scan->height * scan->width, 0};
-    search_segment(t, all);
+static void search_segment(void *user, const nnb_segment *s) {
+  trellis *const t = user;
+  uint8_t *const decisions = t->decisions + 2 * s->before;
+  if (t->rate == NULL) {
+    t->search(t->values + s->at, s->count, t->inverse, t->costs, decisions);
     return;
   }
-  for (size_t y0 = 0; y0 < scan->height; y0 += scan->block) {
-    for (size_t x0 = 0; x0 < scan->width; x0 += scan->block) {
-      for (size_t y = y0; y < scan->height && y < y0 + scan->block; y++) search_segment(t, segment_of(scan, y0, x0, y));
-    }
-  }
+  if (s->starts_block_row) nnb_rate_restart(t->rate, 8);
+  nnb_rate_search(t->rate, t->values + s->at, s->count, t->inverse, t->costs, decisions);
 }
 
-static void trace_segment(trellis *t, segment s) {
+static void trace_segment(void *user, const nnb_segment *s) {
+  trellis *const t = user;
   /* By state: its place, and its predecessors with even and odd index. */
   static const uint8_t place_of[8] = {0, 2, 1, 3, 4, 6, 5, 7};
   static const uint8_t from[8][2] = {{0, 4}, {2, 6}, {4, 0}, {6, 2}, {7, 3}, {5, 1}, {3, 7}, {1, 5}};
-  const uint8_t *const decisions = t->decisions + 2 * s.before;
+  const uint8_t *const decisions = t->decisions + 2 * s->before;
   unsigned state = t->state;
-  for (size_t i = s.count; i-- > 0;) {
+  for (size_t i = s->count; i-- > 0;) {
     const unsigned place = place_of[state];
     const unsigned odd = decisions[2 * i] >> place & 1u;
     const int32_t zero = decisions[2 * i + 1] >> place & (int32_t)(odd ^ 1);
     state = from[state][odd];
     const int32_t quantizer = (int32_t)(state & 1);
-    const float x = t->values[s.at + i];
+    const float x = t->values[s->at + i];
     const int32_t m = nnb_first_candidate(nnb_scaled(x, t->inverse));
     const int32_t wanted = (int32_t)(2 * odd) + quantizer * (3 - 4 * (int32_t)odd);
     const int32_t level = (m + ((wanted - m) & 3)) & (zero - 1); /* |L| is q, the multiple of the step */
     const int32_t sign = -(int32_t)(x < 0);                      /* not of the sign bit: that of -0 does not count */
-    t->levels[s.at + i] = (level ^ sign) - sign;
+    t->levels[s->at + i] = (level ^ sign) - sign;
   }
   t->state = state;
 }
 
-static void trace_all(trellis *t) {
-  const nnb_scan *scan = &t->scan;
-  if (scan->block == 0) {
-    const segment all = {0, scan->height * scan->width, 0};
-    trace_segment(t, all);
-    return;
+void nnb_search_dependent(const nnb_scan *scan, const float *values, float step, nnb_rate_model *rate,
+                          uint8_t *decisions, int32_t *levels) {
+  trellis t = {
+      .values = values,
+      .inverse = 1.0 / (double)step,
+      .search = nnb_select_trellis(),
+      .rate = rate,
+      .decisions = decisions,
+      .levels = levels,
+      .costs = {0, 1e300, 1e300, 1e300, 1e300, 1e300, 1e300, 1e300},
+  };
+  nnb_each_segment(scan, search_segment, &t);
+  for (unsigned s = 1; s < 8; s++) {
+    if (t.costs[s] < t.costs[t.state]) t.state = s;
   }
-  for (size_t j = scan->block_rows; j-- > 0;) {
-    const size_t y0 = j * scan->block;
-    const size_t y1 = scan->height - y0 < scan->block ? scan->height : y0 + scan->block;
-    for (size_t i = (scan->width - 1) / scan->block + 1; i-- > 0;) {
-      for (size_t y = y1; y-- > y0;) trace_segment(t, segment_of(scan, y0, i * scan->block, y));
-    }
-  }
+  nnb_each_segment_backwards(scan, trace_segment, &t);
 }
 
 nnb_status nnb_quantize_dependent(const float *values, size_t height, size_t width, uint32_t scan_order, int32_t *qp,
@@ -102,19 +83,7 @@ nnb_status nnb_quantize_dependent(const float *values, size_t height, size_t wid
   if (status != NNB_OK) return status;
 
   const nnb_level_coding coding = {.height = height, .width = width, .scan_order = (uint8_t)scan_order};
-  trellis t = {
-      .scan = nnb_scan_of(&coding),
-      .values = values,
-      .inverse = 1.0 / (double)step,
-      .search = nnb_select_trellis(),
-      .decisions = work,
-      .levels = levels,
-      .costs = {0, 1e300, 1e300, 1e300, 1e300, 1e300, 1e300, 1e300},
-  };
-  search_all(&t);
-  for (unsigned s = 1; s < 8; s++) {
-    if (t.costs[s] < t.costs[t.state]) t.state = s;
-  }
-  trace_all(&t);
+  const nnb_scan scan = nnb_scan_of(&coding);
+  nnb_search_dependent(&scan, values, step, NULL, work, levels);
   return NNB_OK;
 }

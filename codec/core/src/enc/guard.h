@@ -11,4 +11,11 @@
  */
 nnb_status nnb_guarded_step(const float *values, size_t count, int32_t *qp, uint32_t qp_density, float *step);
 
+/* Rounds half away from zero. */
+NNB_INLINE int32_t nnb_round_level(float scaled) {
+  const int32_t whole = (int32_t)scaled;
+  const float rest = scaled - (float)whole; /* exact */
+  return whole + (rest >= 0.5f) - (rest <= -0.5f);
+}
+
 #endif

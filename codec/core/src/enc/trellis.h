@@ -8,9 +8,15 @@
 #ifndef NNB_TRELLIS_H
 #define NNB_TRELLIS_H
 
-#include "common/deps.h"
+#include "enc/rate.h"
 
 enum { NNB_TRELLIS_BATCH = 64 };
+
+/* By place: the predecessors with even and with odd level index, and whether the odd one comes first and wins ties. */
+static const uint8_t nnb_even_from[8] = {0, 4, 2, 6, 7, 3, 5, 1};
+static const uint8_t nnb_odd_from[8] = {4, 0, 6, 2, 3, 7, 1, 5};
+static const uint8_t nnb_odd_first[8] = {0, 1, 0, 1, 1, 0, 1, 0};
+static const uint8_t nnb_state_at[8] = {0, 2, 1, 3, 4, 6, 5, 7};
 
 /* Distortions of a batch: of the four candidates by class q mod 4, and of zero. */
 typedef struct nnb_distortions {
@@ -57,5 +63,12 @@ void nnb_trellis_portable(const float *values, size_t count, double inverse, dou
 
 /* The fastest for this processor; all give the same results. */
 nnb_trellis_fn *nnb_select_trellis(void);
+
+/*
+ * The whole search, and the levels L of the best path. `rate` is NULL for least squared error; `decisions` are two
+ * bytes a value.
+ */
+void nnb_search_dependent(const nnb_scan *scan, const float *values, float step, nnb_rate_model *rate,
+                          uint8_t *decisions, int32_t *levels);
 
 #endif

@@ -4,12 +4,6 @@
 #include <immintrin.h>
 #endif
 
-/* By place: the predecessors with even and with odd level index, and whether the odd one comes first and wins ties. */
-static const uint8_t even_from[8] = {0, 4, 2, 6, 7, 3, 5, 1};
-static const uint8_t odd_from[8] = {4, 0, 6, 2, 3, 7, 1, 5};
-static const uint8_t odd_first[8] = {0, 1, 0, 1, 1, 0, 1, 0};
-static const uint8_t state_at[8] = {0, 2, 1, 3, 4, 6, 5, 7};
-
 void nnb_trellis_portable(const float *values, size_t count, double inverse, double costs[8], uint8_t *decisions) {
   nnb_distortions d;
   double now[8];
@@ -23,13 +17,13 @@ void nnb_trellis_portable(const float *values, size_t count, double inverse, dou
       uint32_t zero_bits = 0;
       for (int place = 0; place < 8; place++) {
         const int t = place >> 2;
-        const double other = now[even_from[place]] + d.by_class[3 * t][i];
-        const double zero = now[even_from[place]] + d.zero[i];
-        const double odd = now[odd_from[place]] + d.by_class[2 - t][i];
+        const double other = now[nnb_even_from[place]] + d.by_class[3 * t][i];
+        const double zero = now[nnb_even_from[place]] + d.zero[i];
+        const double odd = now[nnb_odd_from[place]] + d.by_class[2 - t][i];
         const int takes_zero = zero < other;
         const double even = takes_zero ? zero : other;
-        const int takes_odd = odd_first[place] ? !(even < odd) : odd < even;
-        next[state_at[place]] = takes_odd ? odd : even;
+        const int takes_odd = nnb_odd_first[place] ? !(even < odd) : odd < even;
+        next[nnb_state_at[place]] = takes_odd ? odd : even;
         odd_bits |= (uint32_t)takes_odd << place;
         zero_bits |= (uint32_t)takes_zero << place;
       }

@@ -6,11 +6,6 @@ nnb_status nnb_quantize_uniform(const float *values, size_t count, int32_t *qp, 
   const nnb_status status = nnb_guarded_step(values, count, qp, qp_density, &step);
   if (status != NNB_OK) return status;
   const float inverse = 1.0f / step;
-  for (size_t i = 0; i < count; i++) {
-    const float scaled = values[i] * inverse;
-    const int32_t whole = (int32_t)scaled;
-    const float rest = scaled - (float)whole; /* exact */
-    levels[i] = whole + (rest >= 0.5f) - (rest <= -0.5f);
-  }
+  for (size_t i = 0; i < count; i++) levels[i] = nnb_round_level(values[i] * inverse);
   return NNB_OK;
 }

@@ -1,0 +1,112 @@
+/*
+ * Access units of the extended profile (docs/format.md): checked as a whole, then walked piece by piece.
+ *
+ * Nothing is allocated and nothing is copied but values into the caller's memory. Verdicts are those of the Python
+ * reader, but names that occur twice are not looked for, and metadata, attachments and index, which are compressed
+ * with zstd, are only checked and skipped.
+ *
+ *   nnb_reader reader;
+ *   nnb_access_unit au;
+ *   uint8_t name[256];
+ *   nnb_reader_open(&reader, data, size, max_tensor_bytes);
+ *   while (nnb_reader_next(&reader, &au) == NNB_OK && au.size > 0) {
+ *     nnb_access_piece found;
+ *     while (nnb_access_unit_next_piece(&au, &found, name, sizeof name)) {
+ *       ... nnb_piece_values(&found, out, nnb_piece_bytes(&found.piece));
+ *     }
+ *     nnb_unit unit;
+ *     while (nnb_access_unit_next_unit(&au, &unit) == NNB_OK && unit.size > 0) {
+ *       ... a compressed data unit as in a standard stream, with reader.parameters
+ *     }
+ *   }
+ */
+#ifndef NNB_ACCESS_H
+#define NNB_ACCESS_H
+
+#include "nnb/nnb_unit.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct nnb_access_unit {
+  const uint8_t *data;
+  size_t size;
+  size_t offset;   /* in the stream */
+  nnb_unit header; /* body.ext */
+  /* private */
+  const nnb_parameters *parameters;
+  nnb_list pieces;
+  const uint8_t *sections;
+  size_t sections_left;
+  size_t unit_at;
+  uint32_t unit_index;
+} nnb_access_unit;
+
+/* A piece with its sections; their data are NULL where there is none. */
+typedef struct nnb_access_piece {
+  nnb_piece piece;
+  nnb_string map;
+  nnb_string values;
+} nnb_access_piece;
+
+/*
+ * Checks the bytes of an access unit against its checksum, and that everything in it adds up. `parameters` are those
+ * of the stream's head and must outlive the access unit; `offset` is its place in the stream. NNB_CHECKSUM,
+ * NNB_ACCESS_UNIT, NNB_SPARSE_MAP, NNB_SHAPE_MISMATCH, NNB_LIMIT, NNB_MEMORY_BUDGET for a tensor of more than
+ * max_tensor_bytes, and the codes of nnb_parse_unit().
+ */
+nnb_status nnb_access_unit_open(nnb_access_unit *au, const uint8_t *data, size_t size, size_t offset,
+                                const nnb_parameters *parameters, uint64_t max_tensor_bytes);
+
+/* The next piece; 0 at the end. The buffer of the name is that of nnb_next_piece(). */
+int nnb_access_unit_next_piece(nnb_access_unit *au, nnb_access_piece *found, uint8_t *name, size_t capacity);
+
+/* The next compressed data unit; at the end unit->size is 0. */
+nnb_status nnb_access_unit_next_unit(nnb_access_unit *au, nnb_unit *unit);
+
+/* Bytes of `count` elements as they are stored: packed if they have fewer than 8 bits. */
+uint64_t nnb_stored_bytes(uint32_t element_type, uint64_t count);
+
+/* Bytes of the elements of a piece. */
+uint64_t nnb_piece_bytes(const nnb_piece *piece);
+
+/*
+ * The elements of a piece, little endian, with value_coding 0 or 1 and no map. NNB_BUFFER_SIZE unless out_size is
+ * nnb_piece_bytes(), NNB_VALUE_RANGE for a bool that is neither 0 nor 1, NNB_RESERVED_BITS for bits behind the last
+ * element, NNB_UNSUPPORTED_FEATURE for other codings.
+ */
+nnb_status nnb_piece_values(const nnb_access_piece *found, uint8_t *out, size_t out_size);
+
+/* ---- Whole streams in memory, from front to back */
+
+typedef struct nnb_reader {
+  const uint8_t *data;
+  size_t size;
+  nnb_parameters parameters; /* of the head */
+  uint64_t max_tensor_bytes;
+  int ended; /* the last unit was an end unit */
+  /* private */
+  size_t offset;
+  uint32_t index;
+  uint64_t au_count;
+  nnb_status status;
+} nnb_reader;
+
+/*
+ * Reads the head. NNB_UNSUPPORTED_FEATURE for a stream of the standard profile, NNB_CHECKSUM, and the codes of
+ * nnb_stream_next().
+ */
+nnb_status nnb_reader_open(nnb_reader *reader, const uint8_t *data, size_t size, uint64_t max_tensor_bytes);
+
+/*
+ * The next access unit; at the end of the stream au->size is 0, and NNB_TRUNCATED is returned if it did not end in an
+ * end unit. NNB_UNIT_ORDER for units of the standard outside an access unit. An error is final.
+ */
+nnb_status nnb_reader_next(nnb_reader *reader, nnb_access_unit *au);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

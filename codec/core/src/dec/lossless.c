@@ -1,0 +1,374 @@
+#include "dec/lossless.h"
+
+#define MAX_ROWS (NNB_BYTES_TABLES * 256u)
+#define RANS_SCRATCH (NNB_SCALE_TABLES * 4096u * 4u + 64u)
+
+/* Everything that reading one block needs. */
+typedef struct block {
+  const uint8_t *at; /* not read yet */
+  size_t left;
+  size_t row_items;
+  uint8_t *rows; /* nnb_rans_row */
+  uint8_t *scratch;
+  uint8_t *map, *mask, *contexts;
+  uint8_t *classes, *dense, *narrow; /* items on their way to where they belong */
+  uint8_t *planes;
+  size_t planes_used;
+  const uint8_t *present; /* mask of the items being read, or NULL */
+  size_t present_count;   /* bits of it */
+} block;
+
+static const nnb_status bad = NNB_LOSSLESS_BLOCK;
+
+/* Lays the parts of the work out; with `work` NULL, returns the size alone. */
+static size_t lay_out(const nnb_items *items, size_t capacity, uint8_t *work, block *b) {
+  size_t size = 0;
+#define PART(name, bytes)                         \
+  do {                                            \
+    if (work != NULL) b->name = work + size;      \
+    size += ((bytes) + (size_t)64) & ~(size_t)63; \
+  } while (0)
+  PART(rows, MAX_ROWS * sizeof(nnb_rans_row) + 64);
+  PART(scratch, RANS_SCRATCH);
+  PART(contexts, capacity);
+  PART(map, capacity);
+  PART(mask, capacity / 8 + 1);
+  PART(classes, capacity * items->bytes);
+  PART(dense, capacity * items->bytes + 64); /* the loops read beyond the last item */
+  PART(narrow, capacity * items->bytes / 2);
+  PART(planes, (capacity + 64) * (items->bytes + 4u) + 12 * NNB_CHUNK);
+#undef PART
+  return size;
+}
+
+static int take(block *b, size_t size, const uint8_t **data) {
+  if (b->left < size) return 0;
+  *data = b->at;
+  b->at += size;
+  b->left -= size;
+  return 1;
+}
+
+static int take_u8(block *b, unsigned *value) {
+  const uint8_t *data;
+  if (!take(b, 1, &data)) return 0;
+  *value = *data;
+  return 1;
+}
+
+static int take_u32(block *b, size_t *value) {
+  const uint8_t *data;
+  if (!take(b, 4, &data)) return 0;
+  *value = nnb_load_le32(data);
+  return 1;
+}
+
+static uint8_t *plane_memory(block *b, size_t size) {
+  uint8_t *const memory = b->planes + b->planes_used;
+  b->planes_used += (size + 63) & ~(size_t)63;
+  return memory;
+}
+
+/*
+ * A plane of `count` bytes. With contexts, table of byte i is number contexts[i] modulo `tables` (or the last one, for
+ * greater contexts). `target`: where bytes that have to be decoded go; NULL: memory of the block.
+ */
+static nnb_status read_plane(block *b, size_t count, const uint8_t *contexts, unsigned tables, int modulo,
+                             uint8_t *target, nnb_plane *plane) {
+  unsigned method;
+  plane->constant = 0;
+  if (!take_u8(b, &method)) return bad;
+  if (method == NNB_PLANE_CONSTANT) {
+    unsigned value;
+    if (!take_u8(b, &value)) return bad;
+    plane->constant = 1;
+    uint8_t *const memory = plane_memory(b, NNB_CHUNK);
+    nnb_memset(memory, (int)value, NNB_CHUNK);
+    plane->data = memory;
+    return NNB_OK;
+  }
+  if (method == NNB_PLANE_RAW) return take(b, count, &plane->data) ? NNB_OK : bad;
+  if (method != NNB_PLANE_RANS) return bad;
+  const uint8_t *data;
+  size_t size, used;
+  nnb_rans_model model;
+  if (!take_u32(b, &size) || !take(b, size, &data)) return bad;
+  nnb_rans_row *const rows = (nnb_rans_row *)(void *)(((uintptr_t)b->rows + 63) & ~(uintptr_t)63);
+  nnb_status status = nnb_rans_read_tables(data, size, &used, rows, MAX_ROWS, contexts == NULL ? 1 : tables, &model);
+  if (status != NNB_OK) return bad;
+  uint8_t map[256];
+  for (unsigned i = 0; i < 256; i++) map[i] = (uint8_t)(modulo ? i % tables : i < tables ? i : tables - 1);
+  if (target == NULL) target = plane_memory(b, count);
+  plane->data = target;
+  status = nnb_rans_decode(NNB_RANS_AUTO, &model, contexts, contexts == NULL ? NULL : map, data + used, size - used,
+                           target, count, b->scratch, RANS_SCRATCH);
+  return status == NNB_OK ? NNB_OK : bad;
+}
+
+/* The same where every byte is wanted in one place. */
+static nnb_status read_whole_plane(block *b, size_t count, uint8_t *target, const uint8_t **data) {
+  nnb_plane plane;
+  const nnb_status status = read_plane(b, count, NULL, 1, 0, target, &plane);
+  if (status != NNB_OK) return status;
+  *data = plane.data;
+  if (plane.constant) {
+    nnb_memset(target, plane.data[0], count);
+    *data = target;
+  }
+  return NNB_OK;
+}
+
+/* Contexts of `count` items: those of the rows plus those of the columns, at the items that are present. */
+static nnb_status read_scales(block *b, size_t count) {
+  const size_t positions = b->present != NULL ? b->present_count : count;
+  const size_t rows = (positions + b->row_items - 1) / b->row_items;
+  const size_t columns = positions < b->row_items ? positions : b->row_items;
+  const size_t used = b->planes_used;
+  const uint8_t *row_scales, *column_scales;
+  nnb_status status = read_whole_plane(b, rows, plane_memory(b, rows), &row_scales);
+  if (status != NNB_OK) return status;
+  status = read_whole_plane(b, columns, plane_memory(b, columns), &column_scales);
+  if (status != NNB_OK) return status;
+  nnb_add_scales(row_scales, column_scales, b->row_items, b->contexts, positions);
+  if (b->present != NULL) nnb_compress_contexts(b->present, b->contexts, positions);
+  b->planes_used = used;
+  return NNB_OK;
+}
+
+static void patch(const nnb_items *items, void *out, size_t at, uint64_t high, unsigned shift) {
+  const uint64_t keep = (uint64_t)1 << (8u * items->bytes - 1u) | (((uint64_t)1 << shift) - 1u);
+  if (items->bytes == 2) {
+    nnb_any16 *const p = (nnb_any16 *)out + at;
+    *p = (uint16_t)((*p & keep) | high << shift);
+  } else if (items->bytes == 4) {
+    nnb_any32 *const p = (nnb_any32 *)out + at;
+    *p = (uint32_t)((*p & keep) | high << shift);
+  } else {
+    nnb_any64 *const p = (nnb_any64 *)out + at;
+    *p = (*p & keep) | high << shift;
+  }
+}
+
+static nnb_status read_escapes(block *b, const nnb_items *items, const nnb_float_planes *planes, void *out,
+                               size_t count) {
+  size_t escapes, next = 0;
+  const uint8_t *low, *high;
+  if (!take_u32(b, &escapes) || escapes == 0 || escapes > count) return bad;
+  nnb_status status = read_whole_plane(b, escapes, plane_memory(b, escapes), &low);
+  if (status != NNB_OK) return status;
+  status = read_whole_plane(b, escapes, plane_memory(b, escapes), &high);
+  if (status != NNB_OK) return status;
+  const unsigned bits = 8u * items->bytes - 1u - planes->division.shift;
+  for (size_t at = 0; at < count; at += 8) {
+    const uint8_t *const symbols = planes->symbols.data + (planes->symbols.constant ? 0 : at);
+    const size_t n = count - at < 8 ? count - at : 8;
+    uint64_t eight = 0;
+    if (n == 8) {
+      nnb_memcpy(&eight, symbols, 8);
+      if (!((eight - UINT64_C(0x0101010101010101)) & ~eight & UINT64_C(0x8080808080808080))) continue;
+    }
+    for (size_t i = 0; i < n; i++) {
+      if (symbols[i] != 0) continue;
+      if (next == escapes) return bad;
+      const unsigned value = low[next] | (unsigned)high[next] << 8;
+      if (value >> bits) return bad;
+      patch(items, out, at + i, value, planes->division.shift);
+      next++;
+    }
+  }
+  return next == escapes ? NNB_OK : bad;
+}
+
+static nnb_status read_float(block *b, const nnb_items *items, void *out, size_t count) {
+  nnb_float_planes planes;
+  unsigned flags, low, high;
+  if (!take_u8(b, &planes.upper) || !take_u8(b, &flags) || !take_u8(b, &low) || !take_u8(b, &high)) return bad;
+  if (planes.upper > NNB_MAX_UPPER || planes.upper > items->mantissa_bits ||
+      (flags & ~(unsigned)(NNB_FLOAT_ESCAPES | NNB_FLOAT_SCALED)))
+    return bad;
+  planes.base = low | high << 8;
+  planes.division = nnb_divide(items, planes.upper);
+  planes.contexts = NULL;
+  nnb_status status;
+  if (flags & NNB_FLOAT_SCALED) {
+    status = read_scales(b, count);
+    if (status != NNB_OK) return status;
+    planes.contexts = b->contexts;
+  }
+  status = read_plane(b, count, planes.contexts, NNB_SCALE_TABLES, 1, NULL, &planes.symbols);
+  if (status != NNB_OK) return status;
+  if (planes.division.field) {
+    nnb_plane field;
+    status = read_plane(b, (count * planes.division.field + 7) / 8, NULL, 1, 0, NULL, &field);
+    if (status != NNB_OK) return status;
+    planes.field = field.constant ? NULL : field.data;
+    planes.field_constant = field.data[0];
+    if (field.constant && planes.field_constant != 0) return bad;
+  }
+  for (unsigned i = 0; i < planes.division.bytes; i++) {
+    status = read_plane(b, count, NULL, 1, 0, NULL, &planes.bytes[i]);
+    if (status != NNB_OK) return status;
+  }
+  nnb_merge_float(items, &planes, out, count);
+  return flags & NNB_FLOAT_ESCAPES ? read_escapes(b, items, &planes, out, count) : NNB_OK;
+}
+
+static nnb_status read_bytes(block *b, const nnb_items *items, void *out, size_t count) {
+  unsigned flags;
+  if (!take_u8(b, &flags) || (flags & ~(unsigned)(NNB_BYTES_DELTA | NNB_BYTES_SCALED))) return bad;
+  const uint8_t *contexts = NULL;
+  if (flags & NNB_BYTES_SCALED) {
+    const nnb_status status = read_scales(b, count);
+    if (status != NNB_OK) return status;
+    contexts = b->contexts;
+  }
+  nnb_plane planes[8];
+  for (unsigned i = 0; i < items->bytes; i++) {
+    uint8_t *const target = items->bytes == 1 ? out : NULL;
+    const nnb_status status = read_plane(b, count, contexts, NNB_BYTES_TABLES, 0, target, &planes[i]);
+    if (status != NNB_OK) return status;
+  }
+  if (items->bytes > 1 || planes[0].data != out) nnb_merge_bytes(items, planes, out, count);
+  if (flags & NNB_BYTES_DELTA) nnb_undo_delta(items, out, count);
+  return NNB_OK;
+}
+
+static nnb_status read_table(block *b, const nnb_items *items, void *out, size_t count) {
+  unsigned last;
+  const uint8_t *values, *indices;
+  if (items->bytes == 1 || !take_u8(b, &last) || !take(b, ((size_t)last + 1) * items->bytes, &values)) return bad;
+  uint8_t *const table = plane_memory(b, 256 * 8);
+  nnb_memset(table, 0, 256 * 8);
+  for (unsigned i = 0; i <= last; i++) nnb_fill(items, values + i * items->bytes, table + i * items->bytes, 1);
+  const nnb_status status = read_whole_plane(b, count, plane_memory(b, count), &indices);
+  if (status != NNB_OK) return status;
+  unsigned greatest = 0;
+  for (size_t i = 0; i < count; i++) greatest = indices[i] > greatest ? indices[i] : greatest;
+  if (greatest > last) return bad;
+  nnb_apply_table(items, table, indices, out, count);
+  return NNB_OK;
+}
+
+static nnb_status read_unpacked(block *b, const nnb_items *items, void *out, size_t count) {
+  if (items->packed_bits == 0) return bad;
+  const size_t elements = (count * 8 + items->packed_bits - 1) / items->packed_bits;
+  const uint8_t *data;
+  const nnb_status status = read_whole_plane(b, elements, plane_memory(b, elements), &data);
+  if (status != NNB_OK) return status;
+  unsigned all = 0;
+  for (size_t i = 0; i < elements; i++) all |= data[i];
+  if (all >> items->packed_bits) return bad;
+  nnb_pack(items->packed_bits, data, out, count);
+  return NNB_OK;
+}
+
+/* The codings that contain no others. */
+static nnb_status read_leaf(block *b, const nnb_items *items, unsigned coding, void *out, size_t count) {
+  const uint8_t *data;
+  b->planes_used = 0;
+  switch (coding) {
+    case NNB_CODING_TABLE:
+      return read_table(b, items, out, count);
+    case NNB_CODING_FLOAT:
+      return items->mantissa_bits ? read_float(b, items, out, count) : bad;
+    case NNB_CODING_BYTES:
+      return read_bytes(b, items, out, count);
+    case NNB_CODING_UNPACKED:
+      return b->present == NULL ? read_unpacked(b, items, out, count) : bad;
+    case NNB_CODING_CONSTANT:
+      if (!take(b, items->bytes, &data)) return bad;
+      nnb_fill(items, data, out, count);
+      return NNB_OK;
+    case NNB_CODING_RAW: {
+      if (!take(b, count * items->bytes, &data)) return bad;
+      nnb_plane planes[8];
+      for (unsigned i = 0; i < items->bytes; i++) planes[i] = (nnb_plane){data + i * count, 0};
+      nnb_merge_bytes(items, planes, out, count);
+      return NNB_OK;
+    }
+    default:
+      return bad;
+  }
+}
+
+static nnb_status read_narrow(block *b, const nnb_items *items, unsigned coding, void *out, size_t count) {
+  const nnb_items narrow = nnb_narrow_items(items);
+  if (coding != NNB_CODING_NARROW) return read_leaf(b, items, coding, out, count);
+  if (narrow.mantissa_bits == 0 || !take_u8(b, &coding)) return bad;
+  const nnb_status status = read_leaf(b, &narrow, coding, b->narrow, count);
+  if (status == NNB_OK) nnb_widen(items, b->narrow, out, count);
+  return status;
+}
+
+static nnb_status read_group(block *b, const nnb_items *items, unsigned coding, void *out, size_t count) {
+  b->present = NULL;
+  if (coding != NNB_CODING_MASK) return read_narrow(b, items, coding, out, count);
+  if (items->packed_bits) return bad;
+  const uint8_t *mask;
+  b->planes_used = 0;
+  nnb_status status = read_whole_plane(b, (count + 7) / 8, b->mask, &mask);
+  if (status != NNB_OK) return status;
+  if (count % 8 && mask[count / 8] >> count % 8) return bad;
+  const size_t ones = nnb_count_bits(mask, count);
+  if (ones == 0 || ones == count) return bad;
+  if (!take_u8(b, &coding)) return bad;
+  b->present = mask;
+  b->present_count = count;
+  status = read_narrow(b, items, coding, b->dense, ones);
+  if (status != NNB_OK) return status;
+  nnb_memset(b->dense + ones * items->bytes, 0, 64);
+  nnb_expand(items, mask, b->dense, out, count);
+  return NNB_OK;
+}
+
+static nnb_status read_split(block *b, const nnb_items *items, void *out, size_t count) {
+  const size_t rows = (count + b->row_items - 1) / b->row_items;
+  const uint8_t *map;
+  unsigned last;
+  if (items->packed_bits || !take_u8(b, &last) || last == 0 || last >= NNB_SPLIT_CLASSES) return bad;
+  b->planes_used = 0;
+  const nnb_status status = read_whole_plane(b, rows, b->map, &map);
+  if (status != NNB_OK) return status;
+  for (size_t i = 0; i < rows; i++)
+    if (map[i] > last) return bad;
+  for (unsigned kind = 0; kind <= last; kind++) {
+    size_t items_of_kind = 0;
+    for (size_t row = 0, at = 0; row < rows; row++, at += b->row_items)
+      if (map[row] == kind) items_of_kind += count - at < b->row_items ? count - at : b->row_items;
+    unsigned coding;
+    if (items_of_kind == 0 || !take_u8(b, &coding)) return bad;
+    const nnb_status read = read_group(b, items, coding, b->classes, items_of_kind);
+    if (read != NNB_OK) return read;
+    const uint8_t *from = b->classes;
+    for (size_t row = 0, at = 0; row < rows; row++, at += b->row_items) {
+      if (map[row] != kind) continue;
+      const size_t bytes = (count - at < b->row_items ? count - at : b->row_items) * items->bytes;
+      nnb_memcpy((uint8_t *)out + at * items->bytes, from, bytes);
+      from += bytes;
+    }
+  }
+  return NNB_OK;
+}
+
+size_t nnb_lossless_work_size(const nnb_items *items, size_t block_items) {
+  if (!nnb_items_valid(items) || block_items == 0 || block_items > NNB_LOSSLESS_MAX_BLOCK) return 0;
+  return lay_out(items, block_items, NULL, NULL);
+}
+
+nnb_status nnb_lossless_decode_block(const nnb_items *items, const uint8_t *code, size_t size, size_t row_items,
+                                     void *out, size_t count, void *work, size_t work_size) {
+  block b;
+  const size_t needed = nnb_lossless_work_size(items, count);
+  if (needed == 0 || row_items == 0) return NNB_BAD_OPTION;
+  if (work_size < needed) return NNB_BUFFER_SIZE;
+  lay_out(items, count, work, &b);
+  b.at = code;
+  b.left = size;
+  b.row_items = row_items;
+  unsigned coding;
+  if (!take_u8(&b, &coding)) return bad;
+  if (coding == NNB_CODING_ZSTD) return NNB_UNSUPPORTED_FEATURE;
+  const nnb_status status =
+      coding == NNB_CODING_SPLIT ? read_split(&b, items, out, count) : read_group(&b, items, coding, out, count);
+  return status == NNB_OK && b.left != 0 ? bad : status;
+}

@@ -1,0 +1,41 @@
+/* Inner loops of the decoder of exactly coded values. */
+#ifndef NNB_DEC_LOSSLESS_H
+#define NNB_DEC_LOSSLESS_H
+
+#include "common/lossless.h"
+
+#define NNB_CHUNK 1024u /* items that the loops take at a time; a constant plane has so many bytes */
+
+/* Bytes of a plane, one for each item, or NNB_CHUNK equal ones. */
+typedef struct nnb_plane {
+  const uint8_t *data;
+  int constant;
+} nnb_plane;
+
+/* Coding FLOAT, without what escaped. */
+typedef struct nnb_float_planes {
+  nnb_division division;
+  nnb_plane symbols;
+  nnb_plane bytes[6];      /* lowest first */
+  const uint8_t *field;    /* division.field bits an item, packed; NULL if constant */
+  uint8_t field_constant;  /* then */
+  const uint8_t *contexts; /* octave * 4 + quarter, or NULL */
+  unsigned upper;
+  uint32_t base;
+} nnb_float_planes;
+
+void nnb_merge_float(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count);
+void nnb_merge_bytes(const nnb_items *items, const nnb_plane *planes, void *out, size_t count);
+void nnb_undo_delta(const nnb_items *items, void *out, size_t count);
+void nnb_apply_table(const nnb_items *items, const uint8_t *table, const uint8_t *indices, void *out, size_t count);
+void nnb_fill(const nnb_items *items, const uint8_t *value, void *out, size_t count);
+void nnb_widen(const nnb_items *items, const void *narrow, void *out, size_t count);
+void nnb_pack(unsigned bits, const uint8_t *elements, uint8_t *out, size_t bytes);
+size_t nnb_count_bits(const uint8_t *mask, size_t bits);
+/* values has as many items as mask has ones, and 64 bytes more that may be read. */
+void nnb_expand(const nnb_items *items, const uint8_t *mask, const void *values, void *out, size_t count);
+/* contexts[i] of the items whose mask bit is one move to the front. */
+void nnb_compress_contexts(const uint8_t *mask, uint8_t *contexts, size_t count);
+void nnb_add_scales(const uint8_t *rows, const uint8_t *columns, size_t row_items, uint8_t *contexts, size_t count);
+
+#endif

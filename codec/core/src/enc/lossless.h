@@ -1,0 +1,67 @@
+/* Inner loops and working state of the encoder of exactly coded values. */
+#ifndef NNB_ENC_LOSSLESS_H
+#define NNB_ENC_LOSSLESS_H
+
+#include "common/lossless.h"
+#include "nnb/nnb_lossless_enc.h"
+#include "nnb/nnb_rans_enc.h"
+
+#define NNB_ENC_CHUNK 1024u
+
+/* What one look at the items shows. */
+typedef struct nnb_survey {
+  uint64_t least, greatest; /* magnitudes: items without their sign bit */
+  size_t zeros;             /* items all of whose bits are zero */
+  int equal;                /* all items are the same */
+} nnb_survey;
+
+void nnb_survey_items(const nnb_items *items, const void *values, size_t count, nnb_survey *survey);
+size_t nnb_count_zeros(const nnb_items *items, const void *values, size_t count);
+
+/* Coding FLOAT: exponents with `upper` mantissa bits, and the rest. highs may be NULL, or symbols. */
+typedef struct nnb_parts {
+  uint16_t *highs;
+  uint8_t *symbols; /* high - base, 0 where that is negative */
+  uint8_t *field;   /* packed */
+  uint8_t *bytes[7];
+  uint32_t base;
+} nnb_parts;
+
+void nnb_divide_float(const nnb_items *items, const void *values, size_t count, unsigned upper, nnb_parts *parts);
+void nnb_divide_bytes(const nnb_items *items, const void *values, size_t count, uint8_t *const *planes);
+void nnb_delta(const nnb_items *items, const void *values, size_t count, void *out);
+/* The bits of items that are not zero; `dense` receives these items and has room for one more. Returns how many. */
+size_t nnb_compact(const nnb_items *items, const void *values, size_t count, uint8_t *mask, void *dense);
+/* Whether all items are numbers of half the width; `narrow` receives them, as far as they are. */
+int nnb_narrow(const nnb_items *items, const void *values, size_t count, void *narrow);
+size_t nnb_unpack(unsigned bits, const uint8_t *packed, size_t bytes, uint8_t *elements);
+/* Number of different items, at most 256, else 0; `table` receives them in ascending order, `indices` their ranks.
+ * `work` has 1024 * 12 bytes. */
+size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, uint8_t *table, uint8_t *indices,
+                      void *work);
+uint64_t nnb_item(const nnb_items *items, const void *values, size_t index);
+
+/* Contexts of items by the scales of their row and their column. */
+typedef struct nnb_scales {
+  uint8_t *rows, *columns;
+  size_t row_count, column_count;
+  uint8_t *contexts; /* of the items that are present */
+} nnb_scales;
+
+/*
+ * Finds scales from a logarithm-like measure of each item that is present, below 2^15: `step` sixteenths of a measure's
+ * unit make one step of a scale; no sum of two is greater than `most`. `mask` NULL: all `positions` are present. `sums`
+ * is work for an entry a row and two a column. Returns 0 where there is no use in it.
+ */
+int nnb_find_scales(const uint16_t *measures, const uint8_t *mask, size_t positions, size_t row_items, unsigned step,
+                    unsigned most, int64_t *sums, nnb_scales *scales);
+
+/* Highs as measures: those more than `range` below the greatest say nothing about scale. */
+void nnb_clamp_measures(const uint16_t *highs, size_t count, unsigned range, uint16_t *measures);
+
+/* Symbols of highs (below 2^15) less their octaves, as of nnb_parts, below `widest`; `base` may be negative. Returns
+ * how many escape. */
+size_t nnb_scale_symbols(const uint16_t *highs, const uint8_t *contexts, size_t count, unsigned upper, unsigned widest,
+                         int16_t *scaled, uint8_t *symbols, int32_t *base);
+
+#endif

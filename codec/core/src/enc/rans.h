@@ -1,0 +1,46 @@
+/* Parts of the rANS encoder. */
+#ifndef NNB_ENC_RANS_H
+#define NNB_ENC_RANS_H
+
+#include "common/rans.h"
+#include "nnb/nnb_rans_enc.h"
+
+/* How one symbol of one table is coded. Quotient of x < frequency << 20: x * reciprocal >> 44, exactly. */
+typedef struct nnb_rans_symbol {
+  uint64_t reciprocal;
+  uint16_t frequency;
+  uint16_t first; /* of its slots in the table's list of slots */
+} nnb_rans_symbol;
+
+/* A code being made, from the last symbol to the first. */
+typedef struct nnb_rans_enc_job {
+  const nnb_rans_symbol *table_symbols; /* 256 of each table */
+  const uint16_t *slots;                /* NNB_RANS_SLOTS of each table, by symbol, then rank; and one more */
+  const uint16_t *frequencies;
+  uint32_t table_count;
+  uint32_t bucket_bits;
+  const uint8_t *contexts;
+  const uint8_t *context_map;
+  const uint8_t *symbols;
+  uint8_t *next; /* the word written last; in front of it there are at least 64 bytes more than the rest can take */
+  size_t left;   /* symbols still to be coded */
+  uint32_t state_count;
+  uint32_t states[NNB_RANS_MAX_STATES];
+} nnb_rans_enc_job;
+
+/* The rows of a table's buckets, 1 << bucket_bits; returns 0 if the frequencies do not add up to NNB_RANS_SLOTS. */
+int nnb_rans_rows_of(const uint16_t *frequencies, uint32_t bucket_bits, nnb_rans_row *rows);
+
+#if NNB_X86_DISPATCH
+/*
+ * How many of the first symbols are all marked, in whole vectors: a symbol without a mark, if there is one at all, is
+ * not before. marks: 256 bytes, 0 or 255.
+ */
+size_t nnb_rans_find_unmarked_avx512(const uint8_t *symbols, size_t count, const uint8_t *marks);
+
+/* Codes the rounds; `left` is a multiple of 64. */
+nnb_status nnb_rans_encode_avx2(nnb_rans_enc_job *job);
+nnb_status nnb_rans_encode_avx512(nnb_rans_enc_job *job); /* or leaves it to another path */
+#endif
+
+#endif

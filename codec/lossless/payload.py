@@ -1,0 +1,152 @@
+"""The frame of a payload of exactly coded values: what its items are, and where its blocks lie (docs/lossless.md)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from math import gcd
+from typing import Final, Literal
+
+import numpy as np
+
+from ..errors import NnbitsError, ReasonCode
+from ..types import DType
+
+__all__ = [
+    "MAX_BLOCK_ITEMS",
+    "BlockLayout",
+    "Coding",
+    "Items",
+    "Speed",
+    "choose_layout",
+    "items_of",
+    "read_frame",
+    "write_frame",
+]
+
+Speed = Literal["fast", "balanced", "small"]
+
+MAX_BLOCK_ITEMS: Final = 2**18
+_ZSTD_FLAG: Final = 1
+_HEAD: Final = struct.Struct("<BII")
+_MANTISSA: Final = {"float16": 10, "complex32": 10, "bfloat16": 7, "float32": 23, "complex64": 23, "float64": 52}
+
+
+class Coding(IntEnum):
+    """First byte of a block and of what it contains. Never reused."""
+
+    SPLIT = 0
+    MASK = 1
+    NARROW = 2
+    TABLE = 3
+    FLOAT = 4
+    BYTES = 5
+    UNPACKED = 6
+    CONSTANT = 7
+    RAW = 8
+    ZSTD = 9
+
+
+@dataclass(frozen=True)
+class Items:
+    """What is coded: elements, halves of complex elements, or the bytes of packed elements.
+
+    Attributes:
+        count: number of items.
+        itemsize: bytes of one.
+        mantissa_bits: of items that are floating point numbers of at least 16 bits, else 0.
+        packed_bits: of an element, if items are bytes of packed elements of 3, 5, 6 or 7 bits, else 0.
+        per_element: items of one element; below 1 for packed elements, hence a fraction: numerator, denominator.
+    """
+
+    count: int
+    itemsize: int
+    mantissa_bits: int
+    packed_bits: int
+    per_element: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all items."""
+        return self.count * self.itemsize
+
+
+@dataclass(frozen=True)
+class BlockLayout:
+    """How items are divided.
+
+    Attributes:
+        block_items: items of each block but the last.
+        row_items: items of a row; each block begins with one.
+        sizes: bytes of each block.
+        zstd: whether some block is compressed with zstd.
+    """
+
+    block_items: int
+    row_items: int
+    sizes: tuple[int, ...]
+    zstd: bool
+
+
+def items_of(dtype: DType, count: int) -> Items:
+    """The items of ``count`` elements."""
+    if dtype.is_packed:
+        packed = dtype.bits if dtype.bits in (3, 5, 6, 7) else 0
+        return Items((count * dtype.bits + 7) // 8, 1, 0, packed, (dtype.bits, 8))
+    halves = 2 if dtype.kind == "complex" else 1
+    mantissa = _MANTISSA.get(dtype.name, 52 if dtype.name == "complex128" else 0)
+    return Items(count * halves, dtype.itemsize // halves, mantissa, 0, (halves, 1))
+
+
+def choose_layout(items: Items, row_length: int) -> tuple[int, int]:
+    """Items of a block and of a row for a tensor whose rows have ``row_length`` elements."""
+    numerator, denominator = items.per_element
+    row = row_length * numerator // denominator if row_length * numerator % denominator == 0 else 0
+    if items.packed_bits:
+        row = 128 * items.packed_bits
+    elif not 1 <= row <= 2**15:
+        row = 1024
+    elif row < 64:
+        row *= -(-64 // row)
+    most = MAX_BLOCK_ITEMS // 2 if items.itemsize == 8 else MAX_BLOCK_ITEMS
+    rows = most // row
+    step = 8 // gcd(row, 8)  # blocks of whole bytes in masks and fields
+    rows = max(1, rows // step * step)
+    return rows * row, row
+
+
+def write_frame(layout: BlockLayout) -> bytes:
+    """Header and block table."""
+    head = _HEAD.pack(_ZSTD_FLAG if layout.zstd else 0, layout.block_items, layout.row_items)
+    return head + (np.asarray(layout.sizes, "<u4").tobytes() if len(layout.sizes) > 1 else b"")
+
+
+def _bad(message: str) -> NnbitsError:
+    return NnbitsError(ReasonCode.LOSSLESS_BLOCK, f"lossless payload: {message}", hint="The data are damaged")
+
+
+def read_frame(payload: memoryview, items: Items) -> tuple[BlockLayout, int]:
+    """Header and block table, and the offset of the first block.
+
+    Raises:
+        NnbitsError: LOSSLESS_BLOCK if they are not what an encoder writes for so many items.
+    """
+    if len(payload) < _HEAD.size:
+        raise _bad(f"{len(payload)} bytes are too few for its header")
+    flags, block_items, row_items = _HEAD.unpack_from(payload)
+    if flags & ~_ZSTD_FLAG:
+        raise _bad(f"flags {flags:#x}")
+    if not 1 <= block_items <= MAX_BLOCK_ITEMS or not 1 <= row_items <= block_items or block_items % row_items:
+        raise _bad(f"blocks of {block_items} items in rows of {row_items}")
+    blocks = -(-items.count // block_items)
+    start = _HEAD.size
+    if blocks == 1:
+        return BlockLayout(block_items, row_items, (len(payload) - start,), bool(flags & _ZSTD_FLAG)), start
+    if (len(payload) - start) // 4 < blocks:
+        raise _bad(f"{len(payload)} bytes are too few for {blocks} blocks")
+    sizes = np.frombuffer(payload, "<u4", blocks, start)
+    start += 4 * blocks
+    if int(sizes.sum(dtype=np.uint64)) != len(payload) - start:
+        raise _bad("the sizes of its blocks do not add up")
+    return BlockLayout(block_items, row_items, tuple(sizes.tolist()), bool(flags & _ZSTD_FLAG)), start

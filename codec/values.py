@@ -1,0 +1,147 @@
+"""The sections of access units: how the elements of a piece stand in the data unit (docs/format.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+
+from . import lossless
+from .errors import NnbitsError, ReasonCode
+from .plan import Speed
+from .sparse import encode_map
+from .syntax import ValueCoding
+from .types import Array, DType
+
+__all__ = ["Sections", "decode_values", "encode_sections", "stored_bytes"]
+
+_EMPTY: Final = memoryview(b"")
+#: A map, which can be used without making the tensor dense, may cost this part more than exact coding of everything, if
+#: half of the elements are zero.
+_TOLERANCE: Final = 32
+_MIN_ZEROS: Final = 16  # a map is tried if at least this part of the elements is zero: one in ...
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The sections of a piece.
+
+    Attributes:
+        coding: NOTHING, RAW or LOSSLESS.
+        values: the section with the values, empty for NOTHING.
+        map_kind: 0 without a sparse map.
+        map_section: empty without one.
+        value_count: elements that exist; None without a map.
+        absent_bytes: of the raw elements that a map leaves out.
+        nonzero: elements that are not zero; None where they were not counted.
+    """
+
+    coding: ValueCoding
+    values: memoryview
+    map_kind: int = 0
+    map_section: memoryview = _EMPTY
+    value_count: int | None = None
+    absent_bytes: int = 0
+    nonzero: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of both."""
+        return len(self.values) + len(self.map_section)
+
+
+def stored_bytes(dtype: DType, count: int) -> int:
+    """Bytes of ``count`` raw elements."""
+    return (count * dtype.bits + 7) // 8 if dtype.is_packed else count * dtype.itemsize
+
+
+def encode_sections(
+    stored: Array, dtype: DType, shape: Sequence[int], *, exact: bool = True, speed: Speed = "balanced"
+) -> Sections:
+    """The shortest sections that hold the elements bit by bit.
+
+    Args:
+        stored: one-dimensional array of ``dtype.storage``.
+        dtype: the element type.
+        shape: of the piece.
+        exact: False to leave them raw, without a map.
+        speed: of exact coding.
+    """
+    raw = memoryview(np.ascontiguousarray(stored).view(np.uint8).data)
+    if not np.frombuffer(raw, np.uint8).any():
+        return Sections(ValueCoding.NOTHING, _EMPTY, nonzero=0)
+    if not exact:
+        return Sections(ValueCoding.RAW, raw)
+    coding, section = _shorter(stored, raw, dtype, shape, speed)
+    nonzero = None
+    if not dtype.is_packed:
+        nonzero = int(np.count_nonzero(stored.view(_BITS.get(dtype.itemsize, dtype.storage))))
+    dense = Sections(coding, section, nonzero=nonzero)
+    if nonzero is not None and (stored.size - nonzero) * _MIN_ZEROS < stored.size:
+        return dense
+    most = len(section)
+    if speed != "small" and nonzero is not None and 2 * nonzero <= stored.size:
+        most += most // _TOLERANCE
+    mapped = _with_map(stored, dtype, shape, speed, most)
+    return dense if mapped is None else replace(mapped, nonzero=nonzero)
+
+
+def _shorter(
+    stored: Array, raw: memoryview, dtype: DType, shape: Sequence[int], speed: Speed
+) -> tuple[ValueCoding, memoryview]:
+    payload = lossless.encode_values(stored, dtype, row_length=prod(shape[1:]), speed=speed)
+    if len(payload) < len(raw):
+        return ValueCoding.LOSSLESS, memoryview(payload)
+    return ValueCoding.RAW, raw
+
+
+def _with_map(stored: Array, dtype: DType, shape: Sequence[int], speed: Speed, most: int) -> Sections | None:
+    """The sections with a sparse map, None if they are not shorter than ``most``."""
+    found = encode_map(stored, shape, bits=dtype.bits if dtype.is_packed else 8)
+    if found is None or len(found.payload) >= most:
+        return None
+    values = found.values
+    raw = memoryview(np.ascontiguousarray(values).view(np.uint8).data)
+    coding, section = ValueCoding.NOTHING, _EMPTY
+    if np.frombuffer(raw, np.uint8).any():
+        coding, section = _shorter(values, raw, dtype, (found.value_count,), speed)
+    absent = stored_bytes(dtype, prod(shape) - found.value_count)
+    sections = Sections(coding, section, int(found.kind), memoryview(found.payload), found.value_count, absent)
+    return sections if sections.size < most else None
+
+
+#: Unsigned integers of each element size, for which negative zeros are none.
+_BITS: Final[dict[int, np.dtype[Any]]] = {size: np.dtype(f"<u{size}") for size in (1, 2, 4, 8)}
+
+
+def decode_values(coding: ValueCoding, section: memoryview, dtype: DType, count: int) -> Array:
+    """The elements of a section.
+
+    Args:
+        coding: NOTHING, RAW or LOSSLESS.
+        section: its bytes; of the right length if they are raw.
+        dtype: element type.
+        count: number of elements.
+
+    Returns:
+        A new one-dimensional array of ``dtype.storage``; of ``stored_bytes`` bytes if the type is packed.
+
+    Raises:
+        NnbitsError: LOSSLESS_BLOCK, VALUE_RANGE for a bool that is neither 0 nor 1, RESERVED_BITS for bits behind the
+            last element. The offset counts from the beginning of the section.
+    """
+    if coding == ValueCoding.NOTHING:
+        return np.zeros(stored_bytes(dtype, count) // dtype.itemsize, dtype.storage)
+    if coding == ValueCoding.LOSSLESS:
+        stored = lossless.decode_values(section, dtype, count)
+    else:
+        stored = np.frombuffer(section, np.uint8).copy().view(dtype.storage)
+    raw = stored.view(np.uint8)
+    if dtype.kind == "bool" and raw.size and raw.max() > 1:
+        raise NnbitsError(ReasonCode.VALUE_RANGE, "a bool is neither 0 nor 1", path="values")
+    if dtype.is_packed and (used := count * dtype.bits % 8) and int(raw[-1]) >> used:
+        raise NnbitsError(ReasonCode.RESERVED_BITS, "bits behind the last element are set", path="values")
+    return stored

@@ -1,0 +1,494 @@
+/*
+ * A decoder program around the C core, for the conformance suite: streams in, raw tensors out.
+ *
+ *   decoder [-m BYTES] STREAM... DIRECTORY
+ *
+ * Several streams are a sequence of updates; the tensors are those of the last one. DIRECTORY, which exists, receives
+ * tensors.txt (a line a tensor: name in hexadecimal, element type, shape joined by "x", file) and the little-endian
+ * bytes of each tensor, or verdict.txt (number of the reason code, byte offset of the unit). -m is the memory that a
+ * decoded tensor may take.
+ *
+ * Exit status: 0 decoded, 1 refused, 2 wrong usage or a file that cannot be read or written.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nnb/nnb.h"
+#include "nnb/nnb_unit.h"
+
+typedef struct tensor {
+  char *name; /* with a zero byte at the end */
+  size_t name_size;
+  uint8_t format; /* nnr_decompressed_data_format */
+  uint64_t *dimensions;
+  uint32_t count_dimensions;
+  uint64_t elements;
+  void *values; /* 4 bytes each, int32 or binary32 */
+  uint8_t integer;
+} tensor;
+
+/* What updates leave behind: the levels of the last one, and where any had a level other than zero. */
+typedef struct kept {
+  char *name;
+  size_t name_size;
+  int32_t *levels;
+  uint8_t *history;
+  uint64_t elements;
+  uint64_t depth;
+  uint64_t parameter_id;
+  uint8_t has_id;
+} kept;
+
+/* The payloads of data that is split over several units. */
+typedef struct joined {
+  uint8_t *data;
+  size_t size;
+  const uint8_t *header; /* of the first part, behind the common elements */
+  size_t header_size;
+  uint8_t counter;
+  uint8_t pending;
+} joined;
+
+typedef struct decoder {
+  tensor *tensors;
+  size_t count;
+  kept *store;
+  size_t store_count;
+  uint64_t device_id;
+  uint64_t budget;
+  int sequence;
+  joined parts;
+} decoder;
+
+static void *allocate(size_t count, size_t size) {
+  void *const memory = calloc(count > 0 ? count : 1, size);
+  if (memory == NULL) {
+    fprintf(stderr, "out of memory\n");
+    exit(2);
+  }
+  return memory;
+}
+
+static void *copy_of(const void *from, size_t size, size_t extra) {
+  uint8_t *const to = allocate(size + extra, 1);
+  if (size > 0) memcpy(to, from, size);
+  return to;
+}
+
+static void *grown(void *array, size_t count, size_t size) {
+  void *const memory = realloc(array, (count + 1) * size);
+  if (memory == NULL) {
+    fprintf(stderr, "out of memory\n");
+    exit(2);
+  }
+  memset((char *)memory + count * size, 0, size);
+  return memory;
+}
+
+static kept *find_kept(const decoder *d, nnb_string name) {
+  for (size_t i = 0; i < d->store_count; i++) {
+    if (d->store[i].name_size == name.size && memcmp(d->store[i].name, name.data, name.size) == 0) return &d->store[i];
+  }
+  return NULL;
+}
+
+static int is_taken(const decoder *d, nnb_string name) {
+  for (size_t i = 0; i < d->count; i++) {
+    const tensor *const t = &d->tensors[i];
+    if (t->name_size == name.size && memcmp(t->name, name.data, name.size) == 0) return 1;
+  }
+  return 0;
+}
+
+/* Temporal reference: only of the update that came before. */
+static nnb_status check_base(const decoder *d, const nnb_data_unit *ndu, const nnb_part *part, const kept *base) {
+  if (base == NULL) return NNB_BASE_MISSING;
+  if (ndu->parent_node_id_type != NNB_PARENT_NODE_ID_TYPE_NODE_ID) return NNB_UNSUPPORTED_FEATURE;
+  if (!ndu->node_id_present_flag || ndu->device_id != d->device_id || ndu->put_node_depth != base->depth + 1) {
+    return NNB_BASE_MISMATCH;
+  }
+  if (!base->has_id || base->parameter_id != ndu->parameter_id) return NNB_BASE_MISMATCH;
+  return base->elements == part->coding.height * part->coding.width ? NNB_OK : NNB_SHAPE_MISMATCH;
+}
+
+static nnb_status decode_rows(const decoder *d, nnb_cabac *cabac, const nnb_part *part, const nnb_tensor *memory,
+                              nnb_tensor_info *info) {
+  nnb_status status = nnb_decode_head(cabac, &part->coding, memory, info);
+  if (status != NNB_OK) return status;
+  if (info->hist_dep_sig_prob_enabled_flag && !d->sequence) return NNB_BASE_MISSING;
+  uint8_t state = 0;
+  return nnb_decode_block_rows(cabac, &part->coding, memory, info, 0, nnb_block_row_count(&part->coding), &state);
+}
+
+static nnb_status dequantize(const nnb_part *part, int32_t qp_value, void *values, size_t count) {
+  float step;
+  if (part->integer) return NNB_OK;
+  nnb_status status = nnb_step_size(part->qp + qp_value, part->qp_density, &step);
+  if (status != NNB_OK) return status;
+  if (part->codebook == NULL) {
+    nnb_dequantize_in_place(values, count, step);
+    return NNB_OK;
+  }
+  const size_t size = part->codebook->codebook_size;
+  int32_t *const entries = allocate(size, sizeof *entries);
+  status = nnb_codebook_entries(part->codebook, entries, size);
+  if (status == NNB_OK) {
+    status = nnb_dequantize_codebook_in_place(values, count, step, entries, size, part->codebook->zero_offset);
+  }
+  free(entries);
+  return status;
+}
+
+static void keep_levels(decoder *d, const nnb_parameters *parameters, const nnb_data_unit *ndu, nnb_string name,
+                        const int32_t *levels, uint64_t elements) {
+  kept *entry = find_kept(d, name);
+  if (entry == NULL) {
+    d->store = grown(d->store, d->store_count, sizeof *d->store);
+    entry = &d->store[d->store_count++];
+    entry->name = copy_of(name.data, name.size, 1);
+    entry->name_size = name.size;
+  }
+  if (entry->elements != elements) {
+    free(entry->history);
+    entry->history = NULL;
+  }
+  free(entry->levels);
+  entry->levels = copy_of(levels, (size_t)elements * 4, 0);
+  entry->elements = elements;
+  entry->depth++;
+  entry->parameter_id = ndu->parameter_id;
+  entry->has_id = ndu->node_id_present_flag;
+  if (!parameters->mps_parent_signalling_enabled_flag) return;
+  if (entry->history == NULL) entry->history = allocate((size_t)elements, 1);
+  for (uint64_t i = 0; i < elements; i++) entry->history[i] |= levels[i] != 0;
+}
+
+/* One arithmetic-coded tensor: levels, then values in their place. */
+static nnb_status decode_part(decoder *d, nnb_cabac *cabac, const nnb_unit *unit, const nnb_parameters *parameters,
+                              const nnb_part *part, nnb_string name, tensor *out) {
+  const nnb_data_unit *const ndu = &unit->body.ndu;
+  nnb_tensor memory = {0};
+  nnb_tensor_info info;
+  nnb_status status = nnb_check_coding(&part->coding);
+  if (status != NNB_OK) return status;
+  const kept *const base = find_kept(d, name);
+  if (part->coding.temporal && !d->sequence) return NNB_BASE_MISSING;
+  if (part->coding.temporal) {
+    status = check_base(d, ndu, part, base);
+    if (status != NNB_OK) return status;
+    memory.base = base->levels;
+  }
+  const size_t count = (size_t)out->elements;
+  int32_t *const levels = out->values;
+  memory.levels = levels;
+  memory.contexts = allocate(nnb_context_count(part->coding.unary_length), sizeof(nnb_context));
+  memory.row_skip_list = nnb_has_row_flags(&part->coding) ? allocate((size_t)part->coding.height, 1) : NULL;
+  if (base != NULL && base->elements == out->elements) memory.history = base->history;
+  status = decode_rows(d, cabac, part, &memory, &info);
+  free(memory.contexts);
+  free(memory.row_skip_list);
+  if (status != NNB_OK) return status;
+  if (d->sequence) keep_levels(d, parameters, ndu, name, levels, out->elements);
+  return dequantize(part, info.qp_value, out->values, count);
+}
+
+static int is_integer_format(uint32_t format) { return format != 1 && format < 8; }
+
+static nnb_status check_integers(const tensor *t) {
+  static const uint8_t bits[] = {32, 0, 8, 8, 8, 8, 16, 64};
+  const uint32_t width = bits[t->format];
+  const int32_t *const levels = t->values;
+  if (width >= 32) return NNB_OK;
+  const int32_t half = (int32_t)1 << (width - 1);
+  for (uint64_t i = 0; i < t->elements; i++) {
+    if (levels[i] < -half || levels[i] >= half) return NNB_LEVEL_RANGE;
+  }
+  return NNB_OK;
+}
+
+static nnb_status open_tensor(decoder *d, const nnb_unit *unit, const nnb_part *part, nnb_string name, tensor **out) {
+  const nnb_data_unit *const ndu = &unit->body.ndu;
+  const uint64_t height = part->coding.height;
+  if (is_taken(d, name)) return NNB_DUPLICATE_NAME;
+  if (height > 0 && part->coding.width > d->budget / 4 / height) return NNB_MEMORY_BUDGET;
+  d->tensors = grown(d->tensors, d->count, sizeof *d->tensors);
+  tensor *const t = &d->tensors[d->count++];
+  t->name = copy_of(name.data, name.size, 1);
+  t->name_size = name.size;
+  t->integer = part->integer;
+  t->format = ndu->nnr_decompressed_data_format_present_flag ? ndu->nnr_decompressed_data_format
+              : part->integer                                ? 0
+                                                             : 1;
+  if (is_integer_format(t->format) != part->integer) return NNB_METADATA;
+  t->count_dimensions = part->role == NNB_ROLE_TENSOR ? ndu->count_tensor_dimensions : part->role <= NNB_ROLE_H ? 2 : 1;
+  if (part->role > NNB_ROLE_H && ndu->count_tensor_dimensions == 0) t->count_dimensions = 0;
+  t->dimensions = allocate(t->count_dimensions, sizeof *t->dimensions);
+  if (part->role == NNB_ROLE_TENSOR) {
+    const nnb_status status = nnb_unit_dimensions(unit, t->dimensions, t->count_dimensions);
+    if (status != NNB_OK) return status;
+  } else if (t->count_dimensions > 0) {
+    t->dimensions[0] = height;
+    if (part->role <= NNB_ROLE_H) t->dimensions[1] = part->coding.width;
+  }
+  t->elements = height * part->coding.width;
+  t->values = allocate((size_t)t->elements, 4);
+  *out = t;
+  return NNB_OK;
+}
+
+static nnb_status decode_unit(decoder *d, const nnb_unit *unit, const nnb_parameters *parameters,
+                              const uint8_t *payload, size_t size) {
+  const uint32_t count = nnb_part_count(unit);
+  nnb_part parts[8];
+  nnb_string names[8];
+  tensor *out[8];
+  const size_t first = d->count;
+  for (uint32_t k = 0; k < count; k++) {
+    nnb_status status = nnb_part_get(unit, parameters, k, &parts[k]);
+    if (status == NNB_OK) status = nnb_unit_name(unit, parameters, parts[k].name, &names[k]);
+    if (status != NNB_OK) return status;
+  }
+  for (uint32_t k = 0; k < count; k++) {
+    const nnb_status status = open_tensor(d, unit, &parts[k], names[k], &out[k]);
+    if (status != NNB_OK) return status;
+  }
+  for (uint32_t k = 0; k < count; k++) out[k] = &d->tensors[first + k]; /* the array may have moved */
+  if (!parts[0].arithmetic) {
+    for (size_t i = 0; i < out[0]->elements; i++) { /* the parser has compared the size */
+      const uint8_t *const p = payload + 4 * i;
+      const uint32_t bits = (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
+      memcpy((char *)out[0]->values + 4 * i, &bits, 4);
+    }
+    return NNB_OK;
+  }
+  if (d->sequence && unit->body.ndu.device_id != 0) {
+    if (d->device_id != 0 && d->device_id != unit->body.ndu.device_id) return NNB_BASE_MISMATCH;
+    d->device_id = unit->body.ndu.device_id;
+  }
+  nnb_cabac cabac;
+  nnb_status status = nnb_cabac_open(&cabac, payload, size);
+  for (uint32_t k = 0; status == NNB_OK && k < count; k++) {
+    status = decode_part(d, &cabac, unit, parameters, &parts[k], names[k], out[k]);
+    if (status == NNB_OK && parts[k].integer) status = check_integers(out[k]);
+  }
+  return status == NNB_OK ? nnb_cabac_finish(&cabac) : status;
+}
+
+/* Data split over several units: the counter goes down to 0, the header stays the same. */
+static nnb_status take_data(decoder *d, const nnb_unit *unit, const nnb_parameters *parameters) {
+  joined *const j = &d->parts;
+  const uint8_t *const payload = unit->data + unit->payload_offset;
+  const size_t size = unit->size - unit->payload_offset;
+  const uint8_t *const header = unit->data + (unit->nnr_unit_size_flag ? 4 : 2) + 1 +
+                                (unit->partial_data_counter_present_flag ? 1 : 0);
+  const size_t header_size = (size_t)(payload - header);
+  if (j->pending) {
+    const int continues = unit->partial_data_counter_present_flag && unit->partial_data_counter + 1 == j->counter;
+    const int same = header_size == j->header_size && memcmp(header, j->header, header_size) == 0;
+    if (!continues || !same) return NNB_UNIT_ORDER;
+  } else if (!unit->partial_data_counter) {
+    return decode_unit(d, unit, parameters, payload, size);
+  }
+  j->data = realloc(j->data, j->size + size + 1);
+  if (j->data == NULL) exit(2);
+  memcpy(j->data + j->size, payload, size);
+  j->size += size;
+  j->header = header;
+  j->header_size = header_size;
+  j->counter = unit->partial_data_counter;
+  j->pending = unit->partial_data_counter > 0;
+  if (j->pending) return NNB_OK;
+  const nnb_status status = decode_unit(d, unit, parameters, j->data, j->size);
+  j->size = 0;
+  return status;
+}
+
+static void forget_tensors(decoder *d) {
+  for (size_t i = 0; i < d->count; i++) {
+    free(d->tensors[i].name);
+    free(d->tensors[i].dimensions);
+    free(d->tensors[i].values);
+  }
+  d->count = 0;
+}
+
+static nnb_status decode_stream(decoder *d, const uint8_t *data, size_t size, size_t *offset) {
+  nnb_stream stream;
+  nnb_unit unit;
+  nnb_status status = nnb_stream_open(&stream, data, size);
+  forget_tensors(d);
+  d->parts.pending = 0;
+  d->parts.size = 0;
+  *offset = 0;
+  while (status == NNB_OK && (status = nnb_stream_next(&stream, &unit)) == NNB_OK && unit.size > 0) {
+    *offset = unit.offset;
+    if (unit.nnr_unit_type == NNB_NNR_NDU) {
+      status = take_data(d, &unit, &stream.parameters);
+    } else if (d->parts.pending) {
+      status = NNB_UNIT_ORDER;
+    }
+    if (status != NNB_OK) return status;
+  }
+  if (status != NNB_OK) *offset = stream.offset;
+  if (status == NNB_OK && d->parts.pending) status = NNB_TRUNCATED;
+  return status;
+}
+
+/* binary32 to binary16, ties to even; the upper bits of a NaN's payload are kept. */
+static uint16_t half_of(uint32_t bits) {
+  const uint32_t sign = bits >> 16 & 0x8000;
+  const uint32_t magnitude = bits & 0x7FFFFFFF;
+  if (magnitude > 0x7F800000) {
+    const uint32_t payload = magnitude >> 13 & 0x3FF;
+    return (uint16_t)(sign | 0x7C00 | (payload ? payload : 0x200));
+  }
+  if (magnitude >= 0x477FF000) return (uint16_t)(sign | 0x7C00);
+  const int32_t exponent = (int32_t)(magnitude >> 23) - 112;
+  uint32_t mantissa = (magnitude & 0x7FFFFF) | 0x800000;
+  if (exponent < -10) return (uint16_t)sign;
+  const uint32_t shift = exponent > 0 ? 13 : (uint32_t)(14 - exponent);
+  uint32_t value = mantissa >> shift;
+  const uint32_t rest = mantissa & ((1u << shift) - 1);
+  const uint32_t tie = 1u << (shift - 1);
+  if (exponent > 0) value += (uint32_t)(exponent - 1) << 10;
+  if (rest > tie || (rest == tie && (value & 1))) value++;
+  return (uint16_t)(sign | value);
+}
+
+/* binary32 to the bits of a binary64. */
+static uint64_t double_of(uint32_t bits) {
+  float narrow;
+  double wide;
+  uint64_t result;
+  memcpy(&narrow, &bits, 4);
+  wide = (double)narrow;
+  memcpy(&result, &wide, 8);
+  if ((bits & 0x7FFFFFFF) > 0x7F800000) { /* hardware would make the NaN quiet */
+    result = (uint64_t)(bits >> 31) << 63 | UINT64_C(0x7FF) << 52 | (uint64_t)(bits & 0x7FFFFF) << 29;
+    result |= UINT64_C(1) << 51;
+  }
+  return result;
+}
+
+static uint64_t element(const tensor *t, uint64_t index, uint32_t *bytes) {
+  static const uint8_t sizes[] = {4, 4, 1, 1, 1, 1, 2, 8, 2, 8};
+  uint32_t bits;
+  memcpy(&bits, (const char *)t->values + 4 * index, 4);
+  *bytes = sizes[t->format];
+  if (t->format == 8) return half_of(bits);
+  if (t->format == 9) return double_of(bits);
+  if (t->format == 7) return (uint64_t)(int64_t)(int32_t)bits;
+  return bits;
+}
+
+static void write_tensor(const tensor *t, FILE *file) {
+  uint8_t buffer[8];
+  for (uint64_t i = 0; i < t->elements; i++) {
+    uint32_t bytes;
+    const uint64_t value = element(t, i, &bytes);
+    for (uint32_t b = 0; b < bytes; b++) buffer[b] = (uint8_t)(value >> (8 * b));
+    fwrite(buffer, 1, bytes, file);
+  }
+}
+
+static FILE *create(const char *directory, const char *name) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s/%s", directory, name);
+  FILE *const file = fopen(path, "wb");
+  if (file == NULL) {
+    perror(path);
+    exit(2);
+  }
+  return file;
+}
+
+static void close_file(FILE *file) {
+  if (ferror(file) || fclose(file) != 0) {
+    perror("writing");
+    exit(2);
+  }
+}
+
+static void write_tensors(const decoder *d, const char *directory) {
+  static const char *const types[] = {"int32", "float32", "int8",  "int8",    "int8",
+                                      "int8",  "int16",   "int64", "float16", "float64"};
+  FILE *const list = create(directory, "tensors.txt");
+  for (size_t i = 0; i < d->count; i++) {
+    const tensor *const t = &d->tensors[i];
+    char file[32];
+    snprintf(file, sizeof file, "%zu.bin", i);
+    fprintf(list, "=");
+    for (size_t k = 0; k < t->name_size; k++) fprintf(list, "%02x", (uint8_t)t->name[k]);
+    fprintf(list, " %s ", types[t->format]);
+    for (uint32_t k = 0; k < t->count_dimensions; k++) {
+      fprintf(list, "%s%llu", k > 0 ? "x" : "", (unsigned long long)t->dimensions[k]);
+    }
+    fprintf(list, "%s %s\n", t->count_dimensions == 0 ? "scalar" : "", file);
+    FILE *const values = create(directory, file);
+    write_tensor(t, values);
+    close_file(values);
+  }
+  close_file(list);
+}
+
+static uint8_t *read_file(const char *path, size_t *size) {
+  FILE *const file = fopen(path, "rb");
+  if (file == NULL || fseek(file, 0, SEEK_END) != 0) {
+    perror(path);
+    exit(2);
+  }
+  const long length = ftell(file);
+  rewind(file);
+  *size = (size_t)length;
+  uint8_t *const data = malloc(*size > 0 ? *size : 1); /* exactly, so that sanitizers see every byte too many */
+  if (data == NULL || length < 0 || fread(data, 1, *size, file) != *size) {
+    perror(path);
+    exit(2);
+  }
+  fclose(file);
+  return data;
+}
+
+int main(int argc, char **argv) {
+  decoder d = {.budget = UINT64_C(1) << 28};
+  int at = 1;
+  for (; at < argc && argv[at][0] == '-'; at++) {
+    if (strcmp(argv[at], "-m") == 0 && at + 1 < argc) {
+      d.budget = strtoull(argv[++at], NULL, 10);
+    } else {
+      break;
+    }
+  }
+  if (argc - at < 2) {
+    fprintf(stderr, "usage: decoder [-m BYTES] STREAM... DIRECTORY\n");
+    return 2;
+  }
+  const char *const directory = argv[argc - 1];
+  d.sequence = argc - at > 2;
+  nnb_status status = NNB_OK;
+  size_t offset = 0;
+  for (int i = at; i < argc - 1 && status == NNB_OK; i++) {
+    size_t size;
+    uint8_t *const data = read_file(argv[i], &size);
+    status = decode_stream(&d, data, size, &offset);
+    free(data);
+  }
+  if (status == NNB_OK) {
+    write_tensors(&d, directory);
+  } else {
+    FILE *const verdict = create(directory, "verdict.txt");
+    fprintf(verdict, "%d %zu\n", (int)status, offset);
+    close_file(verdict);
+  }
+  forget_tensors(&d);
+  for (size_t i = 0; i < d.store_count; i++) {
+    free(d.store[i].name);
+    free(d.store[i].levels);
+    free(d.store[i].history);
+  }
+  free(d.tensors);
+  free(d.store);
+  free(d.parts.data);
+  return status == NNB_OK ? 0 : 1;
+}
