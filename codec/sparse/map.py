@@ -144,7 +144,7 @@ def _index_dtype(largest: int) -> type[np.signedinteger[Any]]:
 def decode_map(kind: int, payload: bytes | memoryview, shape: Sequence[int], value_count: int) -> SparseMap:
     """Reads the map of a piece.
 
-    Memory: one bit an element, and a quarter MiB at most to work with.
+    Memory: one bit an element, and at most 300 KiB to work with (and what nnb_sparse_sizes() says for kinds 2 and 5).
 
     Args:
         kind: map_kind.
