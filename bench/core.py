@@ -13,9 +13,11 @@ Parts (--only):
     instructions   instructions of the C core a weight, counted by valgrind (the processor's counters are often
                    not to be had)
 
-Both programs run as processes that stay, and are timed in turns. "core" is the entropy decoder alone: of nnbits the
-call of the C core, of the peer the calls of its C++ decoder without dequantization, timed where its Python code makes
-them. "whole" is bytes to arrays. Rates are medians over the rounds, ratios (peer / nnbits) medians of each round's.
+Both programs run as processes that stay, and are timed in turns: the decoders by the processor time that they take,
+since other work on the machine must not count, two threads by the clock. "core" is the entropy decoder alone: of
+nnbits the call of the C core, of the peer the calls of its C++ decoder without dequantization, timed where its Python
+code makes them. "whole" is bytes to arrays. Rates are medians over the rounds, ratios (peer / nnbits) medians of each
+round's.
 
 Exit status: 0, or 1 if the two decoders differ, 2 if something needed is absent or failed.
 """
@@ -160,7 +162,7 @@ class Bench:
                         digests.add(answer.get("digest"))
                         case.payload = answer["payload"]
                         if number >= 0:
-                            case.add(f"threads {threads}", answer["core"])
+                            case.add(f"threads {threads}", answer["wall"])
                     if len(digests) > 1:
                         case.difference = "two threads decode other levels"
                 print(f"threads: round {number + 1}", file=sys.stderr, flush=True)

@@ -21,7 +21,16 @@ from nnbits.codec.syntax import SuppliedParameters
 from nnbits.codec.update import UpdateStore
 from nnbits.conformance.runner import CallableDecoder, CommandDecoder, Decoder, Limits
 
-__all__ = ["ADAPTERS", "C_SOURCES", "build_c_decoder", "build_adapter", "core", "decode_sequence", "reference"]
+__all__ = [
+    "ADAPTERS",
+    "C_SOURCES",
+    "build_adapter",
+    "build_c_decoder",
+    "core",
+    "core_folder",
+    "decode_sequence",
+    "reference",
+]
 
 _CODEC: Final = Path(decode.__file__).resolve().parent
 _CORE: Final = _CODEC / "core"
@@ -33,11 +42,17 @@ C_SOURCES: Final = (
 )
 _FLAGS: Final = ("-std=c11", "-Wall", "-Wextra", "-ffp-contract=off", f"-I{_CORE / 'include'}", f"-I{_CORE / 'src'}")
 
+
+def core_folder() -> Path:
+    """The sources of the C core; they are there in a checkout, not in an installed package."""
+    return _CORE
+
+
 #: Memory that one tensor may take, as decoder.c has it.
 BUDGET: Final = 1 << 28
 
 #: What the C core leaves to the layers above it.
-_NOT_IN_C: Final = ("source-description", "compressed-topology")
+NOT_IN_C: Final = ("source-description", "compressed-topology", "update-digests", "extended")
 
 
 def decode_sequence(
@@ -90,7 +105,7 @@ def _c(name: str, compiler: Sequence[str], flags: Sequence[str], *options: str, 
         plain = not emulator and not any("sanitize" in flag for flag in flags)
         limits = Limits(seconds=20 if plain else 60, memory=1 << 30, enforce_memory=plain)
         words = [*emulator, str(program), *options, "{in}", "{out}"]
-        return CommandDecoder(words, name=name, without=_NOT_IN_C, limits=limits)
+        return CommandDecoder(words, name=name, without=NOT_IN_C, limits=limits)
 
     return build
 
@@ -115,13 +130,12 @@ ADAPTERS: Final[Mapping[str, Callable[[Path], Decoder]]] = {
     "reference": lambda work: CallableDecoder(reference, name="reference", limits=Limits(60, 2 << 30)),
     "core": lambda work: CallableDecoder(core, name="core", limits=Limits(20, 2 << 30)),
     "c": _c("c", ["gcc"], ["-O2"]),
-    "c-lanes": _c("c-lanes", ["gcc"], ["-O2"], "-l"),
     "c-portable": _c("c-portable", ["gcc"], ["-O2", "-DNNB_PORTABLE", "-DNNB_WINDOW_BITS=32"]),
-    "c-sanitize": _c("c-sanitize", ["clang"], ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]),
-    "c-32": _c("c-32", ["i686-linux-gnu-gcc"], ["-O2", "-static", "-msse2", "-mfpmath=sse"]),
-    "c-big-endian": _c(
-        "c-big-endian", ["powerpc64-linux-gnu-gcc"], ["-O2", "-static"], emulator=["qemu-ppc64"]
+    "c-sanitize": _c(
+        "c-sanitize", ["clang"], ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     ),
+    "c-32": _c("c-32", ["i686-linux-gnu-gcc"], ["-O2", "-static", "-msse2", "-mfpmath=sse"]),
+    "c-big-endian": _c("c-big-endian", ["powerpc64-linux-gnu-gcc"], ["-O2", "-static"], emulator=["qemu-ppc64"]),
     "c-big-endian-32": _c("c-big-endian-32", ["mips-linux-gnu-gcc"], ["-O2", "-static"], emulator=["qemu-mips"]),
     "nncodec": _nncodec,
 }
@@ -135,7 +149,9 @@ def build_adapter(name: str, work: Path) -> Decoder:
     """
     if name not in ADAPTERS:
         known = ", ".join(ADAPTERS)
-        raise NnbitsError(ReasonCode.BAD_OPTION, f"there is no decoder {name!r}", path="decoder", hint=f"Known: {known}")
+        raise NnbitsError(
+            ReasonCode.BAD_OPTION, f"there is no decoder {name!r}", path="decoder", hint=f"Known: {known}"
+        )
     if sys.platform == "win32":
         raise NnbitsError(ReasonCode.UNSUPPORTED_FEATURE, "the runner needs a POSIX system", path="decoder")
     return ADAPTERS[name](work)

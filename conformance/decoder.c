@@ -1,12 +1,12 @@
 /*
  * A decoder program around the C core, for the conformance suite: streams in, raw tensors out.
  *
- *   decoder [-l] [-m BYTES] STREAM... DIRECTORY
+ *   decoder [-m BYTES] STREAM... DIRECTORY
  *
  * Several streams are a sequence of updates; the tensors are those of the last one. DIRECTORY, which exists, receives
  * tensors.txt (a line a tensor: name in hexadecimal, element type, shape joined by "x", file) and the little-endian
- * bytes of each tensor, or verdict.txt (number of the reason code, byte offset of the unit). -l decodes with two lanes
- * from entry points, which must not make a difference. -m is the memory that decoded tensors may take.
+ * bytes of each tensor, or verdict.txt (number of the reason code, byte offset of the unit). -m is the memory that a
+ * decoded tensor may take.
  *
  * Exit status: 0 decoded, 1 refused, 2 wrong usage or a file that cannot be read or written.
  */
@@ -58,7 +58,6 @@ typedef struct decoder {
   uint64_t device_id;
   uint64_t budget;
   int sequence;
-  int lanes;
   joined parts;
 } decoder;
 
@@ -113,26 +112,13 @@ static nnb_status check_base(const decoder *d, const nnb_data_unit *ndu, const n
   return base->elements == part->coding.height * part->coding.width ? NNB_OK : NNB_SHAPE_MISMATCH;
 }
 
-static nnb_status decode_rows(const decoder *d, nnb_cabac *cabac, const nnb_unit *unit, const nnb_part *part,
-                              const nnb_tensor *memory, nnb_tensor_info *info) {
+static nnb_status decode_rows(const decoder *d, nnb_cabac *cabac, const nnb_part *part, const nnb_tensor *memory,
+                              nnb_tensor_info *info) {
   nnb_status status = nnb_decode_head(cabac, &part->coding, memory, info);
   if (status != NNB_OK) return status;
   if (info->hist_dep_sig_prob_enabled_flag && !d->sequence) return NNB_BASE_MISSING;
-  const uint64_t rows = nnb_block_row_count(&part->coding);
   uint8_t state = 0;
-  if (!d->lanes) return nnb_decode_block_rows(cabac, &part->coding, memory, info, 0, rows, &state);
-
-  const uint32_t count = unit->body.ndu.entry_points.count;
-  nnb_entry_point *const points = allocate(count, sizeof *points);
-  const size_t work_size = nnb_paired_work_size(&part->coding);
-  void *const work = allocate(work_size, 1);
-  const int usable = nnb_unit_entry_points(unit, points, count) == NNB_OK && part->entry_point_count + 1 == rows;
-  status = nnb_decode_block_rows_paired(cabac, &part->coding, memory, info,
-                                        usable ? points + part->first_entry_point : NULL, 0, rows, &state, work,
-                                        work_size);
-  free(points);
-  free(work);
-  return status;
+  return nnb_decode_block_rows(cabac, &part->coding, memory, info, 0, nnb_block_row_count(&part->coding), &state);
 }
 
 static nnb_status dequantize(const nnb_part *part, int32_t qp_value, void *values, size_t count) {
@@ -199,7 +185,7 @@ static nnb_status decode_part(decoder *d, nnb_cabac *cabac, const nnb_unit *unit
   memory.contexts = allocate(nnb_context_count(part->coding.unary_length), sizeof(nnb_context));
   memory.row_skip_list = nnb_has_row_flags(&part->coding) ? allocate((size_t)part->coding.height, 1) : NULL;
   if (base != NULL && base->elements == out->elements) memory.history = base->history;
-  status = decode_rows(d, cabac, unit, part, &memory, &info);
+  status = decode_rows(d, cabac, part, &memory, &info);
   free(memory.contexts);
   free(memory.row_skip_list);
   if (status != NNB_OK) return status;
@@ -236,11 +222,12 @@ static nnb_status open_tensor(decoder *d, const nnb_unit *unit, const nnb_part *
                                                              : 1;
   if (is_integer_format(t->format) != part->integer) return NNB_METADATA;
   t->count_dimensions = part->role == NNB_ROLE_TENSOR ? ndu->count_tensor_dimensions : part->role <= NNB_ROLE_H ? 2 : 1;
+  if (part->role > NNB_ROLE_H && ndu->count_tensor_dimensions == 0) t->count_dimensions = 0;
   t->dimensions = allocate(t->count_dimensions, sizeof *t->dimensions);
   if (part->role == NNB_ROLE_TENSOR) {
     const nnb_status status = nnb_unit_dimensions(unit, t->dimensions, t->count_dimensions);
     if (status != NNB_OK) return status;
-  } else {
+  } else if (t->count_dimensions > 0) {
     t->dimensions[0] = height;
     if (part->role <= NNB_ROLE_H) t->dimensions[1] = part->coding.width;
   }
@@ -468,16 +455,14 @@ int main(int argc, char **argv) {
   decoder d = {.budget = UINT64_C(1) << 28};
   int at = 1;
   for (; at < argc && argv[at][0] == '-'; at++) {
-    if (strcmp(argv[at], "-l") == 0) {
-      d.lanes = 1;
-    } else if (strcmp(argv[at], "-m") == 0 && at + 1 < argc) {
+    if (strcmp(argv[at], "-m") == 0 && at + 1 < argc) {
       d.budget = strtoull(argv[++at], NULL, 10);
     } else {
       break;
     }
   }
   if (argc - at < 2) {
-    fprintf(stderr, "usage: decoder [-l] [-m BYTES] STREAM... DIRECTORY\n");
+    fprintf(stderr, "usage: decoder [-m BYTES] STREAM... DIRECTORY\n");
     return 2;
   }
   const char *const directory = argv[argc - 1];

@@ -80,8 +80,8 @@ class Entry:
         tensors: what comes out of a valid stream, in coding order.
         code: the first fault of any other stream, a name of :class:`~nnbits.codec.errors.ReasonCode`.
         also: other codes that are as good, where a decoder may look at one fault before the other.
-        unit_offset: byte offset of the unit with the fault, or of what stands in a unit's place.
-        offset: byte offset of the faulty element, as far as it is known; not below ``unit_offset``.
+        unit_offset: where the unit with the fault begins, or what stands in a unit's place, bytes.
+        offset: the faulty element as far as it is known, not below ``unit_offset``; a decoder may name any place between.
         path: the faulty element.
         after: ids of the streams that a decoder must have decoded before, in order: the stream is an update of them.
         supplied: values from outside the bitstream by tensor name (nnc-bitstream 6.3).
@@ -200,7 +200,9 @@ class Manifest:
     def _check(self, counts: Mapping[str, int], path: Path) -> None:
         found = (sum(entry.valid for entry in self), sum(not entry.valid for entry in self))
         if not self.entries or found != (counts.get("valid"), counts.get("invalid")):
-            raise _bad(f"{found[0]} valid and {found[1]} invalid streams are listed, {dict(counts)} are announced", path)
+            raise _bad(
+                f"{found[0]} valid and {found[1]} invalid streams are listed, {dict(counts)} are announced", path
+            )
         if len(self._by_id()) != len(self.entries):
             raise _bad("two streams have the same id", path)
         for entry in self:

@@ -27,7 +27,7 @@ from nnbits.codec.syntax import SuppliedParameters
 from nnbits.conformance.manifest import Entry, Manifest, describe_tensor
 from nnbits.conformance.results import Outcome, Result, Verdict, judge, read_output, read_verdict
 
-__all__ = ["CallableDecoder", "CommandDecoder", "Decoder", "Limits", "supplied_parameters", "run"]
+__all__ = ["CallableDecoder", "CommandDecoder", "Decoder", "Limits", "run", "supplied_parameters"]
 
 #: Decodes the last of several streams, after the ones before it: streams, values from outside -> arrays by name.
 Function = Callable[[Sequence[bytes], Mapping[str, SuppliedParameters]], Mapping[str, NDArray[Any]]]
@@ -229,7 +229,7 @@ class CallableDecoder(Decoder):
         if os.WEXITSTATUS(status) != 0:
             path = folder / "error"
             return Result("crashed", detail=path.read_text() if path.exists() else "the process ended")
-        result = pickle.loads((folder / "result.pickle").read_bytes())  # noqa: S301 - written by our own child
+        result = pickle.loads((folder / "result.pickle").read_bytes())
         if not isinstance(result, Result):
             return Result("crashed", detail="no result")
         return result

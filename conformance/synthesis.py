@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
+from unittest.mock import patch
 
 from construct import Computed, Rebuild, Renamed, Switch
 
@@ -22,7 +24,20 @@ from nnbits.codec.syntax.tables import Array, Check, Choose, If, Loop, OutOfBand
 from nnbits.codec.syntax.unit_io import _context
 from nnbits.codec.syntax.units import SIZE_FIELD, UNIT
 
-__all__ = ["Chooser", "Rejected", "domain", "synthesize_unit", "unwrapped"]
+__all__ = [
+    "MAX",
+    "MIN",
+    "Chooser",
+    "Extreme",
+    "Poison",
+    "Rejected",
+    "declared_codes",
+    "domain",
+    "poisons",
+    "stopping_at_broken_rules",
+    "synthesize_unit",
+    "unwrapped",
+]
 
 #: A value, or a function of the chooser that gives one.
 Choice = Any
@@ -34,7 +49,14 @@ _SMALL: Final = 3
 _COUNTS: Final = frozenset(
     {
         *("spm_count_thresholds", "ppm_count_pruning_ratios", "upm_count_thresholds", "dpm_count_thresholds"),
-        *("spm_count_classes", "ppm_count_classes", "upm_count_classes", "dpm_count_classes", "count_bits", "count_ids"),
+        *(
+            "spm_count_classes",
+            "ppm_count_classes",
+            "upm_count_classes",
+            "dpm_count_classes",
+            "count_bits",
+            "count_ids",
+        ),
         *("count_super_block_dimension", "count_block_dimension", "num_of_nnr_units_minus2"),
     }
 )
@@ -97,8 +119,11 @@ class Chooser:
             declared range.
     """
 
-    def __init__(self, rng: random.Random, fixed: Mapping[str, Choice] | None = None) -> None:
+    def __init__(
+        self, rng: random.Random, fixed: Mapping[str, Choice] | None = None, poison: Poison | None = None
+    ) -> None:
         self.rng = rng
+        self.poison = poison
         self.fixed = dict(fixed or {})
         self._seen: dict[str, int] = {}
 
@@ -140,6 +165,114 @@ class Chooser:
         return rng.choice((low, high, rng.randint(low, high)))
 
 
+class Poison:
+    """A wrong way to write one element; the unit ends behind it.
+
+    Args:
+        code: the element, as it stands in the declaration.
+        kind: ``above``, ``below``: outside its range; ``unknown``: not in its enumeration; ``overlong``; ``cut``;
+            ``not utf-8``, ``unterminated``, ``too long``: of strings; ``set``: of reserved bits and alignment.
+    """
+
+    def __init__(self, code: Code, kind: str) -> None:
+        self.code = code
+        self.kind = kind
+        self.reached = False
+
+    def write(self, writer: _Writer, context: Any) -> None:
+        """Write the element wrongly, and enough behind it that nothing else is wrong before."""
+        code, kind = self.code, self.kind
+        if kind == "cut":
+            writer.drop_rest()
+            self.reached = True
+            raise _Stop
+        if isinstance(code, Hidden):
+            width = getattr(code, "width", 8 - (writer.position & 7))
+            writer.write(1 if width > 1 or code.descriptor else 0, width)
+        elif isinstance(code, _String):
+            text = {"not utf-8": b"a\xc3(\0", "unterminated": b"abc", "too long": b"x" * (code.limit + 1) + b"\0"}[kind]
+            writer.write_bytes(text)
+        elif isinstance(code, _Enumerated):
+            writer.write(max(code.members) + 1, code.width)
+        elif kind == "overlong":
+            writer.write(0, MAX_UE_BITS)
+            writer.write(1, 1)
+        else:
+            low, high = domain(code, context)
+            _write_unchecked(code, writer, context, high + 1 if kind == "above" else low - 1)
+        self.reached = True
+        writer.write(0, -writer.position % 8)
+        if kind != "unterminated":
+            writer.write_bytes(bytes(_BEHIND))
+        raise _Stop
+
+
+class _Writer(BitWriter):
+    """A writer that can end inside a byte."""
+
+    def drop_rest(self) -> None:
+        """Forget the bits of the last byte if it is not complete."""
+        self._flush()
+        self.position -= self._pending
+        self._bits = self._pending = 0
+
+
+class _Stop(Exception):
+    """The unit ends here."""
+
+
+_BEHIND: Final = 24
+
+
+def _write_unchecked(code: Any, writer: BitWriter, context: Any, value: int) -> None:
+    if isinstance(code, _Fixed):
+        width = evaluate(code.width, context)
+        writer.write(value & ((1 << width) - 1), width)
+        return
+    order = evaluate(code.order, context)
+    if code.signed:
+        value = 2 * value - 1 if value > 0 else -2 * value
+    writer.write_ue(value, order, "")
+
+
+def poisons(code: Code) -> Iterator[str]:
+    """The ways in which an element can be wrong on its own."""
+    if isinstance(code, Hidden):
+        yield "set"
+        return
+    yield "cut"
+    if isinstance(code, _String):
+        yield from ("not utf-8", "unterminated")
+        if code.limit < 1 << 17:
+            yield "too long"
+    elif isinstance(code, _Enumerated):
+        yield "unknown"
+    elif isinstance(code, _Fixed | _ExpGolomb):
+        yield from ("overlong",) if isinstance(code, _ExpGolomb) else ()
+        low, high = domain(code, _Widest())
+        natural = domain(_unbounded(code), _Widest())
+        if low > natural[0]:
+            yield "below"
+        if high < natural[1]:
+            yield "above"
+
+
+def _unbounded(code: Any) -> Any:
+    copy = type(code).__new__(type(code))
+    copy.__dict__.update(code.__dict__, minimum=None, maximum=None, limit=None)
+    return copy
+
+
+class _Widest(dict[str, Any]):
+    """A context in which every element that is looked up is 1."""
+
+    def __getitem__(self, key: str) -> Any:
+        return 1
+
+    def __missing__(self, key: str) -> Any:
+        return 1
+
+
 class Extreme:
     """An end of the declared range."""
 
@@ -173,7 +306,7 @@ def synthesize_unit(
     chooser.fixed.setdefault("nnr_unit_type", unit_type)
     chooser.fixed.setdefault("partial_data_counter_present_flag", 0)
     root = _context(parameters, parsing=False)
-    writer = BitWriter()
+    writer = _Writer()
     try:
         outer: Any = _scope(root)
         for name, row in UNIT.body.steps[1:]:
@@ -186,6 +319,9 @@ def synthesize_unit(
             _table(table, inner, writer, chooser)
             outer[name] = inner
         elements = writer.getvalue()
+    except _Stop:
+        elements = writer.getvalue()
+        payload = None
     except NnbitsError as error:
         raise Rejected(str(error)) from error
     flag = chooser.value("nnr_unit_size_flag", _flag(), root) if "nnr_unit_size_flag" in chooser.fixed else 0
@@ -202,12 +338,12 @@ def _flag() -> Code:
     return code
 
 
-def _table(table: Table, context: Any, writer: BitWriter, chooser: Chooser) -> None:
+def _table(table: Table, context: Any, writer: _Writer, chooser: Chooser) -> None:
     obj: dict[str, Any] = {}
     _steps(table.body.steps, obj, context, writer, chooser, in_loop=False)
 
 
-def _steps(steps: Any, obj: Any, context: Any, writer: BitWriter, chooser: Chooser, *, in_loop: bool) -> None:
+def _steps(steps: Any, obj: Any, context: Any, writer: _Writer, chooser: Chooser, *, in_loop: bool) -> None:
     for name, row in steps:
         if name is not None:
             _element(name, row, obj, context, writer, chooser)
@@ -230,7 +366,7 @@ def _steps(steps: Any, obj: Any, context: Any, writer: BitWriter, chooser: Choos
             raise TypeError(f"{row!r} is not known to the generator")
 
 
-def _loop(row: Loop, obj: Any, context: Any, writer: BitWriter, chooser: Chooser) -> None:
+def _loop(row: Loop, obj: Any, context: Any, writer: _Writer, chooser: Chooser) -> None:
     count = max(evaluate(row.count, context), 0)
     if count > row.limit:
         raise Rejected("too many entries")
@@ -247,8 +383,11 @@ def _loop(row: Loop, obj: Any, context: Any, writer: BitWriter, chooser: Chooser
     context.update(columns)
 
 
-def _element(name: str, row: Any, obj: Any, context: Any, writer: BitWriter, chooser: Chooser) -> None:
+def _element(name: str, row: Any, obj: Any, context: Any, writer: _Writer, chooser: Chooser) -> None:
     inner = unwrapped(row)
+    if chooser.poison and chooser.poison.code is (unwrapped(inner.subcon) if isinstance(inner, Array) else inner):
+        if not isinstance(inner, Array) or evaluate(inner.count, context) > 0:
+            chooser.poison.write(writer, context)
     if isinstance(inner, Table):
         scope = _scope(context)
         _table(inner, scope, writer, chooser)
@@ -269,6 +408,31 @@ def _element(name: str, row: Any, obj: Any, context: Any, writer: BitWriter, cho
     else:
         raise TypeError(f"{inner!r} is not known to the generator")
     obj[name] = context[name] = value
+
+
+@contextmanager
+def stopping_at_broken_rules() -> Iterator[None]:
+    """While the block runs, a unit that breaks a rule ends soon behind the elements that do, and is not rejected."""
+
+    def stop(stream: _Writer) -> None:
+        stream.write(0, -stream.position % 8)
+        stream.write_bytes(bytes(_BEHIND))
+        raise _Stop
+
+    def watched(original: Any) -> Any:
+        def parse_into(self: Any, obj: Any, stream: Any, context: Any, path: str, index: str) -> None:
+            try:
+                original(self, obj, stream, context, path, index)
+            except NnbitsError:
+                stop(stream)
+
+        return parse_into
+
+    with (
+        patch.object(Check, "parse_into", watched(Check.parse_into)),
+        patch.object(OutOfBand, "parse_into", watched(OutOfBand.parse_into)),
+    ):
+        yield
 
 
 def declared_codes(table: Any = UNIT, path: str = "") -> Iterator[tuple[str, Code]]:
@@ -302,5 +466,3 @@ def _declared_group(row: Any, path: str) -> Iterator[tuple[str, Code]]:
         yield from declared_codes(row.steps, path)
     elif (table := inlined_table(row)) is not None:
         yield from declared_codes(table, path)
-
-

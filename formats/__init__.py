@@ -1,7 +1,16 @@
 """Model files: one adapter for each format, all in :data:`ADAPTERS`."""
 
-from ._plain import inexact, plain
+from ._plain import inexact, kept_exact, plain
 from .base import Adapter
 from .registry import ADAPTERS, adapter_by_name, adapter_for_file, adapter_for_output
 
-__all__ = ["ADAPTERS", "Adapter", "adapter_by_name", "adapter_for_file", "adapter_for_output", "inexact", "plain"]
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "adapter_by_name",
+    "adapter_for_file",
+    "adapter_for_output",
+    "inexact",
+    "kept_exact",
+    "plain",
+]

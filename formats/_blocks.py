@@ -18,8 +18,9 @@ from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.types import DTYPES, Array, LazyTensor, TensorInfo
 
 from ._input import Bytes
+from ._joined import JOINED, join, part
 
-__all__ = ["BLOCKS", "Block", "dequantize", "merge", "plain", "planes", "split"]
+__all__ = ["BLOCKS", "Block", "dequantize", "merge", "plain", "plane_count", "planes", "split"]
 
 _Float = NDArray[np.float32]
 
@@ -95,6 +96,23 @@ BLOCKS: Final[Mapping[str, Block]] = {
 }
 
 
+def _planes(kind: str) -> list[tuple[str, str, int]]:
+    """Fields of a block as they are coded: codes in two fields are one plane."""
+    fields, joined = BLOCKS[kind].fields, JOINED.get(kind)
+    if joined is None:
+        return list(fields)
+    return [
+        (name, f"uint{joined.bits}" if name == "codes" else dtype, count)
+        for name, dtype, count in fields
+        if name != "high"
+    ]
+
+
+def plane_count(kind: str) -> int:
+    """Number of planes of a block type."""
+    return len(_planes(kind))
+
+
 def planes(kind: str, name: str, shape: tuple[int, ...]) -> tuple[TensorInfo, ...]:
     """The planes of a tensor: ``name#scales`` and so on, in the order of the structure.
 
@@ -106,7 +124,7 @@ def planes(kind: str, name: str, shape: tuple[int, ...]) -> tuple[TensorInfo, ..
     blocks = shape[-1] // block.elements
     return tuple(
         TensorInfo(f"{name}#{plane}", DTYPES[dtype], (*shape[:-1], blocks * count))
-        for plane, dtype, count in block.fields
+        for plane, dtype, count in _planes(kind)
     )
 
 
@@ -119,8 +137,19 @@ def split(kind: str, raw: Bytes, infos: Sequence[TensorInfo], index: int) -> Arr
     block, info = BLOCKS[kind], infos[index]
     if raw.size % block.size or raw.size != sum(i.nbytes for i in infos):
         raise NnbitsError(ReasonCode.BAD_TENSOR, f"{raw.size} bytes are not blocks of {kind}", path=info.name)
-    part = raw.reshape(-1, block.size)[:, block.offsets[index] : block.offsets[index + 1]]
-    return np.ascontiguousarray(part).reshape(-1).view(info.dtype.storage).reshape(info.stored_shape)
+    fields = _fields(block, raw)
+    name = _planes(kind)[index][0]
+    found = join(kind, fields["codes"], fields["high"]) if name == "codes" and kind in JOINED else fields[name]
+    return np.ascontiguousarray(found).reshape(-1).view(info.dtype.storage).reshape(info.stored_shape)
+
+
+def _fields(block: Block, raw: Bytes) -> dict[str, Bytes]:
+    """Each field of all blocks, shape (blocks, bytes)."""
+    table = raw.reshape(-1, block.size)
+    return {
+        name: table[:, start:stop]
+        for (name, _, _), start, stop in zip(block.fields, block.offsets, block.offsets[1:], strict=False)
+    }
 
 
 def merge(kind: str, arrays: Sequence[Array], infos: Sequence[TensorInfo]) -> Bytes:
@@ -131,14 +160,18 @@ def merge(kind: str, arrays: Sequence[Array], infos: Sequence[TensorInfo]) -> By
     """
     block = BLOCKS[kind]
     parts = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays]
-    widths = [stop - start for start, stop in zip(block.offsets, block.offsets[1:], strict=False)]
+    widths = [DTYPES[dtype].bits * count // 8 for _, dtype, count in _planes(kind)]
     count = parts[0].size // widths[0]
     if len(parts) != len(widths) or any(p.size != count * w for p, w in zip(parts, widths, strict=True)):
         raise NnbitsError(ReasonCode.BAD_TENSOR, f"the planes do not make blocks of {kind}", path=infos[0].name)
-    raw = np.empty((count, block.size), np.uint8)
-    for part, start, stop in zip(parts, block.offsets, block.offsets[1:], strict=False):
-        raw[:, start:stop] = part.reshape(count, stop - start)
-    return raw.reshape(-1)
+    raw = np.empty(count * block.size, np.uint8)
+    fields = _fields(block, raw)
+    for (name, _, _), found in zip(_planes(kind), parts, strict=True):
+        if name == "codes" and kind in JOINED:
+            fields["codes"][:], fields["high"][:] = part(kind, found)
+        else:
+            fields[name][:] = found.reshape(fields[name].shape)
+    return raw
 
 
 def plain(kind: str, tensors: Sequence[LazyTensor]) -> Sequence[LazyTensor]:
@@ -149,7 +182,7 @@ def plain(kind: str, tensors: Sequence[LazyTensor]) -> Sequence[LazyTensor]:
     """
     block = BLOCKS[kind]
     infos = [tensor.info for tensor in tensors]
-    first, (_, _, count) = infos[0], block.fields[0]
+    first, (_, _, count) = infos[0], _planes(kind)[0]
     name = first.name.rpartition("#")[0]
     blocks = first.shape[-1] // count
 
@@ -175,11 +208,7 @@ def dequantize(kind: str, raw: Bytes) -> _Float:
     block = BLOCKS[kind]
     if raw.size % block.size:
         raise NnbitsError(ReasonCode.BAD_TENSOR, f"{raw.size} bytes are not blocks of {kind}", path=kind)
-    table = raw.reshape(-1, block.size)
-    fields = {
-        name: np.ascontiguousarray(table[:, start:stop])
-        for (name, _, _), start, stop in zip(block.fields, block.offsets, block.offsets[1:], strict=False)
-    }
+    fields = {name: np.ascontiguousarray(field) for name, field in _fields(block, raw).items()}
     with np.errstate(all="ignore"):
         values: _Float = _VALUES[kind](fields).astype(np.float32).reshape(-1)
     return values

@@ -18,11 +18,9 @@ from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.types import DTYPES, Array, LazyTensor, TensorInfo
 
 from . import _blocks
-from ._blocks import BLOCKS
 from ._input import Bytes
 
 __all__ = [
-    "BLOCKS",
     "Fill",
     "check_fill",
     "decode_varints",
@@ -126,6 +124,19 @@ def _fortran_split(_: list[Any], raw: Bytes, infos: Sequence[TensorInfo], index:
 
 def _fortran_merge(_: list[Any], arrays: Sequence[Array], infos: Sequence[TensorInfo]) -> Bytes:
     return _bytes(arrays[0].reshape(infos[0].shape).transpose())
+
+
+# --- permute: dimensions in another order -----------------------------------------------------------------------------
+
+
+def _permute_split(order: list[Any], raw: Bytes, infos: Sequence[TensorInfo], index: int) -> Array:
+    info = infos[index]
+    stored = raw.view(info.dtype.storage).reshape([info.shape[axis] for axis in order])
+    return np.ascontiguousarray(stored.transpose(np.argsort(order)))
+
+
+def _permute_merge(order: list[Any], arrays: Sequence[Array], infos: Sequence[TensorInfo]) -> Bytes:
+    return _bytes(arrays[0].reshape(infos[0].shape).transpose(order))
 
 
 # --- varint: packed numbers of protocol buffers ----------------------------------------------------------------------
@@ -256,6 +267,13 @@ _TRANSFORMS: Final = {
         lambda a: len(a) == 1 and type(a[0]) is int and a[0] in (2, 4, 8),
     ),
     "fortran": _Transform(_fortran_split, _fortran_merge, lambda a: not a),
+    "permute": _Transform(
+        lambda a, raw, infos, index: _permute_split(a[0], raw, infos, index),
+        lambda a, arrays, infos: _permute_merge(a[0], arrays, infos),
+        lambda a: (
+            len(a) == 1 and isinstance(a[0], list) and sorted(a[0], key=repr) == sorted(range(len(a[0])), key=repr)
+        ),
+    ),
     "varint": _Transform(_varint_split, _varint_merge, lambda a: not a),
     "deflate": _Transform(_deflate_split, _deflate_merge, _deflate_arguments),
     "blocks": _Transform(

@@ -16,12 +16,7 @@ class Foreign:
     hint: str | None = None
 
 
-_CONVERT: Final = "Convert it to a supported format first"
-
 _MAGIC: Final = (
-    (b"GGUF", Foreign("a GGUF file", _CONVERT)),
-    (b"\x93NUMPY", Foreign("a NumPy .npy file", _CONVERT)),
-    (b"\x89HDF\r\n\x1a\n", Foreign("an HDF5 file (Keras .h5)", _CONVERT)),
     (
         b"version https://git-lfs.github.com/spec/",
         Foreign("a Git LFS pointer, not the model itself", "Fetch the model: git lfs pull"),
@@ -40,37 +35,20 @@ def recognise(head: bytes) -> Foreign | None:
     for magic, foreign in _MAGIC:
         if head.startswith(magic):
             return foreign
-    if head[4:8] == b"TFL3":
-        return Foreign("a TensorFlow Lite file", _CONVERT)
     if head[257:262] == b"ustar":
         return Foreign("a tar archive", "Unpack it first")
     if head.startswith(b"PK\x03\x04"):
-        return _zip(head)
+        return Foreign("a zip archive", "Unpack it first")
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and not _is_nnc(head):
         return Foreign("a Python pickle, such as an old PyTorch file", _PYTORCH)
     if _is_nnc(head):
         return Foreign("an NNC stream, which is already coded", "Decode it instead of encoding it")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith((b"{", b"[")):
-        if b'"weight_map"' in head:
-            return Foreign("the index of a model in several files", "Name those files, one by one")
         return Foreign("a JSON file", "Name the file with the weights")
     if text[:15].lower().startswith((b"<!doctype html", b"<html")):
         return Foreign("a web page, perhaps in place of a download that failed", "Download the model again")
-    if head[:1] == b"\x08" and head[1:2] < b"\x20" and head[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42"):
-        return Foreign("an ONNX file", _CONVERT)
     return None
-
-
-def _zip(head: bytes) -> Foreign:
-    first = head[30 : 30 + int.from_bytes(head[26:28], "little")]
-    if b"/data.pkl" in head or first.endswith((b"/version", b"/byteorder", b"/.data/serialization_id")):
-        return Foreign("a PyTorch zip file", _PYTORCH)
-    if first.endswith(b".npy"):
-        return Foreign("a NumPy .npz file", _CONVERT)
-    if first in (b"metadata.json", b"config.json", b"model.weights.h5"):
-        return Foreign("a Keras file", _CONVERT)
-    return Foreign("a zip archive", "Unpack it first")
 
 
 def _is_nnc(head: bytes) -> bool:

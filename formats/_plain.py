@@ -17,7 +17,7 @@ from ._parts import FOLDER, parts_of
 from ._template import check_count, is_representable, layout_of, unusable
 from .base import quote
 
-__all__ = ["inexact", "plain"]
+__all__ = ["inexact", "kept_exact", "plain"]
 
 
 def plain(model: Model) -> Model:
@@ -45,6 +45,24 @@ def inexact(model: Model) -> Model:
     return replace(model, source=strip(model.source))
 
 
+def kept_exact(model: Model) -> set[str]:
+    """Names of the tensors that no lossy plan may touch: codes, scales and so on of quantized models, and masks."""
+    if model.source_format == FOLDER:
+        return {part.prefix + name for part in parts_of(model) for name in kept_exact(part.model)}
+    quantized = model.source.get("quantization")
+    roles = quantized.get("roles") if isinstance(quantized, Mapping) else None
+    found = roles if isinstance(roles, Mapping) else {}
+    suffixes = tuple(suffix for suffix, role in found.items() if role != "values")
+    names = {tensor.info.name for tensor in model if suffixes and tensor.info.name.endswith(suffixes)}
+    layout = layout_of(model)
+    if layout is not None:
+        fills = (fill for file in layout.files for fill in file.fills)
+        for fill, group in zip(fills, layout.groups, strict=True):
+            if fill is not None and fill[0] == "blocks":
+                names.update(tensor.info.name for tensor in group)
+    return names
+
+
 def _plain(model: Model) -> Model:
     layout = layout_of(model)
     if layout is None:
@@ -58,7 +76,7 @@ def _plain(model: Model) -> Model:
     for hole, (fill, group) in enumerate(zip(fills, layout.groups, strict=True)):
         if not (group[0].info.name.endswith("#storage") and hole in views):
             tensors.extend(_fills.plain(fill, group))
-        tensors.extend(_view(group[0], *rest) for rest in views.get(hole, ()))
+        tensors.extend(_view(fill, group[0], *rest) for rest in views.get(hole, ()))
     return Model(tuple(tensors), model.metadata, model.source_format)
 
 
@@ -75,7 +93,9 @@ def _checked_view(item: Any, holes: int) -> list[Any]:
     return item
 
 
-def _view(base: LazyTensor, name: str, dtype: str, offset: int, shape: list[int], strides: list[int]) -> LazyTensor:
+def _view(
+    fill: _fills.Fill, base: LazyTensor, name: str, dtype: str, offset: int, shape: list[int], strides: list[int]
+) -> LazyTensor:
     info = TensorInfo(name, DTYPES[dtype], tuple(shape))
     width = info.dtype.itemsize
     reach = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1 if info.size else 0
@@ -84,6 +104,8 @@ def _view(base: LazyTensor, name: str, dtype: str, offset: int, shape: list[int]
 
     def read() -> Array:
         raw: Bytes = np.ascontiguousarray(base.read()).reshape(-1).view(np.uint8)
+        if fill is not None and fill[0] == "permute":
+            raw = _fills.merge(fill, [base.read()], [base.info])
         if not info.size:
             return np.empty(info.shape, info.dtype.storage)
         elements = raw[offset : offset + reach * width].view(info.dtype.storage)

@@ -166,9 +166,9 @@ def _bits(
             return _quotient(32 * zeros.shape[1], scales.shape[1])
     if scheme == "compressed-tensors" and suffix in (".weight_packed", ".weight_zero_point"):
         shape, packed = known.get(module + ".weight_shape"), known.get(module + ".weight_packed")
-        if shape is not None and shape.size == 2 and packed is not None and len(packed.shape) == 2:
-            columns = int(read(shape.name).reshape(-1)[1])
-            return _quotient(32 * packed.shape[1], columns)
+        if shape is None or packed is None or shape.dtype.kind != "int" or shape.size != 2 or len(packed.shape) != 2:
+            return None
+        return _quotient(32 * packed.shape[1], int(read(shape.name).reshape(-1)[1]))
     if scheme == "torchao" and suffix in _TORCHAO_CODES:
         return 4
     return None

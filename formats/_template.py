@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import Any, BinaryIO, Final, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -26,11 +27,13 @@ from nnbits.codec.parallel import ordered_map
 from nnbits.codec.types import DTYPES, Array, Attachment, DType, LazyTensor, Model, TensorInfo
 
 from . import _fills
+from ._blocks import plane_count
 from ._fills import Fill
 from ._input import InputFile
 from .base import quote
 
 __all__ = [
+    "Check",
     "FilePart",
     "Layout",
     "LayoutFile",
@@ -97,6 +100,14 @@ class View:
     strides: tuple[int, ...]
 
 
+class Check(NamedTuple):
+    """A CRC-32 (four bytes, little endian) of a range of the file, and where it stands; for files with other values."""
+
+    offset: int
+    size: int
+    places: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class FilePart:
     """A file with its spans; ``path`` is relative to the model file's folder, None for the model file itself."""
@@ -104,6 +115,7 @@ class FilePart:
     file: InputFile
     spans: Sequence[Span]
     path: str | None = None
+    checks: Sequence[Check] = ()
 
 
 class Names:
@@ -191,6 +203,7 @@ def model_of(
                 "sha256": part.file.sha256(),
                 "gaps": sizes,
                 **({"fills": fills} if any(fill is not None for fill in fills) else {}),
+                **({"checks": part.checks} if part.checks else {}),
             }
         )
     layout = {
@@ -341,6 +354,7 @@ class LayoutFile:
     sha256: str
     gaps: Sequence[int]
     fills: Sequence[Fill]
+    checks: Sequence[Check]
 
 
 @dataclass(frozen=True)
@@ -409,7 +423,7 @@ def layout_of(model: Model) -> Layout | None:
 
 
 def _tensors_of(fill: Fill) -> int:
-    return len(_fills.BLOCKS[fill[1]].fields) if fill is not None and fill[0] == "blocks" else 1
+    return plane_count(fill[1]) if fill is not None and fill[0] == "blocks" else 1
 
 
 def _file(item: object) -> LayoutFile:
@@ -426,7 +440,18 @@ def _file(item: object) -> LayoutFile:
         unusable("a digest or a path is no text")
     if path is not None:
         safe_relative(path)
-    return LayoutFile(path, check_count(item.get("bytes")), digest, [check_count(gap) for gap in gaps], fills)
+    size = check_count(item.get("bytes"))
+    checks = [_check(check, size) for check in item.get("checks", ())]
+    return LayoutFile(path, size, digest, [check_count(gap) for gap in gaps], fills, checks)
+
+
+def _check(item: object, size: int) -> Check:
+    if not (isinstance(item, list) and len(item) == 3 and isinstance(item[2], list)):
+        unusable("a checksum is no list of three")
+    offset, length, places = check_count(item[0]), check_count(item[1]), tuple(map(check_count, item[2]))
+    if offset + length > size or any(place + 4 > size for place in places):
+        unusable("a checksum lies beyond the end")
+    return Check(offset, length, places)
 
 
 def safe_relative(path: str) -> PurePosixPath:
@@ -447,12 +472,19 @@ def safe_relative(path: str) -> PurePosixPath:
 
 
 def is_restorable(model: Model, source_format: str) -> bool:
-    """Whether :func:`restore` can write the files of this model: same format, template there, tensors unchanged.
+    """Whether :func:`restore` can write the files of this model: same format, template there, no tensor more or less.
+
+    Compressed tensors with other values would have other sizes: these need a new file.
 
     Raises:
         NnbitsError: METADATA if the description is damaged.
     """
-    return model.source_format == source_format and layout_of(model) is not None
+    layout = layout_of(model) if model.source_format == source_format else None
+    return layout is not None and (model.source.get("exact") is True or not _has_compressed(layout))
+
+
+def _has_compressed(layout: Layout) -> bool:
+    return any(fill is not None and fill[0] == "deflate" for file in layout.files for fill in file.fills)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -491,7 +523,7 @@ def restore(
         groups = iter(layout.groups)
         for file, target in zip(layout.files, targets, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)
-            output = _Output(stack.enter_context(atomic_output(target, force=force)))
+            output = _Output(stack.enter_context(atomic_output(target, force=force)), () if exact else file.checks)
             for gap in file.gaps:
                 template.copy(gap, output)
                 output.write(next(filled))
@@ -508,6 +540,7 @@ def restore(
                     path=str(target),
                     hint=_digest_hint(file),
                 )
+            output.finish()
         template.check_end()
 
 
@@ -518,15 +551,36 @@ def _digest_hint(file: LayoutFile) -> str:
 
 
 class _Output:
-    def __init__(self, file: BinaryIO) -> None:
+    """Counts and digests what is written, and computes checksums of ranges anew."""
+
+    def __init__(self, file: BinaryIO, checks: Iterable[Check]) -> None:
         self._file = file
+        self._checks = sorted(checks, reverse=True)
+        self._values: list[tuple[Check, int]] = []
+        self._value = 0
         self.digest = hashlib.sha256()
         self.count = 0
 
     def write(self, data: Any) -> None:
         self._file.write(data)
         self.digest.update(data)
-        self.count += len(data)
+        start, self.count = self.count, self.count + len(data)
+        while self._checks and self._checks[-1].offset < self.count:
+            check = self._checks[-1]
+            stop = check.offset + check.size
+            part = data[max(0, check.offset - start) : max(0, stop - start)]
+            self._value = zlib.crc32(part, self._value)
+            if stop > self.count:
+                break
+            self._values.append((check, self._value))
+            self._value = 0
+            self._checks.pop()
+
+    def finish(self) -> None:
+        for check, value in self._values:
+            for place in check.places:
+                self._file.seek(place)
+                self._file.write(value.to_bytes(4, "little"))
 
 
 class _Template:

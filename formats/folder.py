@@ -68,7 +68,7 @@ def read(path: Path, /) -> Model:
         )
     known = beside | {name for name, _ in models}
     others = [_attachment(root, name) for name in files if name not in known]
-    source: dict[str, Any] = {"suffix": "" if path.is_dir() else path.suffix}
+    source: dict[str, Any] = {"suffix": ""}
     if empty:
         source["folders"] = empty
     return join(models, others, source)

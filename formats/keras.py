@@ -6,7 +6,7 @@ h5py tells where the elements of a data set are. Data sets that are in pieces or
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from nnbits.codec.types import DTYPES, Model, TensorInfo
 
 from . import _zip
 from ._input import InputFile
-from ._template import FilePart, Names, Span, is_restorable, model_of, restore, span
+from ._template import Check, FilePart, Names, Span, is_restorable, model_of, restore, span
 from .base import Adapter
 
 __all__ = ["H5_ADAPTER", "KERAS_ADAPTER", "probe_h5", "probe_keras", "read_h5", "read_keras", "write_h5", "write_keras"]
@@ -61,11 +61,12 @@ def read_keras(path: Path, /) -> Model:
         if member.name == "model.weights.h5":
             if member.method != _zip.STORED:
                 file.unsupported("its weights are compressed", "Unpack it, and pack model.weights.h5")
-            return _model(file, "keras", member.offset, member.size)
+            check = Check(member.offset, member.size, member.checks)
+            return _model(file, "keras", member.offset, member.size, [check])
     file.unsupported("it has no model.weights.h5", "Save the model with Keras 3")
 
 
-def _model(file: InputFile, name: str, offset: int, size: int) -> Model:
+def _model(file: InputFile, name: str, offset: int, size: int, checks: Sequence[Check] = ()) -> Model:
     try:
         import h5py
     except ImportError:
@@ -97,7 +98,7 @@ def _model(file: InputFile, name: str, offset: int, size: int) -> Model:
         for s in spans
         for t in s.tensors
     ]
-    return model_of(name, [FilePart(file, named)], source={"kept": kept[:100]} if kept else {})
+    return model_of(name, [FilePart(file, named, checks=checks)], source={"kept": kept[:100]} if kept else {})
 
 
 def _datasets(h5py: Any, file: InputFile, content: Any) -> list[tuple[str, Any]]:

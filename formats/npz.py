@@ -24,7 +24,7 @@ from ._fills import inflate, raw_deflate
 from ._input import Bytes, InputFile
 from ._numpy_header import MAGIC, MAX_HEADER_BYTES, Header, parse, write_header
 from ._plain import plain
-from ._template import FilePart, Names, Span, is_restorable, model_of, restore, span
+from ._template import Check, FilePart, Names, Span, is_restorable, model_of, restore, span
 from .base import Adapter, quote
 
 __all__ = ["NPY_ADAPTER", "NPZ_ADAPTER", "probe_npy", "probe_npz", "read_npy", "read_npz", "write_npy", "write_npz"]
@@ -72,7 +72,7 @@ def read_npz(path: Path, /) -> Model:
         NnbitsError: FILE_NOT_FOUND; FILE_IO; FILE_FORMAT if the file is damaged.
     """
     file = InputFile.of(path, "an .npz file")
-    names, spans, kept = Names(), [], []
+    names, spans, checks, kept = Names(), [], [], []
     for member in _zip.members(file):
         if not member.name.endswith(_SUFFIX) or member.method not in (_zip.STORED, _zip.DEFLATED):
             continue
@@ -87,11 +87,13 @@ def read_npz(path: Path, /) -> Model:
         if found is None:
             kept.append(member.name)
             continue
+        if member.method == _zip.STORED:
+            checks.append(Check(member.offset, member.size, member.checks))
         info = found.tensors[0]
         renamed = TensorInfo(names.take(member.name[: -len(_SUFFIX)] or "array"), info.dtype, info.shape)
         spans.append(Span(found.offset, found.size, (renamed,), found.fill))
     source = {"kept": kept[:100]} if kept else {}
-    return model_of("npz", [FilePart(file, spans)], source=source)
+    return model_of("npz", [FilePart(file, spans, checks=checks)], source=source)
 
 
 def _header(file: InputFile, head: bytes) -> Header:

@@ -228,8 +228,8 @@ def _take(found: _Found, tensor: _Tensor, label: str) -> None:
 
 
 def _take_numbers(found: _Found, tensor: _Tensor, dtype: DType, start: int, size: int) -> None:
-    if dtype.kind == "bool":
-        dtype = DTYPES["uint8"]
+    if dtype.kind not in ("int", "uint"):  # their length depends on the values, which a lossy plan may change
+        dtype = DTYPES[f"uint{8 * dtype.itemsize}"]
     info = TensorInfo(tensor.name, dtype, tuple(tensor.dimensions))
     raw = found.file.read(start, size)
     try:

@@ -1,8 +1,9 @@
 """PyTorch files: zip archives (also TorchScript) and the older sequence of pickles.
 
 Pickles are read as data (:mod:`._pickle`): nothing in them is executed, and torch is not needed. Every storage becomes
-one tensor. It has the name and shape of the first tensor that is the whole storage in its order, or else the name of
-the first one with ``#storage``; all others are views of it, so that tied weights are stored once.
+one tensor. It has the name and shape of the first tensor that is the whole storage (in any order of its
+dimensions), or else the name of the first one with ``#storage``; all others are views of it, so that tied weights are
+stored once.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from nnbits.codec.parallel import ordered_map
 from nnbits.codec.types import DTYPES, Array, DType, LazyTensor, Model, TensorInfo
 
 from . import _zip
+from ._fills import Fill
 from ._input import InputFile
 from ._pickle import Call, Global, PersistentId, PickleError, load
 from ._plain import plain
 from ._quantized import recognise
-from ._template import FilePart, Names, Span, View, is_restorable, model_of, restore, span
+from ._template import Check, FilePart, Names, Span, View, is_restorable, model_of, restore, span
 from ._torch_pickle import state_dict_pickle
 from .base import Adapter, quote
 
@@ -88,6 +90,7 @@ def read(path: Path, /) -> Model:
 class _Storage:
     offset: int
     size: int
+    checks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,12 +106,20 @@ class _Reference:
 
     def covers(self, size: int) -> bool:
         """Whether it is all of a storage of ``size`` bytes, in its order."""
+        if 0 in self.shape:
+            return size == 0
         expected = 1
         for length, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
             if length != 1 and stride != expected:
                 return False
             expected *= length
         return self.first == 0 and expected * self.dtype.itemsize == size
+
+    def order(self, size: int) -> list[int] | None:
+        """The dimensions in which it is all of a storage of ``size`` bytes, in its order; None if it is not."""
+        axes = sorted(range(len(self.shape)), key=lambda axis: (-self.strides[axis], self.shape[axis] != 1))
+        turned = replace(self, shape=tuple(self.shape[a] for a in axes), strides=tuple(self.strides[a] for a in axes))
+        return axes if turned.covers(size) else None
 
     def fits(self, size: int) -> bool:
         """Whether it lies inside a storage of ``size`` bytes."""
@@ -129,7 +140,7 @@ def _read_zip(file: InputFile) -> Model:
         start = root + folder
         for name, member in found.items():
             if name.startswith(start) and "/" not in name[len(start) :] and member.method == _zip.STORED:
-                storages[folder + name[len(start) :]] = _Storage(member.offset, member.size)
+                storages[folder + name[len(start) :]] = _Storage(member.offset, member.size, member.checks)
     references: list[_Reference] = []
     for name, folder, prefix in (("data.pkl", "data/", ""), ("constants.pkl", "constants/", "constants")):
         pickled = found.get(root + name)
@@ -279,6 +290,10 @@ def _model(
     for key, storage in storages.items():
         using = users.get(key, [])
         whole = next((r for r in using if r.covers(storage.size)), None)
+        turned = None if whole or swap else next((r for r in using if r.order(storage.size)), None)
+        fill: Fill = None
+        if turned is not None:
+            whole, fill = turned, ["permute", turned.order(storage.size)]
         if whole is not None:
             name, dtype, shape = whole.name, whole.dtype, whole.shape
         elif using:
@@ -287,15 +302,16 @@ def _model(
         else:
             name, dtype, shape = names.take(f"#{key}"), DTYPES["uint8"], (storage.size,)
         width = dtype.itemsize // (2 if dtype.kind == "complex" else 1)
-        fill = ["swap", width] if swap and width > 1 else None
+        fill = ["swap", width] if swap and width > 1 else fill
         spans.append(span(name, dtype, shape, storage.offset, storage.size, fill))
         for other in using:
             if other is not whole:
                 offset = storage.offset + other.first * other.dtype.itemsize
                 views.append(View(other.name, other.dtype, 0, offset, other.shape, other.strides))
+    checks = [Check(storage.offset, storage.size, storage.checks) for storage in storages.values() if storage.checks]
     quantization = recognise([r.name for r in references], {})
     source = {"container": kind, **({"quantization": quantization} if quantization else {})}
-    return model_of("pytorch", [FilePart(file, spans)], views=views, source=source)
+    return model_of("pytorch", [FilePart(file, spans, checks=checks)], views=views, source=source)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -359,4 +375,4 @@ def _stored(tensor: LazyTensor) -> Array:
     return array
 
 
-ADAPTER: Final = Adapter("pytorch", (".pt", ".pth", ".bin"), probe, read, write)
+ADAPTER: Final = Adapter("pytorch", (".pt", ".pth", ".bin", ".ckpt", ".jit"), probe, read, write)

@@ -16,7 +16,16 @@ from nnbits.codec.errors import NnbitsError, ReasonCode
 if TYPE_CHECKING:
     from nnbits.codec.api import NncFile
 
-__all__ = ["NNC_SUFFIX", "check_output", "file_named", "is_standard", "open_stream", "packed_path", "unpacked_path"]
+__all__ = [
+    "NNC_SUFFIX",
+    "check_output",
+    "file_named",
+    "is_pipe",
+    "open_stream",
+    "packed_path",
+    "tree_size",
+    "unpacked_path",
+]
 
 NNC_SUFFIX: Final = ".nnc"
 _SPOOL_BYTES: Final = 1 << 26
@@ -42,13 +51,20 @@ def _without_suffix(name: str, suffixes: list[str]) -> str:
     return name
 
 
+def tree_size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(found.stat().st_size for found in path.rglob("*") if found.is_file())
+
+
 def check_output(target: Path, *, force: bool, inputs: tuple[Path, ...]) -> None:
     """Refuse an output before any work is done for it; the writer checks again when it opens the file.
 
     Raises:
         NnbitsError: BAD_OPTION if it is one of the inputs, even with ``force``; FILE_EXISTS.
     """
-    if is_standard(target) or not os.path.lexists(target):
+    if is_pipe(target) or not os.path.lexists(target):
         return
     for source in inputs:
         if source.exists() and target.exists() and source.samefile(target):
@@ -91,7 +107,7 @@ def open_stream(path: Path) -> Iterator[NncFile]:
     """
     from nnbits.codec.api import open_file
 
-    if is_standard(path):
+    if is_pipe(path):
         with file_named(path), _spooled() as file, open_file(file) as stream:
             yield stream
         return
@@ -103,7 +119,7 @@ def open_stream(path: Path) -> Iterator[NncFile]:
         yield stream
 
 
-def is_standard(path: Path) -> bool:
+def is_pipe(path: Path) -> bool:
     """Whether a path means standard input or output."""
     return str(path) == "-"
 

@@ -196,6 +196,14 @@ _quiet = click.option("--quiet", "-q", is_flag=True, help="Print nothing but err
     default=0,
     help="With --qp: blocks in large weights, for parallel decoding of one tensor; 4 costs least.",
 )
+@click.option(
+    "--lambda",
+    "lambda_scale",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    default=0.0,
+    help="With --qp or --bits: how much the size of weights counts against their error, e.g. 1; slower, smaller files.",
+)
 @click.option("--search", is_flag=True, help="Code every tensor in several ways, keep the smallest; slow.")
 @click.option("--compat", type=click.Choice(["nncodec"]), help="Refuse what this other decoder cannot read.")
 @click.option(
@@ -226,7 +234,7 @@ def _pack(
     OUT is IN with the suffix .nnc if not given, standard output if it is -. Without --qp, --bits or --plan the result
     is exact: unpack gives back every value, bit for bit.
     """
-    from nnbits.tools._files import is_standard, packed_path
+    from nnbits.tools._files import is_pipe, packed_path
     from nnbits.tools.commands import pack as command
 
     start = time.perf_counter()
@@ -234,7 +242,7 @@ def _pack(
         report = command.pack(source, target, threads=threads, progress=progress, **options)
     seconds = time.perf_counter() - start
     shown = packed_path(source) if target is None else target
-    if is_standard(shown):
+    if is_pipe(shown):
         if not quiet:
             click.echo(command.report_text(report, source, shown, seconds), err=True)
     elif as_json:
@@ -497,3 +505,36 @@ def _demo(out: Path | None, threads: int | None, as_json: bool) -> None:
         print_json(command.report_dict(report))
     else:
         command.print_report(report)
+
+
+@main.command(name="conform", short_help="Hold a decoder against the conformance suite.")
+@click.option("--decoder", required=True, metavar="COMMAND", help="'mydecoder {in} {out}', or one of ours by name.")
+@click.option("--suite", type=_PATH, metavar="DIR", help="Folder with manifest.json.  [default: our own suite]")
+@click.option("--feature", "features", multiple=True, metavar="NAME", help="Only streams with it; repeatable.")
+@click.option("--without", multiple=True, metavar="NAME", help="A feature that the decoder does not claim; repeatable.")
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes at a time.  [default: all processors]")
+@click.option("--timeout", "seconds", type=float, metavar="S", help="Seconds for a stream.")
+@click.option("--memory", "memory_mib", type=click.IntRange(min=16), metavar="MIB", help="Memory for a stream.")
+@click.option("--strict", is_flag=True, help="Refusals must give the reason code and the unit.")
+@click.option("--junit", type=_PATH, metavar="FILE", help="Write JUnit XML.")
+@click.option("--html", "page", type=_PATH, metavar="FILE", help="Write a page.")
+@click.option("--json-file", type=_PATH, metavar="FILE", help="Write JSON.")
+@_json
+@_quiet
+def _conform(as_json: bool, quiet: bool, **options: Any) -> int:
+    """Hold a decoder against the conformance suite, stream by stream; exit code 4 if one fails.
+
+    \b
+    nnbits conform --decoder 'mydecoder {in} {out}'
+    nnbits conform --decoder core
+    """
+    from nnbits.conformance.report import to_json
+    from nnbits.tools.commands import conform as command
+
+    with progress_bar("Decoding", enabled=not (as_json or quiet), in_bytes=False) as progress:
+        report = command.conform(progress=progress, **options)
+    if as_json:
+        print_json(to_json(report.decoder, report.outcomes))
+    elif not quiet:
+        command.print_report(report)
+    return ExitCode.OK if report.passed else ExitCode.DAMAGED

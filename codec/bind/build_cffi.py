@@ -27,7 +27,6 @@ typedef struct {
 } nnb_level_coding;
 
 typedef struct {
-  uint8_t set;
   ...;
 } nnb_context;
 
@@ -71,11 +70,7 @@ nnb_status nnb_decode_head(nnb_cabac *cabac, const nnb_level_coding *coding, con
                            nnb_tensor_info *info);
 nnb_status nnb_decode_block_rows(nnb_cabac *cabac, const nnb_level_coding *coding, const nnb_tensor *tensor,
                                  const nnb_tensor_info *info, uint64_t first, uint64_t last, uint8_t *dq_state);
-size_t nnb_paired_work_size(const nnb_level_coding *coding);
-nnb_status nnb_decode_block_rows_paired(nnb_cabac *cabac, const nnb_level_coding *coding, const nnb_tensor *tensor,
-                                        const nnb_tensor_info *info, const nnb_entry_point *entry_points,
-                                        uint64_t first, uint64_t last, uint8_t *dq_state, void *work,
-                                        size_t work_size);
+void nnb_initial_sets(const nnb_context *contexts, size_t count, uint8_t *sets);
 nnb_status nnb_step_size(int32_t qp, uint32_t qp_density, float *step);
 void nnb_dequantize(const int32_t *levels, float *values, size_t count, float step);
 void nnb_dequantize_in_place(void *buffer, size_t count, float step);
@@ -162,6 +157,8 @@ HEADERS = (
     "nnb_rans_enc.h",
     "nnb_lossless.h",
     "nnb_lossless_enc.h",
+    "nnb_sparse.h",
+    "nnb_sparse_enc.h",
 )
 
 UNIT_CDEF = """

@@ -16,6 +16,7 @@ from .native import check, pointer
 __all__ = [
     "Contexts",
     "Path",
+    "best_path",
     "cost",
     "decode",
     "encode",
@@ -81,13 +82,23 @@ def has_path(path: Path) -> bool:
     return bool(lib.nnb_rans_has_path(path))
 
 
+def best_path() -> Path:
+    """The path that Path.AUTO stands for on this processor."""
+    return Path(lib.nnb_rans_best_path())
+
+
 def state_count(count: int) -> int:
     """Number of interleaved states for so many symbols."""
     return int(lib.nnb_rans_state_count(count))
 
 
-def histogram(symbols: Bytes, contexts: Contexts | None = None, table_count: int = 1) -> NDArray[np.uint32]:
+def histogram(
+    symbols: Bytes, contexts: Contexts | None = None, table_count: int = 1, *, sample: bool = False
+) -> NDArray[np.uint32]:
     """How often each symbol occurs under each table: uint32, shape (table_count, 256).
+
+    With sample, a quarter of 65536 and more symbols is counted; every table then counts each symbol that occurs
+    anywhere at least once, so that it can code all of them.
 
     Raises:
         NnbitsError: BAD_OPTION if a context has no table.
@@ -95,7 +106,8 @@ def histogram(symbols: Bytes, contexts: Contexts | None = None, table_count: int
     data = _bytes(symbols, "symbols")
     values, table_of = _contexts(contexts, data.size)
     result = np.zeros((table_count, 256), np.uint32)
-    status = lib.nnb_rans_histogram(
+    function = lib.nnb_rans_sample_histogram if sample else lib.nnb_rans_histogram
+    status = function(
         pointer("uint8_t *", data),
         pointer("uint8_t *", values),
         pointer("uint8_t *", table_of),

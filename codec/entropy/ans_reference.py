@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import pairwise
 
 from ..errors import NnbitsError, ReasonCode
 
-__all__ = ["build_buckets", "decode", "encode", "read_tables", "state_count", "write_tables"]
+__all__ = ["build_buckets", "decode", "encode", "normalize", "read_tables", "state_count", "write_tables"]
 
 BITS = 12
 SLOTS = 1 << BITS
@@ -27,6 +28,21 @@ def _refuse(what: str) -> NnbitsError:
 def state_count(count: int) -> int:
     """Number of interleaved states for so many symbols."""
     return min(64, max(4, 1 << (count // 1024).bit_length() - 1 if count >= 1024 else 0))
+
+
+def normalize(histogram: dict[int, int]) -> Table:
+    """The frequencies that nnbits' encoder uses for symbols that occur so often."""
+    histogram = {symbol: count for symbol, count in sorted(histogram.items()) if count}
+    total = sum(histogram.values())
+    if total == 0:
+        return {0: SLOTS}
+    table = {symbol: max(1, (count * SLOTS + total // 2) // total) for symbol, count in histogram.items()}
+    while sum(table.values()) < SLOTS:
+        table[max(table, key=lambda s: Fraction(histogram[s], 2 * table[s] + 1))] += 1
+    while sum(table.values()) > SLOTS:
+        above_one = [symbol for symbol in table if table[symbol] > 1]
+        table[min(above_one, key=lambda s: Fraction(histogram[s], 2 * table[s] - 1))] -= 1
+    return table
 
 
 class _Bits:

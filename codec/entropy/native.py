@@ -115,9 +115,9 @@ class _Tensor:
         return self.row_skip_list.view(np.bool_)
 
     def initial_sets(self) -> NDArray[np.uint8]:
-        size = ffi.sizeof("nnb_context")
-        raw = np.frombuffer(ffi.buffer(self.contexts), np.uint8).reshape(-1, size)
-        return raw[:, ffi.offsetof("nnb_context", "set")].copy()
+        sets = np.empty(len(self.contexts), np.uint8)
+        lib.nnb_initial_sets(self.contexts, len(sets), pointer("uint8_t *", sets))
+        return sets
 
 
 def _item(items: Sequence[T | None] | None, index: int) -> T | None:
@@ -246,20 +246,8 @@ class _Hints:
         ffi.memmove(contexts, self.tensor.contexts, ffi.sizeof(contexts))
         tensor = ffi.new("nnb_tensor *", self.tensor.c[0])
         tensor.contexts = contexts
-        work = np.empty(-(-lib.nnb_paired_work_size(self.parameters) // 8), np.uint64)
         end = ffi.new("uint8_t *", state)
-        status = lib.nnb_decode_block_rows_paired(
-            cabac,
-            self.parameters,
-            tensor,
-            self.tensor.info,
-            self.entries,
-            first,
-            last,
-            end,
-            pointer("void *", work),
-            work.nbytes,
-        )
+        status = lib.nnb_decode_block_rows(cabac, self.parameters, tensor, self.tensor.info, first, last, end)
         return status, end[0]
 
 

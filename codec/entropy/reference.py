@@ -343,6 +343,7 @@ def _decode_levels(
     choice = ContextChoice(coding)
     state = prev = 0
     if coding.block and coding.height > coding.block:
+        engine.check_overrun()
         engine.range = 256
         engine.check_offset()
     for segment in segments(coding):

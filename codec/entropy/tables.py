@@ -103,25 +103,16 @@ def _flat(rows: Iterable[Sequence[int]]) -> list[int]:
     return [value for row in rows for value in row]
 
 
-def _next_a(rate: int, biased: int, bin_: int) -> int:
-    """Estimate a + 128 after a bin; 128 + a is kept in one byte."""
-    s = 1 if bin_ else -1
-    a = biased - 128
-    index = 16 + ((s * a) >> 3)
-    if index > 31:  # -a = 128 does not occur
-        return biased
-    return min(max(biased + s * (STEPS[index] >> rate), 0), 255)
+def _steps(name: str, shifts: Iterable[int]) -> str:
+    """Macros ``name``_0 and ``name``_1: increments of an estimate after bin 0 and bin 1, by rate and estimate."""
+    shifts = tuple(shifts)
+    after_0 = [f"S({-(STEPS[31 - index] >> shift)})" for shift in shifts for index in range(32)]
+    after_1 = [f"S({STEPS[index] >> shift})" for shift in shifts for index in range(32)]
+    return "\n".join(_macro(f"{name}_{bin_}(S)", values, 8) for bin_, values in enumerate((after_0, after_1)))
 
 
-def _b_step(rate: int, index: int, bin_: int) -> int:
-    """Increment of b; index (b + 2048) >> 7 for bin 1, (b + 2047) >> 7 for bin 0."""
-    return STEPS[index] >> rate if bin_ else -(STEPS[31 - index] >> rate)
-
-
-def _rate(ra: int, rb: int) -> str:
-    a = _lines([_next_a(ra, a, bin_) for a in range(256) for bin_ in (0, 1)], 24)
-    b = _lines([_b_step(rb, index, bin_) for index in range(32) for bin_ in (0, 1)], 24)
-    return f"    {{{{\n{a}    }}, {{\n{b}    }}}},\n"
+def _macro(name: str, values: Iterable[str], per_line: int) -> str:
+    return f"#define {name} \\\n" + _lines(values, per_line).rstrip(",\n").replace("\n", " \\\n") + "\n"
 
 
 def _rlps_by_estimate() -> list[str]:
@@ -133,17 +124,16 @@ def c_header() -> str:
     """Text of ``src/common/tables_gen.h``."""
     rates = _rates()
     rate_of_set = [rates.index((entry.ra, entry.rb)) for entry in INITIAL_SETS]
-    rlps = _lines(_rlps_by_estimate(), 8).replace("\n", " \\\n")
     parts = [
         "/* Generated from codec/entropy/tables.py; do not edit. */\n"
         "#ifndef NNB_TABLES_GEN_H\n#define NNB_TABLES_GEN_H\n\n#include <stdint.h>\n\n"
         f"enum {{ NNB_INITIAL_SET_COUNT = {len(INITIAL_SETS)}, NNB_RATE_COUNT = {len(rates)} }};\n",
         "/* RLPS of nnc-entropy 3.2: 64 times 8 values R(rl), by (p + 4096) >> 7, then by row. */\n"
-        f"#define NNB_RLPS_VALUES(R) \\\n{rlps}\n",
-        "/*\n * update() of nnc-entropy 3.3 for one pair of rates, with the estimates as a + 128 and b + 2048:\n"
-        " * a = a_next[a][bin], b += b_step[(b + bin - 1) >> 7][bin].\n */\n"
-        "struct nnb_rate {\n  uint8_t a_next[512];\n  int16_t b_step[64];\n};\n\n"
-        f"static const struct nnb_rate nnb_rates[NNB_RATE_COUNT] = {{\n{''.join(_rate(*pair) for pair in rates)}}};\n",
+        + _macro("NNB_RLPS_VALUES(R)", _rlps_by_estimate(), 8),
+        "/*\n * Increments of update() in nnc-entropy 3.3, 32 for each pair of rates: S(increment) of a after bins\n"
+        " * 0 and 1, by (a + 127) >> 3 and (a + 128) >> 3; of b by (b + 2047) >> 7 and (b + 2048) >> 7.\n */\n"
+        + _steps("NNB_A_STEPS", (ra for ra, _ in rates)),
+        _steps("NNB_B_STEPS", (rb for _, rb in rates)),
         "/* Initial sets: start values a + 128 and b + 2048, and number of the pair of rates. */\n"
         + _array("static const uint8_t nnb_set_a[NNB_INITIAL_SET_COUNT]", [e.a + 128 for e in INITIAL_SETS], 16),
         _array("static const uint16_t nnb_set_b[NNB_INITIAL_SET_COUNT]", [e.b + 2048 for e in INITIAL_SETS], 16),

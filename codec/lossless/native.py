@@ -87,7 +87,7 @@ def encode_values(
     c_items = _items(items)
     workers = _Workers(lib.nnb_lossless_encode_work_size(c_items, longest), lib.nnb_lossless_bound(c_items, longest))
 
-    def code(block: Bytes, memory: tuple[Bytes, ...], planes_raw: bool) -> bytes:
+    def code(block: Bytes, memory: tuple[Bytes, ...], planes_raw: bool) -> Bytes:
         work, out = memory
         choice = ffi.new(
             "nnb_lossless_choice *", (_SPEEDS[speed], 0 if force in (None, Coding.ZSTD) else force + 1, int(planes_raw))
@@ -106,24 +106,33 @@ def encode_values(
             size,
         )
         check(status, "lossless block")
-        return out[: size[0]].tobytes()
+        return out[: size[0]]
 
-    def encode_block(start: int) -> bytes:
+    # One large piece of memory costs the system less than many that it has to make ready page by page.
+    slot = longest * itemsize + 256
+    slots = np.empty((-(-data.size // block_bytes), slot), np.uint8)
+
+    def encode_block(start: int) -> bytes | memoryview:
         block = data[start : start + block_bytes]
         memory = workers.take()
         try:
             result = code(block, memory, False)
-            if force is Coding.ZSTD or (force is None and speed == "small" and _may_repeat(block, len(result))):
+            if result.size <= slot:
+                kept = slots[start // block_bytes, : result.size]
+                kept[:] = result
+            else:
+                kept = result.copy()
+            if force is Coding.ZSTD or (force is None and speed == "small" and _may_repeat(block, kept.size)):
                 packed = _ZSTD_MARK + zstandard.ZstdCompressor(level=9).compress(code(block, memory, True))
-                if force is Coding.ZSTD or len(packed) < len(result) - len(result) // 100:
-                    result = packed
+                if force is Coding.ZSTD or len(packed) < kept.size - kept.size // 100:
+                    return packed
         finally:
             workers.give(memory)
-        return result
+        return kept.data
 
     blocks = list(ordered_map(encode_block, range(0, data.size, block_bytes), threads=threads))
     zstd = any(block[0] == Coding.ZSTD for block in blocks)
-    return write_frame(BlockLayout(block_items, row_items, tuple(map(len, blocks)), zstd)) + b"".join(blocks)
+    return b"".join([write_frame(BlockLayout(block_items, row_items, tuple(map(len, blocks)), zstd)), *blocks])
 
 
 _ZSTD_MARK: Final = bytes([Coding.ZSTD])

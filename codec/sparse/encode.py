@@ -174,7 +174,7 @@ def _structured(
     sizes = [d if keep is None else int(np.count_nonzero(keep)) for d, keep in zip(shape, keeps, strict=True)]
     kept = native.keeps_words(keeps, shape)
     for form in forms:
-        yield _Candidate(MapKind.STRUCTURED, native.encode_keeps(keeps, form), prod(sizes), form, kept)
+        yield _Candidate(MapKind.STRUCTURED, native.encode_keeps(keeps, shape, form), prod(sizes), form, kept)
 
 
 def _patterns(
@@ -202,8 +202,9 @@ def _find_patterns(words: NDArray[np.uint8], ones: int, shape: tuple[int, ...]) 
     for axis in {len(shape) - 1, min(1, len(shape) - 1)} - {-1}:
         m = 2
         while m <= MAX_PATTERN and shape[axis] % m == 0:
-            largest, smallest = native.group_range(words, shape, m, axis)
-            if largest < m and ones >= MIN_FILL * largest * (count // m):
+            limit = min(m - 1, int(ones / (MIN_FILL * (count // m))))
+            largest, smallest = native.group_range(words, shape, m, axis, limit)
+            if largest <= limit:
                 yield Pattern(largest, m, axis, exact=True)
                 if smallest < largest:
                     yield Pattern(largest, m, axis, exact=False)

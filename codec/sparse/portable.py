@@ -76,7 +76,7 @@ def read_pattern(payload: Payload) -> Pattern:
     return Pattern(n, m, axis, bool(exact))
 
 
-def encode_keeps(keeps: Sequence[Mask | None], coded: bool) -> bytes:
+def encode_keeps(keeps: Sequence[Mask | None], shape: Sequence[int], coded: bool) -> bytes:
     """Section of kind 5."""
     return reference.encode_keeps(keeps, coded)
 
@@ -91,10 +91,13 @@ def keeps_words(keeps: Sequence[Mask | None], shape: Sequence[int]) -> Words:
     return to_words(reference.keeps_mask(keeps, shape))
 
 
-def group_range(words: Words, shape: Sequence[int], m: int, axis: int) -> tuple[int, int]:
-    """The most and the fewest elements that exist in a group of ``m`` along an axis; there is at least one group."""
+def group_range(words: Words, shape: Sequence[int], m: int, axis: int, limit: int) -> tuple[int, int]:
+    """The most and the fewest elements that exist in a group of ``m`` along an axis; there is at least one group.
+
+    If a group has more than ``limit``, the most is ``limit + 1`` and the fewest is anything.
+    """
     counts = np.count_nonzero(reference.groups(to_mask(words, prod(shape)), shape, m, axis), axis=1)
-    return int(counts.max()), int(counts.min())
+    return min(int(counts.max()), limit + 1), int(counts.min())
 
 
 def fill_pattern(words: Words, shape: Sequence[int], pattern: Pattern) -> Words | None:

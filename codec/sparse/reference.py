@@ -323,6 +323,7 @@ def _encode_gaps(mask: Mask, coded: bool) -> bytes:
             k = 48
         bits += [gap >> i & 1 for i in range(k)]
         rice.update(gap)
+    bits += [1] * (-len(bits) % 8)
     return pack(np.array(bits, np.bool_))
 
 
@@ -367,7 +368,7 @@ def _decode_gaps(data: Bytes, coded: bool, count: int, value_count: int) -> Mask
             refuse("an element behind the last")
         mask[place] = True
     if coded:
-        if len(bits) - at > 7 or any(bits[at:]):
+        if len(bits) - at > 7 or not all(bits[at:]):
             refuse("bits behind the last gap")
     elif at != len(bits):
         refuse("bytes behind the last gap")

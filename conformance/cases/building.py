@@ -132,11 +132,15 @@ def _index(rng: random.Random, style: str, number: int, coding: LevelCoding, boo
         return round(rng.gauss(0, 6))
     if style == "ones":
         return 1 if rng.random() < 0.97 else rng.choice((0, -1))
+    if style == "constant":
+        return 1
     if style == "negative":
         return -1 if rng.random() < 0.97 else rng.choice((0, 1, -30))
     if style == "unary":  # every greater flag ends somewhere
         u = coding.unary_length
         return rng.choice((1, -1)) * (1 + number % (u + 3))
+    if style == "signs":  # references: none, one, few and very large
+        return (0, 1, -1, 2, -2, 1000, -1000)[rng.randrange(7)]
     if style == "large":
         return rng.choice((1, -1)) * rng.getrandbits(rng.randint(1, 30))
     if style == "powers":  # every length of the remainder, at its ends
@@ -257,7 +261,7 @@ class StreamBuilder:
         self,
         name: str | Sequence[str],
         shape: Sequence[int] = (3, 5),
-        fill: Levels | Fill = Levels(),  # noqa: B008 - frozen
+        fill: Levels | Fill = Levels(),
         *,
         base: Mapping[str, NDArray[np.int32]] | None = None,
         history: Mapping[str, NDArray[np.bool_]] | None = None,

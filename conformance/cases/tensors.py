@@ -23,7 +23,7 @@ def _headers(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     """Every element of the header at its ends; tensors are small, or have no elements where a dimension is large."""
     names = {path.rsplit(".", 1)[-1] for path, _ in declared_codes() if path.startswith("nnr_unit_header")}
     skip = {"nnr_unit_type", "general_profile_idc", "nnr_unit_entry_point", "topology_elem_id_list", "topology_elem_id"}
-    for number in range(12):
+    for number in range(8):
         mps = {**_PARENT, "mps_topology_indexed_reference_flag": int(number % 4 == 3), "mps_qp_density": number % 8}
         builder = StreamBuilder(rng, profile=int(number % 3 != 2), mps={**mps} if number % 2 else {})
         indexed = builder.parameters.mps is not None and builder.parameters.mps.mps_topology_indexed_reference_flag
@@ -34,7 +34,7 @@ def _headers(rng: random.Random) -> Iterator[tuple[str, bytes]]:
         head, free, used = builder.data, iter(range(200)), set[str]()
         for name in sorted(names - skip):
             for end in (MIN, MAX):
-                for _ in range(3):
+                for _ in range(2):
                     _try(builder, rng, head, {name: end}, free if indexed else None, used)
         yield f"headers {number}", builder.data
 
@@ -112,7 +112,9 @@ def _entropy(rng: random.Random) -> Iterator[tuple[str, bytes]]:
         for k in range(rng.choice((1, 2, 3))):
             style, dq = rng.choice(_STYLES), rng.getrandbits(1)
             unary = rng.choice((0, 0, 1, 2, 10, 10, 40, 255))
-            shape = rng.choice(((40,), (12, 13), (9, 6), (17, 3), (8, 8), (30, 10), (2, 33), (5, 3, 7), (1, 50), (50, 1)))
+            shape = rng.choice(
+                ((40,), (12, 13), (9, 6), (17, 3), (8, 8), (30, 10), (2, 33), (5, 3, 7), (1, 50), (50, 1))
+            )
             kind = rng.choice((_FLOAT, _FLOAT, _INT))
             fill = Levels(style, rng.choice((None, 0.3, 0.9)), rng.choice(("zero", "random", rng.randrange(9))),
                           rng.randint(-30, 30))  # fmt: skip
@@ -138,7 +140,12 @@ def _entropy(rng: random.Random) -> Iterator[tuple[str, bytes]]:
 def _systematic(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     """What chance would leave out."""
     for dq in (0, 1):
-        for unary, style, shape in ((255, "unary", (16, 72)), (9, "powers", (4, 62)), (0, "powers", (2, 62)), (1, "limits", (3, 9))):
+        for unary, style, shape in (
+            (255, "unary", (16, 72)),
+            (9, "powers", (4, 62)),
+            (0, "powers", (2, 62)),
+            (1, "limits", (3, 9)),
+        ):
             builder = StreamBuilder(rng)
             builder.tensor("t", shape, Levels(style), dq_flag=dq, cabac_unary_length_minus1=unary)
             yield f"{style} levels, U = {unary + 1}, dq_flag {dq}", builder.data
@@ -168,10 +175,21 @@ def _long_scans(rng: random.Random) -> Iterator[Case]:
             builder.tensor("blocks", (96, 128), Levels(style, 0.1), dq_flag=dq, scan_order=1)
             builder.tensor("plain", (9000,), Levels(style), dq_flag=dq)
             feature = ("tensors", "large")
-            yield Case(f"large-{style}-dq{dq}", builder.data, f"{style} levels enough for a fast path, dq_flag {dq}", feature)
+            yield Case(
+                f"large-{style}-dq{dq}", builder.data, f"{style} levels enough for a fast path, dq_flag {dq}", feature
+            )
     builder = StreamBuilder(rng)
     builder.tensor("remainders", (80, 120), Levels("large"), dq_flag=1, cabac_unary_length_minus1=0, scan_order=1)
     yield Case("large-remainders", builder.data, "many remainders on a fast path", ("tensors", "large"))
+
+
+def _runs(rng: random.Random) -> Iterator[tuple[str, bytes]]:
+    """The same bin until an estimate stands still."""
+    for sets in range(9):
+        builder = StreamBuilder(rng)
+        for style in ("zero", "constant"):
+            builder.tensor(style, (3000,), Levels(style, None, sets), cabac_unary_length_minus1=0)
+        yield f"long runs of one bin from initial set {sets}", builder.data
 
 
 def _special(rng: random.Random) -> Iterator[Case]:
@@ -193,7 +211,9 @@ def _special(rng: random.Random) -> Iterator[Case]:
         for name, value in (("low", -half), ("high", half - 1), ("odd", -half // 3), ("zero", 0)):
             if -126 <= value >> density <= 96:
                 builder.tensor(name, (30,), Levels("dense", qp_value=value))
-        yield Case(f"qp-density-{density}", builder.data, f"qp_value at its ends with qp_density {density}", ("tensors",))
+        yield Case(
+            f"qp-density-{density}", builder.data, f"qp_value at its ends with qp_density {density}", ("tensors",)
+        )
 
     builder = StreamBuilder(rng)
     for k, (low, high) in enumerate(((-128, 127), (-32768, 32767))):
@@ -214,13 +234,70 @@ def _special(rng: random.Random) -> Iterator[Case]:
         builder.tensor(f"r{form}", (64,), nnr_compressed_data_unit_payload_type=_RAW,
                        nnr_decompressed_data_format_present_flag=1, nnr_decompressed_data_format=form,
                        cabac_unary_length_flag=0)  # fmt: skip
-    yield Case("formats-float", builder.data, "float32, float16 with all roundings and NaN payloads, float64", ("tensors",))
+    yield Case(
+        "formats-float", builder.data, "float32, float16 with all roundings and NaN payloads, float64", ("tensors",)
+    )
+
+    builder = StreamBuilder(rng)
+    book = {"codebook_present_flag": 1, "codebook_egk": 0, "codebook_size": 1, "codebook_centre_offset": 0}
+    for k, value in enumerate((2**31 - 1, -(2**31), 0)):
+        builder.tensor(f"c{k}", (3,), codebook_zero_value=value, **book)
+    book |= {"codebook_size": 2, "codebook_egk": 15, "codebook_centre_offset": -1, "codebook_zero_value": -(2**31)}
+    builder.tensor("gap", (9,), codebook_delta_right=2**32 - 2, **book)
+    yield Case(
+        "codebook-ends", builder.data, "codebooks with the ends of int32, one with the largest gap", ("tensors",)
+    )
+
+    builder = StreamBuilder(rng, mps=_PARENT)
+    for k, fixed in enumerate(
+        (
+            {"parent_device_id": MAX},
+            {"parent_device_id": MIN, "parameter_id": MAX},
+            {"device_id": MAX, "node_id_present_flag": 1, "parameter_id": MAX, "put_node_depth": MAX},
+        )
+    ):
+        builder.tensor(f"p{k}", (2, 3), parent_node_id_present_flag=1, parent_node_id_type=0,
+                       temporal_context_modeling_flag=0, **fixed)  # fmt: skip
+    for kind, name in ((1, "sha256"), (2, "sha512")):
+        for end in (MIN, MAX):
+            builder.tensor(f"{name}.{len(builder.data)}", (2, 3), parent_node_id_present_flag=1, parent_node_id_type=kind,
+                           temporal_context_modeling_flag=0, **{f"parent_node_payload_{name}": end})  # fmt: skip
+    yield Case("node-ids", builder.data, "node and parent identifiers at their ends", ("headers",))
+
+    builder = StreamBuilder(rng)
+    for k, (rank, rows) in enumerate(((2**48, 0), (0, 2**48))):
+        builder.tensor(f"f{k}_G", (0, 4), compressed_parameter_types=1, decomposition_rank=rank, g_number_of_rows=rows)
+    yield Case(
+        "factors-empty",
+        builder.data,
+        "factors of rank 2^48 without rows, and the other way round",
+        ("tensors", "empty"),
+    )
+
+    builder = StreamBuilder(rng)
+    builder.tensor("n" * 65535, (2,))
+    builder.tensor("", (2,))
+    yield Case("names-ends", builder.data, "a name of 65,535 bytes and one of none", ("strings",))
+    builder = StreamBuilder(rng)
+    builder.tensor(
+        ["n" * 65535, ""], (2, 2), nnr_compressed_data_unit_payload_type=_BLOCK, compressed_parameter_types=8
+    )
+    yield Case("names-ends-block", builder.data, "the same in a BLOCK", ("strings", "blocks"))
+    builder = StreamBuilder(rng, mps={"mps_topology_indexed_reference_flag": 1})
+    builder.unit(
+        UnitType.NNR_TPL, topology_storage_format=6, count_topology_elements_minus2=0, topology_elem_id_list=["a", "b"]
+    )
+    builder.tensor(["", ""], (2, 2), nnr_compressed_data_unit_payload_type=_BLOCK, compressed_parameter_types=8,
+                   topology_elem_id_index_list=[0, 1])  # fmt: skip
+    yield Case("names-by-index", builder.data, "a BLOCK with names by index", ("blocks",))
 
     builder = StreamBuilder(rng)
     for k, shape in enumerate(((0,), (0, 5), (5, 0), (3, 0, 2), (0, 0), (2**48, 0), (0, 2**48))):
         builder.tensor(f"e{k}", shape, scan_order=0)
         builder.tensor(f"r{k}", shape, nnr_compressed_data_unit_payload_type=_RAW, cabac_unary_length_flag=0)
-    yield Case("empty-tensors", builder.data, "tensors without elements, one with 2^48 rows of width 0", ("tensors", "empty"))
+    yield Case(
+        "empty-tensors", builder.data, "tensors without elements, one with 2^48 rows of width 0", ("tensors", "empty")
+    )
 
     builder = StreamBuilder(rng)
     coded = builder.tensor("split", (9, 11), Levels("dense"), append=False)
@@ -277,6 +354,7 @@ def cases(seed: int) -> Iterator[Case]:
         ("headers", "ndu", _headers),
         ("tensors", "levels", _systematic),
         ("tensors", "mixed", _entropy),
+        ("tensors", "runs", _runs),
         ("blocks", "block", _blocks),
     ):
         for number, (text, data) in enumerate(maker(rng)):
@@ -284,5 +362,3 @@ def cases(seed: int) -> Iterator[Case]:
                        provenance=f"generator, module tensors, seed {seed}")  # fmt: skip
     yield from _long_scans(rng)
     yield from _special(rng)
-
-

@@ -140,7 +140,9 @@ def _aggregate(builder: StreamBuilder, fixed: Mapping[str, Any], rng: random.Ran
     """An aggregate of unknown units; the entry points, if any, are right."""
     count = fixed.get("num_of_nnr_units_minus2", rng.choice((0, 1, 3)))
     count = (count if isinstance(count, int) else 0) + 2
-    inner = [unit_bytes(rng.choice((9, 33, 63)), bytes(rng.randrange(3)), long_size=rng.random() < 0.3) for _ in range(count)]
+    inner = [
+        unit_bytes(rng.choice((9, 33, 63)), bytes(rng.randrange(3)), long_size=rng.random() < 0.3) for _ in range(count)
+    ]
     wanted = {**fixed, "num_of_nnr_units_minus2": count - 2, "nnr_unit_size_flag": 0}
     wanted["entry_points_present_flag"] = rng.getrandbits(1)
     header = 2 + 1 + 4 + count * (6 if wanted["entry_points_present_flag"] else 1)
@@ -158,13 +160,18 @@ def _long(rng: random.Random) -> Iterator[Case]:
     builder = StreamBuilder(rng)
     builder.append(unit_bytes(63, b""))
     builder.append(unit_bytes(7, b"", long_size=True))
-    yield Case("unit-size-smallest", builder.data, "units of 3 and 5 bytes, which have no more than a header", ("framing",))
+    yield Case(
+        "unit-size-smallest", builder.data, "units of 3 and 5 bytes, which have no more than a header", ("framing",)
+    )
     builder = StreamBuilder(rng, mps={"base_model_id_present_flag": 1, "base_model_id": "b" * 65535})
     yield Case("string-longest", builder.data, "base_model_id of 65,535 bytes, the longest string", ("strings",))
     builder = StreamBuilder(rng)
     builder.unit(UnitType.NNR_TPL, topology_storage_format=6, count_topology_elements_minus2=65534,
                  topology_elem_id_list="")  # fmt: skip
     yield Case("names-most", builder.data, "a reference list of 65,536 empty names", ("topology", "large"))
+    mps = {"mps_unification_flag": 1, "upm_count_thresholds": 2, "count_reshaped_tensor_dimension": 2,
+           "count_super_block_dimension": 2, "count_block_dimension": 2, "upm_class_bitmask": 1}  # fmt: skip
+    yield Case("dimensions-one", StreamBuilder(rng, mps=mps).data, "lists of one entry in a performance map", ("maps",))
     mps = {"mps_unification_flag": 1, "upm_count_thresholds": 2, "count_reshaped_tensor_dimension": 256}
     yield Case("dimensions-most", StreamBuilder(rng, mps=mps).data, "255 dimensions in a performance map", ("maps",))
 
@@ -193,5 +200,3 @@ def cases(seed: int) -> Iterator[Case]:
                 pick=True, provenance=f"generator, module units, seed {seed}",
             )  # fmt: skip
     yield from _long(rng)
-
-

@@ -73,8 +73,12 @@ def _sequences(rng: random.Random) -> Iterator[Case]:
             options = {"dq_flag": dq, "cabac_unary_length_minus1": unary}
             s = _Sequence(rng, f"update-dq{dq}-u{unary}", **options)
             tail = f"dq_flag {dq}, cabac_unary_length_minus1 {unary}"
-            yield s.step(f"start of a sequence of updates, {tail}", Levels("unary" if unary == 255 else "dense", None, "random"))
-            yield s.step(f"temporal contexts, {tail}", Levels("unary" if unary == 255 else "dense", 0.2, "random"), temporal=1)
+            yield s.step(
+                f"start of a sequence of updates, {tail}", Levels("unary" if unary == 255 else "dense", None, "random")
+            )
+            yield s.step(
+                f"temporal contexts, {tail}", Levels("unary" if unary == 255 else "dense", 0.2, "random"), temporal=1
+            )
             yield s.step(f"history, no temporal contexts, {tail}", Levels("small", 0.2, "random"), use_history=True)
             yield s.step(
                 f"temporal contexts and history, in blocks, {tail}",
@@ -86,8 +90,28 @@ def _sequences(rng: random.Random) -> Iterator[Case]:
                  "cabac_unary_length_minus1": 3}  # fmt: skip
         s = _Sequence(rng, f"update-codebook{book}-{offset}", **fixed)
         yield s.step(f"start of a sequence with codebooks of {book}", Levels("small", None, "random"))
-        yield s.step(f"temporal contexts with a codebook of {book}, zero at {offset}", Levels("small", 0.2, 3), temporal=1)
+        yield s.step(
+            f"temporal contexts with a codebook of {book}, zero at {offset}", Levels("small", 0.2, 3), temporal=1
+        )
         yield s.step("the same with history", Levels("small", None, "random"), temporal=1, use_history=True)
+
+
+def _ladders(rng: random.Random) -> Iterator[Case]:
+    """Every greater flag with a temporal reference below and above its number, in every state of the trellis."""
+    for dq in (0, 1):
+        options = {"dq_flag": dq, "cabac_unary_length_minus1": 255}
+        bases = []
+        for number in range(2):
+            builder = StreamBuilder(rng, mps=_PARENT)
+            child = _child(1) if number else {}
+            fill = Levels("unary" if number else "signs", None, "zero")
+            coded = builder.tensor(
+                "t", (8, 260), fill, base={"t": bases[0]} if number else {}, **options, **_node(number + 1, 0), **child
+            )
+            bases.append(coded.levels["t"])
+            after = (f"ladder-dq{dq}-0",) if number else ()
+            text = ("references of all magnitudes", "every greater flag with a temporal reference")[number]
+            yield Case(f"ladder-dq{dq}-{number}", builder.data, f"{text}, dq_flag {dq}", ("updates",), after=after)
 
 
 def _wrong(rng: random.Random) -> Iterator[Case]:
@@ -112,11 +136,14 @@ def _wrong(rng: random.Random) -> Iterator[Case]:
     ]
     for label, data, code, text in rows:
         yield Case(f"update-wrong-{label}", data, text, ("updates",), code=code, after=("update-start-0",))
-    yield Case("update-alone", one(), "temporal contexts in a stream that follows none", ("updates",), code="BASE_MISSING")
+    yield Case(
+        "update-alone", one(), "temporal contexts in a stream that follows none", ("updates",), code="BASE_MISSING"
+    )
     builder = StreamBuilder(rng, mps=_PARENT)
     history: Mapping[str, Any] = {"t0": np.ones(63, np.bool_)}
     builder.tensor("t0", (9, 7), Levels("small"), history=history, **_node(2, 0), **_child(0))
-    yield Case("update-history-alone", builder.data, "history in a stream that follows none", ("updates",), code="BASE_MISSING")
+    yield Case("update-history-alone", builder.data, "history in a stream that follows none", ("updates",), code="BASE_MISSING",
+               also=("CABAC_END", "LEVEL_RANGE", "TRUNCATED"))  # fmt: skip
     for bits, kind in ((256, 1), (512, 2)):
         for number, first in enumerate(("BASE_MISSING", "BASE_MISMATCH")):
             builder = StreamBuilder(rng, mps=_PARENT)
@@ -124,11 +151,14 @@ def _wrong(rng: random.Random) -> Iterator[Case]:
                            parent_node_id_type=kind, temporal_context_modeling_flag=0)  # fmt: skip
             text = f"SHA-{bits} of " + ("another payload" if number else "a payload that never came")
             features = ("updates", "update-digests")
-            yield Case(f"update-sha{bits}-{number}", builder.data, text, features, code=first, after=("update-start-0",))
+            yield Case(
+                f"update-sha{bits}-{number}", builder.data, text, features, code=first, after=("update-start-0",)
+            )
 
 
 def cases(seed: int) -> Iterator[Case]:
     """See the module."""
     rng = random.Random(f"updates {seed}")
     yield from _sequences(rng)
+    yield from _ladders(rng)
     yield from _wrong(rng)

@@ -41,8 +41,41 @@ def test_scan_order_applies_to_large_weights(run: Run, tmp_path: Path) -> None:
         assert np.abs(file["large"] - weights).max() < 0.01
 
 
+@pytest.mark.parametrize("how", [["--qp", "-24"], ["--qp", "-24", "--uniform"], ["--bits", "6"]])
+def test_lambda_trades_error_for_size(run: Run, tmp_path: Path, how: list[str]) -> None:
+    plain, weighed, plan = tmp_path / "plain.nnc", tmp_path / "weighed.nnc", tmp_path / "plan.json"
+    assert run("pack", DIGITS, plain, *how).exit_code == 0
+    assert run("pack", DIGITS, weighed, *how, "--lambda", "1.5", "--save-plan", plan).exit_code == 0
+    tensors = json.loads(plan.read_text())["tensors"]
+    with nnbits.open(plain) as a, nnbits.open(weighed) as b:
+        assert weighed.stat().st_size < plain.stat().st_size
+        for name in a:
+            is_weight = a[name].ndim > 1 and a[name].dtype.kind == "f"
+            assert tensors[name]["lambda_scale"] == (1.5 if is_weight else 0)
+            assert is_weight or np.array_equal(a[name], b[name])
+    again = tmp_path / "again.nnc"
+    assert run("pack", DIGITS, again, "--plan", plan).exit_code == 0
+    assert again.read_bytes() == weighed.read_bytes()
+
+
+def test_lambda_and_search_together(run: Run, tmp_path: Path) -> None:
+    weighed, searched = tmp_path / "weighed.nnc", tmp_path / "searched.nnc"
+    assert run("pack", DIGITS, weighed, "--qp", "-24", "--lambda", "1").exit_code == 0
+    assert run("pack", DIGITS, searched, "--qp", "-24", "--lambda", "1", "--search").exit_code == 0
+    assert searched.stat().st_size < weighed.stat().st_size
+
+
 @pytest.mark.parametrize(
-    ("options", "code"), [(["--compat", "nncodec"], 5), (["--scan-order", "4"], 2), (["--scan-order", "5"], 2)]
+    ("options", "code"),
+    [
+        (["--compat", "nncodec"], 5),
+        (["--scan-order", "4"], 2),
+        (["--scan-order", "5"], 2),
+        (["--lambda", "1"], 2),
+        (["--lambda", "-1", "--qp", "-24"], 2),
+        (["--lambda", "nan", "--qp", "-24"], 2),
+        (["--lambda", "1e31", "--qp", "-24"], 2),
+    ],
 )
 def test_refusals(run: Run, tmp_path: Path, options: list[str], code: int) -> None:
     target = tmp_path / "x.nnc"

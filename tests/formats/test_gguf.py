@@ -12,7 +12,8 @@ import pytest
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.types import Model
 from nnbits.formats import adapter_by_name, plain
-from nnbits.formats._blocks import _VALUES, BLOCKS, dequantize, merge, planes, split
+from nnbits.formats._blocks import _VALUES, BLOCKS, dequantize, merge, plane_count, planes, split
+from nnbits.formats._joined import JOINED
 from nnbits.formats.gguf import _BLOCK_TYPES, _PLAIN_TYPES
 
 ADAPTER = adapter_by_name("gguf")
@@ -51,6 +52,7 @@ def test_planes_and_blocks(kind: str) -> None:
     raw = blocks_of(kind, 6)
     infos = planes(kind, "t", (2, 3 * BLOCKS[kind].elements))
     arrays = [split(kind, raw, infos, index) for index in range(len(infos))]
+    assert len(infos) == plane_count(kind)
     assert [a.shape for a in arrays] == [i.stored_shape for i in infos]
     assert sum(i.nbytes for i in infos) == raw.size
     np.testing.assert_array_equal(merge(kind, arrays, infos), raw)
@@ -65,6 +67,21 @@ def test_values_are_those_of_the_library(kind: str) -> None:
     except NotImplementedError:
         pytest.skip(f"the library does not know the values of {kind}")
     np.testing.assert_allclose(dequantize(kind, raw), expected.reshape(-1), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", sorted(JOINED))
+def test_joined_codes_are_those_of_the_values(kind: str) -> None:
+    """With scales of 1 and minima of 0 the values differ from the codes by a constant, or by a factor of a scale."""
+    raw = blocks_of(kind, 4)
+    infos = planes(kind, "t", (4 * BLOCKS[kind].elements,))
+    index = next(i for i, info in enumerate(infos) if info.name == "t#codes")
+    bits = infos[index].dtype.bits
+    packed = np.unpackbits(split(kind, raw, infos, index), bitorder="little").reshape(-1, bits)
+    codes = np.packbits(packed, axis=1, bitorder="little").reshape(-1)
+    values = dequantize(kind, raw).reshape(-1, 16)
+    for block, numbers in zip(values, codes.reshape(-1, 16).astype(float), strict=True):
+        slope, offset = np.polyfit(numbers, block, 1)
+        np.testing.assert_allclose(slope * numbers + offset, block, atol=1e-4 + 1e-4 * np.abs(block).max())
 
 
 def test_unknown_values() -> None:

@@ -100,6 +100,27 @@ def test_stored_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
+def test_dimensions_in_another_order(tmp_path: Path, roundtrip: Roundtrip, values: Values, zipped: bool) -> None:
+    torch = pytest.importorskip("torch")
+    weight = torch.randn(3, 4, 5, 1).permute(2, 3, 0, 1)
+    content = {
+        "w": weight,
+        "part": weight[1:3],
+        "channels.last": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+    }
+    torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    model = roundtrip(tmp_path / "a.pt")
+    assert {tensor.info.name: tensor.info.shape for tensor in model} == {
+        "w": (5, 1, 3, 4),
+        "channels.last": (2, 3, 4, 5),
+    }
+    found = values(plain(model))
+    assert set(found) == set(content)
+    for name, tensor in content.items():
+        np.testing.assert_array_equal(found[name], tensor.numpy(), strict=True)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
 def test_sparse_quantized_and_modules(tmp_path: Path, roundtrip: Roundtrip, values: Values, zipped: bool) -> None:
     torch = pytest.importorskip("torch")
     module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))

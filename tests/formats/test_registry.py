@@ -45,21 +45,9 @@ def tar() -> bytes:
     return buffer.getvalue()
 
 
-LEGACY_PYTORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."
-
 FOREIGN: dict[str, tuple[bytes, str]] = {
-    "pytorch": (zipped("archive/data.pkl", "archive/version"), "PyTorch zip"),
-    "pytorch, other order": (zipped("m/version", "m/data.pkl"), "PyTorch zip"),
-    "pytorch, old": (LEGACY_PYTORCH, "pickle"),
     "pickle": (pickle.dumps({"a": 1}), "pickle"),
-    "npz": (npz(), ".npz"),
-    "npy": (npy(), ".npy"),
-    "keras": (zipped("metadata.json", "config.json"), "Keras"),
     "zip": (zipped("readme.txt"), "zip archive"),
-    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(20), "HDF5"),
-    "gguf": (b"GGUF\x03\0\0\0" + bytes(20), "GGUF"),
-    "tflite": (b"\x1c\0\0\0TFL3" + bytes(20), "TensorFlow Lite"),
-    "onnx": (b"\x08\x07\x12\x07pytorch\x1a\x032.0", "ONNX"),
     "nnc": (bytes.fromhex("0004020000050600000000"), "NNC stream"),
     "nnc, wide sizes": (bytes.fromhex("8000000602018000000806000000"), "NNC stream"),
     "nnc, with a counter": (bytes.fromhex("00050300000005060000"), "NNC stream"),
@@ -68,7 +56,6 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "zstd": (b"\x28\xb5\x2f\xfd" + bytes(9), "zstd"),
     "xz": (b"\xfd7zXZ\x00" + bytes(9), "xz"),
     "bzip2": (b"BZh9" + bytes(9), "bzip2"),
-    "index": (b'{"metadata": {}, "weight_map": {}}', "several files"),
     "json": (b'\n{"a": 1}', "JSON"),
     "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),
     "web page": (b"\n<!DOCTYPE html><html>", "web page"),
@@ -78,7 +65,34 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
+KNOWN: dict[str, tuple[bytes, str]] = {
+    "pytorch": (zipped("archive/data.pkl", "archive/version"), "pytorch"),
+    "pytorch, other order": (zipped("m/version", "m/data.pkl"), "pytorch"),
+    "pytorch, storages first": (zipped("m/data/0", "m/data.pkl"), "pytorch"),
+    "pytorch, old": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.", "pytorch"),
+    "npz": (npz(), "npz"),
+    "npy": (npy(), "npy"),
+    "keras": (zipped("metadata.json", "config.json"), "keras"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(20), "h5"),
+    "hdf5 after a user's block": (bytes(512) + b"\x89HDF\r\n\x1a\n" + bytes(20), "h5"),
+    "gguf": (b"GGUF\x03\0\0\0" + bytes(20), "gguf"),
+    "tflite": (b"\x1c\0\0\0TFL3" + bytes(20), "tflite"),
+    "onnx": (b"\x08\x07\x12\x07pytorch\x1a\x032.0", "onnx"),
+    "index": (b'{"metadata": {}, "weight_map": {}}', "folder"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".safetensors", ""])
+@pytest.mark.parametrize("case", KNOWN)
+def test_formats_are_told_by_content(tmp_path: Path, case: str, suffix: str) -> None:
+    content, name = KNOWN[case]
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(content)
+    assert adapter_for_file(path).name == name
+    assert [adapter.name for adapter in ADAPTERS if adapter.probe(content)] == [name]
+
+
+@pytest.mark.parametrize("suffix", [".dat", ".safetensors"])
 @pytest.mark.parametrize("case", FOREIGN)
 def test_foreign_files_are_named(tmp_path: Path, case: str, suffix: str) -> None:
     content, words = FOREIGN[case]
@@ -90,7 +104,7 @@ def test_foreign_files_are_named(tmp_path: Path, case: str, suffix: str) -> None
     assert caught.value.hint
     for adapter in ADAPTERS:
         assert adapter.name in caught.value.hint
-    if suffix == ".bin" or words != "no model file":
+    if suffix == ".dat" or words != "no model file":
         assert words in caught.value.message
 
 
@@ -111,10 +125,13 @@ def test_the_content_decides(tmp_path: Path, name: str) -> None:
     assert adapter_for_file(path).name == "safetensors"
 
 
-def test_missing_files_and_folders(tmp_path: Path) -> None:
+def test_folders(tmp_path: Path) -> None:
+    assert adapter_for_file(tmp_path).name == "folder"
+
+
+def test_missing_files(tmp_path: Path) -> None:
     for path, code in (
         (tmp_path / "missing", ReasonCode.FILE_NOT_FOUND),
-        (tmp_path, ReasonCode.FILE_FORMAT),
         (tmp_path / "a\0b", ReasonCode.FILE_NOT_FOUND),
     ):
         with pytest.raises(NnbitsError) as caught:

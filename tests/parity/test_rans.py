@@ -75,6 +75,7 @@ def code_everywhere(symbols: Array, contexts: Contexts | None, table_count: int,
 def test_paths() -> None:
     assert Path.SCALAR in PATHS
     assert ans.has_path(Path.AUTO)
+    assert ans.best_path() == max(PATHS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -98,6 +99,17 @@ def histograms(draw: st.DrawFn) -> NDArray[np.uint32]:
     result = np.zeros(256, np.uint32)
     result[symbols] = [draw(st.integers(1, 1 << draw(st.integers(1, 16)))) for _ in symbols]
     return result
+
+
+@settings(max_examples=60, deadline=None)
+@given(histograms())
+def test_normalization(histogram: NDArray[np.uint32]) -> None:
+    expected = ans_reference.normalize({s: int(n) for s, n in enumerate(histogram)})
+    assert as_tables(ans.normalize(histogram)) == [expected]
+
+
+def test_normalization_of_nothing() -> None:
+    assert as_tables(ans.normalize(np.zeros(256, np.uint32))) == [ans_reference.normalize({})] == [{0: 4096}]
 
 
 @settings(max_examples=60, deadline=None)
@@ -134,6 +146,34 @@ def test_size_is_near_the_entropy() -> None:
     assert entropy <= ans.cost(histogram, frequencies) < 1.001 * entropy
     assert abs(8 * size - ans.cost(histogram, frequencies)) < 8 * 256
     assert 8 * (size + len(tables)) < 1.004 * entropy
+
+
+@pytest.mark.parametrize("count", [0, 65535, 65536, 65600, 200_000, 200_100])
+@pytest.mark.parametrize("table_count", [1, 5])
+def test_sampled_histogram(count: int, table_count: int) -> None:
+    rng = np.random.default_rng(count)
+    symbols = sample("exponents", count, 6)
+    symbols[rng.integers(0, max(count, 1), count // 20000)] = rng.integers(0, 256, count // 20000)
+    symbols[-1:] = 255
+    contexts = Contexts(rng.integers(0, 256, count).astype(np.uint8), (np.arange(256) % table_count).astype(np.uint8))
+    result = ans.histogram(symbols, contexts, table_count, sample=True)
+    tables = contexts.table_of[contexts.values]
+    counted = (np.arange(count) % 1024 < 256) | (count < 65536)
+    expected = np.zeros((table_count, 256), np.uint32)
+    np.add.at(expected, (tables[counted], symbols[counted]), 1)
+    if count >= 65536:
+        expected[:, np.unique(symbols)] = np.maximum(expected[:, np.unique(symbols)], 1)
+    assert np.array_equal(result, expected)
+    if table_count == 1:
+        assert np.array_equal(ans.histogram(symbols, sample=True), expected)
+    ans.encode(symbols, ans.normalize(result), contexts)
+
+
+def test_a_sample_is_enough() -> None:
+    symbols = sample("exponents", 1 << 18, 7)
+    exact = ans.histogram(symbols)
+    sampled = ans.normalize(ans.histogram(symbols, sample=True))
+    assert ans.cost(exact, sampled) < 1.0005 * ans.cost(exact, ans.normalize(exact))
 
 
 def test_cost_without_a_frequency() -> None:

@@ -122,7 +122,7 @@ def diff(
         temporal: let the levels of the last update be contexts where that is shorter.
         history: likewise the positions that changed before.
         compare: also pack ``new`` whole at the same setting, to know the size.
-        threads: for reading and for ``compare``; default: all processors.
+        threads: default: all processors.
         force: replace an existing file.
         progress: called after each update and each tensor.
 
@@ -163,7 +163,9 @@ def diff(
         whole_bytes = _packed_bytes(wanted, choose_plan(wanted, **options), threads) if compare else None
         plan = choose_plan(wanted if full else _differences(before, wanted), **options)
         try:
-            data = chain.encode(_watched(wanted, progress), plan, mode=mode, temporal=temporal, history=history)
+            data = chain.encode(
+                _watched(wanted, progress), plan, mode=mode, temporal=temporal, history=history, threads=threads
+            )
         except NnbitsError as error:
             _advise(error)
             raise
@@ -225,7 +227,9 @@ def _packed_bytes(model: Model, plan: EncodePlan, threads: int | None) -> int:
 
 
 def _watched(model: Model, progress: Progress | None) -> Model:
-    """The model, whose tensors the encoder reads one after the other, each once."""
+    """The model, whose tensors the encoder reads in any order, each once."""
+    from threading import Lock
+
     from nnbits.codec.types import LazyTensor
 
     if progress is None:
@@ -233,11 +237,13 @@ def _watched(model: Model, progress: Progress | None) -> Model:
     total = sum(tensor.info.nbytes for tensor in model)
     done = 0
     progress(done, total)
+    one_at_a_time = Lock()
 
     def read(tensor: LazyTensor) -> Array:
         nonlocal done
-        done += tensor.info.nbytes
-        progress(done, total)
+        with one_at_a_time:
+            done += tensor.info.nbytes
+            progress(done, total)
         return tensor.read()
 
     return replace(model, tensors=[LazyTensor(tensor.info, partial(read, tensor)) for tensor in model])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from nnbits.tools._console import Progress, count, printable
-from nnbits.tools._files import check_output, file_named, is_standard, packed_path
+from nnbits.tools._files import check_output, file_named, is_pipe, packed_path, tree_size
 
 if TYPE_CHECKING:
     from nnbits.codec.api import PackedTensor, PackReport
@@ -33,6 +33,7 @@ def pack(
     uniform: bool = False,
     density: int | None = None,
     scan_order: int = 0,
+    lambda_scale: float = 0.0,
     search: bool = False,
     compat: Literal["nncodec"] | None = None,
     profile: Profile | None = None,
@@ -55,6 +56,7 @@ def pack(
         uniform: uniform instead of dependent (trellis) quantization.
         density: 0..7; 2^density QPs halve the step; default 2.
         scan_order: with ``qp``: 0..4, block scan of large weights, which several threads can decode together.
+        lambda_scale: with ``qp`` or ``bits``: how bits count against the error of weights, e.g. 1; 0: not.
         search: code every tensor in several ways and keep the smallest of equal quality; slow.
         compat: refuse what this other decoder cannot read.
         profile: kind of stream; default: that of ``plan``, ``standard`` with ``compat``, else ``extended``.
@@ -69,12 +71,16 @@ def pack(
     Raises:
         NnbitsError: BAD_OPTION for contradictory options; NOT_EXACT; the errors of the files. No output is there then.
     """
+    from nnbits.codec.api import pack_model
+    from nnbits.formats import inexact, plain
     from nnbits.formats.registry import adapter_for_file
 
     _check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
     source = Path(source)
     target = packed_path(source) if target is None else Path(target)
     model = adapter_for_file(source).read(source)
+    if _is_standard(profile, compat, plan):
+        model = plain(model)
     for output in (target, save_plan):
         if output is not None:
             check_output(output, force=force, inputs=(source,) if plan is None else (source, plan))
@@ -86,22 +92,25 @@ def pack(
         uniform=uniform,
         density=density,
         scan_order=scan_order,
+        lambda_scale=lambda_scale,
         search=search,
         compat=compat,
         profile=profile,
         plan=plan,
         threads=threads,
     )
-    from nnbits.codec.api import pack_model
-
     if speed is not None:
         chosen = replace(chosen, speed=speed)
+    if plan is None:
+        chosen = _spared(chosen, model)
+    if any(tensor.qp is not None for tensor in chosen.tensors.values()):
+        model = inexact(model)
     with _plan_output(save_plan, chosen, force=force):
         on_tensor = _counter(model, progress)
         options: dict[str, Any] = {"threads": threads, "on_tensor": on_tensor}
         if memory is not None:
             options["memory"] = memory
-        if is_standard(target):
+        if is_pipe(target):
             return _pack_to_standard_output(model, chosen, options)
         return pack_model(model, target, plan=chosen, force=force, **options)
 
@@ -118,6 +127,25 @@ def _pack_to_standard_output(model: Model, plan: EncodePlan, options: dict[str, 
     return report
 
 
+def _is_standard(profile: Profile | None, compat: str | None, plan: Path | None) -> bool:
+    """Whether the stream will be of the standard profile, which carries tensors and no template."""
+    if profile is None and plan is not None and not compat:
+        return load_plan(plan).profile == "standard"
+    return profile == "standard" or (profile is None and compat is not None)
+
+
+def _spared(plan: EncodePlan, model: Model) -> EncodePlan:
+    """The plan with what is quantized already kept exact."""
+    from nnbits.codec.api import plan_exact
+    from nnbits.formats import kept_exact
+
+    names = kept_exact(model)
+    if not any(plan.tensors[name].qp is not None for name in names if name in plan.tensors):
+        return plan
+    exact = plan_exact(replace(model, tensors=[t for t in model if t.info.name in names]), profile=plan.profile)
+    return replace(plan, tensors={**plan.tensors, **exact.tensors})
+
+
 def choose_plan(
     model: Model,
     *,
@@ -127,6 +155,7 @@ def choose_plan(
     uniform: bool = False,
     density: int | None = None,
     scan_order: int = 0,
+    lambda_scale: float = 0.0,
     search: bool = False,
     compat: Literal["nncodec"] | None = None,
     profile: Profile | None = None,
@@ -143,7 +172,11 @@ def choose_plan(
     _check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
     if scan_order and qp is None:
         _refuse("--scan-order needs --qp")
+    if lambda_scale and qp is None and bits is None:
+        _refuse("--lambda needs --qp or --bits")
     chosen = _base_plan(model, qp, nonweight_qp, bits, uniform, density, scan_order, plan)
+    if lambda_scale:
+        chosen = _weighed(model, chosen, lambda_scale)
     if search:
         from nnbits.tools.methods.search import plan_search
 
@@ -189,6 +222,18 @@ def _base_plan(
         scan_order=scan_order,
         profile="standard",
     )
+
+
+def _weighed(model: Model, plan: EncodePlan, lambda_scale: float) -> EncodePlan:
+    """The plan with this weight of the rate for the weights; other tensors keep their least error."""
+    from nnbits.codec.plan import QUANTIZED
+
+    tensors = dict(plan.tensors)
+    for tensor in model:
+        how = tensors[tensor.info.name]
+        if how.coding in QUANTIZED and len(tensor.info.shape) > 1:
+            tensors[tensor.info.name] = replace(how, lambda_scale=lambda_scale)
+    return replace(plan, tensors=tensors)
 
 
 def _refuse(message: str, hint: str | None = None) -> NoReturn:
@@ -288,7 +333,7 @@ def _counter(model: Model, progress: Progress | None) -> Callable[[PackedTensor]
 
 def report_dict(report: PackReport, source: Path, target: Path, seconds: float) -> dict[str, Any]:
     """The report for ``--json``; ``source_bytes`` and ``ratio`` are about the files."""
-    source_bytes = source.stat().st_size
+    source_bytes = tree_size(source)
     return {
         "source": str(source),
         "target": str(target),
@@ -304,7 +349,7 @@ def report_dict(report: PackReport, source: Path, target: Path, seconds: float) 
 
 def report_text(report: PackReport, source: Path, target: Path, seconds: float) -> str:
     """The report for people."""
-    source_bytes = source.stat().st_size
+    source_bytes = tree_size(source)
     bits = _bits_per_weight(report)
     numbers = [
         f"{100 * report.stream_bytes / source_bytes:.1f} %",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nnbits.tools._console import Progress, count, printable
-from nnbits.tools._files import check_output, is_standard, open_stream, unpacked_path
+from nnbits.tools._files import check_output, is_pipe, open_stream, tree_size, unpacked_path
 
 if TYPE_CHECKING:
     from nnbits.codec.types import Model, TensorInfo
@@ -70,19 +71,22 @@ def unpack(
     from nnbits.tools.commands.apply import check_is_model
 
     source = Path(source)
-    if is_standard(source) and target is None:
+    if is_pipe(source) and target is None:
         raise NnbitsError(ReasonCode.BAD_OPTION, "name the output if the input is standard input", path="target")
     with open_stream(source) as stream:
         check_is_model(stream)
+        model = stream.model()
+        suffix = _suffix(model)
         if to is not None:
             adapter = adapter_by_name(to)
-        elif target is not None:
+        elif target is not None and suffix != Path(target).suffix:
             adapter = adapter_for_output(Path(target))
         else:
             adapter = _adapter_of_source(stream.source_format)
-        target = unpacked_path(source, adapter.suffixes[0]) if target is None else Path(target)
+        if suffix is None or adapter.name != stream.source_format:
+            suffix = adapter.suffixes[0] if adapter.suffixes else ""
+        target = unpacked_path(source, suffix) if target is None else Path(target)
         check_output(target, force=force, inputs=(source,))
-        model = stream.model()
         adapter.write(
             target,
             model,
@@ -90,7 +94,13 @@ def unpack(
             threads=default_threads() if threads is None else threads,
             on_tensor=_counter(model, progress),
         )
-        return UnpackReport(source, target, adapter.name, len(model.tensors), stream.size, target.stat().st_size)
+        return UnpackReport(source, target, adapter.name, len(model.tensors), stream.size, tree_size(target))
+
+
+def _suffix(model: Model) -> str | None:
+    """That of the file that was packed, if the stream says; empty for a folder."""
+    suffix = model.source.get("suffix")
+    return suffix if isinstance(suffix, str) and re.fullmatch(r"(\.\w{1,20})?", suffix, re.ASCII) else None
 
 
 def _adapter_of_source(name: str | None) -> Adapter:

@@ -3,8 +3,12 @@
  *
  *   bench_core [count [scale [zeros]]]     Laplacian weights of that scale in steps, a share of them zero
  *   bench_core FILE.f32 width qp           raw binary32 weights
+ *   bench_core FILE.f32 width qp N         the same, N rounds of nothing but dependent quantization
  *
- * Prints nanoseconds per weight of each stage, best of some rounds.
+ * The last one with N = 1 is for instruction counts:
+ *   valgrind --tool=callgrind --toggle-collect=nnb_decode_tensor bench_core FILE.f32 width qp 1
+ *
+ * Prints nanoseconds of processor time per weight of each stage, best of some rounds.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <math.h>
@@ -18,7 +22,7 @@
 
 static double now(void) {
   struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
   return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
@@ -146,9 +150,11 @@ int main(int argc, char **argv) {
     const size_t count = argc > 1 ? strtoull(argv[1], NULL, 10) : 1u << 22;
     w = made_up(count & ~(size_t)255, argc > 2 ? strtod(argv[2], NULL) : 3.0, argc > 3 ? strtod(argv[3], NULL) : 0);
   }
-  const int rounds =
-      w.height * w.width < 1000000 ? 60 : 5; /* the best of many short ones where others use the machine */
+  int rounds = w.height * w.width < 1000000 ? 60 : 5; /* the best of many short ones where others use the machine */
+  const int only = argc > 4 && strtod(argv[1], NULL) == 0 ? atoi(argv[4]) : 0;
+  if (only > 0) rounds = only;
   measure(&w, 1, 0, rounds);
+  if (only > 0) return 0;
   measure(&w, 0, 0, rounds);
   measure(&w, 1, 3, rounds);
   free(w.values);

@@ -149,8 +149,45 @@ static void test_trellis(void) {
   CHECK(memcmp(decisions[0], decisions[1], sizeof decisions[0]) == 0);
 }
 
+static void test_weighed(void) {
+  enum { HEIGHT = 19, WIDTH = 23, COUNT = HEIGHT * WIDTH };
+  static float values[COUNT];
+  static int32_t levels[COUNT];
+  static uint8_t sets[90 + 4 * 256];
+  for (int i = 0; i < COUNT; i++) values[i] = (float)random_level(3) * 0.37f;
+  values[7] = 3.0e38f;
+  values[8] = -3.0e38f;
+  for (size_t i = 0; i < sizeof sets; i++) sets[i] = (uint8_t)(i % 9);
+  for (uint8_t dq = 0; dq < 2; dq++) {
+    for (uint8_t scan_order = 0; scan_order < 3; scan_order++) {
+      for (uint16_t unary_length = 1; unary_length <= 256; unary_length = (uint16_t)(unary_length * 16)) {
+        const nnb_level_coding coding = {
+            .height = HEIGHT, .width = WIDTH, .unary_length = unary_length, .dq = dq, .scan_order = scan_order};
+        const size_t size = nnb_weighed_work_size(&coding);
+        uint8_t *const work = malloc(size + 1);
+        for (int huge = 0; huge < 2; huge++) { /* the overflow guard and long remainders, then ordinary levels */
+          int32_t qp = -4;
+          const float *const from = huge ? values : values + WIDTH;
+          nnb_level_coding part = coding;
+          part.height -= huge ? 0u : 1u;
+          CHECK(nnb_quantize_weighed(from, &part, 1.0, sets, &qp, 2, levels, work + 1, size - 1) ==
+                (nnb_weighed_work_size(&part) > size - 1 ? NNB_BUFFER_SIZE : NNB_OK));
+          CHECK(nnb_quantize_weighed(from, &part, 1.0, sets, &qp, 2, levels, work + 1, size) == NNB_OK);
+          CHECK(huge ? qp > 300 && levels[7] > 1000000000 : qp == -4);
+          CHECK(nnb_quantize_weighed(from, &part, 1e-300, NULL, &qp, 2, levels, work, size) == NNB_OK);
+        }
+        int32_t qp = 0;
+        CHECK(nnb_quantize_weighed(values, &coding, 0.0, NULL, &qp, 2, levels, work, size) == NNB_BAD_OPTION);
+        CHECK(nnb_quantize_weighed(values, &coding, 2e30, NULL, &qp, 2, levels, work, size) == NNB_BAD_OPTION);
+        free(work);
+      }
+    }
+  }
+}
+
 int main(void) {
   test_buffers();
+  test_weighed();
   test_refusals();
   test_trellis();
   return failures != 0;

@@ -42,13 +42,9 @@ typedef struct nnb_level_coding {
   uint8_t temporal;              /* temporal_context_modeling_flag of a profile 1 stream */
 } nnb_level_coding;
 
-/* One context variable (nnc-entropy section 3). `set` is its initial set; the rest is private. */
+/* One context variable (nnc-entropy section 3). Private; may be copied. */
 typedef struct nnb_context {
-  const struct nnb_rate *rate;
-  uint16_t b;
-  uint8_t a;
-  uint8_t set;
-  uint8_t p7;
+  uint64_t state;
 } nnb_context;
 
 /* State of the engine at the start of a block row (nnc-entropy section 7.3). */
@@ -61,7 +57,7 @@ typedef struct nnb_entry_point {
 /* Memory of one tensor. */
 typedef struct nnb_tensor {
   int32_t *levels;               /* out: height * width, row-major, the array L */
-  nnb_context *contexts;         /* work: nnb_context_count() of them; their initial sets stay readable afterwards */
+  nnb_context *contexts;         /* work: nnb_context_count() of them; nnb_initial_sets() reads them afterwards */
   uint8_t *row_skip_list;        /* out: height bytes; may be NULL where nnb_has_row_flags() is 0 */
   const int32_t *base;           /* temporal reference, height * width; needed if temporal */
   const uint8_t *history;        /* history mask, height * width bytes 0 or 1; NULL is all 0 */
@@ -104,6 +100,9 @@ uint32_t nnb_crc32c(uint32_t crc, const uint8_t *data, size_t size);
 /* 90 + 4U, or 0 if unary_length is out of range. */
 size_t nnb_context_count(uint32_t unary_length);
 
+/* The initial sets that were decoded, one number 0..8 for each context. */
+void nnb_initial_sets(const nnb_context *contexts, size_t count, uint8_t *sets);
+
 /* NNB_OK if the values are consistent, in range, and the number of levels fits this machine. */
 nnb_status nnb_check_coding(const nnb_level_coding *coding);
 
@@ -145,20 +144,6 @@ nnb_status nnb_decode_head(nnb_cabac *cabac, const nnb_level_coding *coding, con
  */
 nnb_status nnb_decode_block_rows(nnb_cabac *cabac, const nnb_level_coding *coding, const nnb_tensor *tensor,
                                  const nnb_tensor_info *info, uint64_t first, uint64_t last, uint8_t *dq_state);
-
-/* Bytes of work that nnb_decode_block_rows_paired() can use for a tensor; 0 if it has no use for any. */
-size_t nnb_paired_work_size(const nnb_level_coding *coding);
-
-/*
- * The same as nnb_decode_block_rows(), with the same result, but faster: the block rows are decoded in two halves at
- * once, if `entry_points` (in: all of the tensor, that is one less than it has block rows) say where the second half
- * begins. They need not be right: where they are not, or anything else is wrong, all is decoded again in order, so that
- * some levels of these block rows may be written twice. NULL, or a work smaller than nnb_paired_work_size(), is no
- * error, only slower. `work` is aligned as malloc() does; tensor->entry_points stays as it is.
- */
-nnb_status nnb_decode_block_rows_paired(nnb_cabac *cabac, const nnb_level_coding *coding, const nnb_tensor *tensor,
-                                        const nnb_tensor_info *info, const nnb_entry_point *entry_points,
-                                        uint64_t first, uint64_t last, uint8_t *dq_state, void *work, size_t work_size);
 
 /* Step size of a QP (nnc-entropy 9.2); NNB_VALUE_RANGE unless it is a normal binary32 number. */
 nnb_status nnb_step_size(int32_t qp, uint32_t qp_density, float *step);

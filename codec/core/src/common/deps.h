@@ -26,6 +26,14 @@
 #define NNB_TARGET(features)
 #endif
 
+/* All 64-bit ARM processors have it. */
+#if defined(__GNUC__) && defined(__aarch64__) && defined(__ARM_NEON) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && \
+    __STDC_HOSTED__ && !defined(NNB_PORTABLE)
+#define NNB_NEON 1
+#else
+#define NNB_NEON 0
+#endif
+
 #if NNB_X86_DISPATCH
 /* Every processor with BMI2 and AVX2 has LZCNT too, which not every compiler can ask for. */
 NNB_INLINE int nnb_cpu_has_bmi2(void) { return __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("avx2"); }

@@ -27,3 +27,7 @@ uint64_t nnb_block_row_count(const nnb_level_coding *coding) {
   if (coding->scan_order == 0 || coding->height <= 1 || coding->width <= 1) return 1;
   return (coding->height - 1) / ((uint64_t)4 << coding->scan_order) + 1;
 }
+
+void nnb_initial_sets(const nnb_context *contexts, size_t count, uint8_t *sets) {
+  for (size_t i = 0; i < count; i++) sets[i] = (uint8_t)nnb_state_set(contexts[i].state);
+}

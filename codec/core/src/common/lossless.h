@@ -29,6 +29,8 @@ enum { NNB_BYTES_DELTA = 1, NNB_BYTES_SCALED = 2 };
 #define NNB_BYTES_TABLES 16u /* of coding BYTES */
 #define NNB_MAX_UPPER 5u     /* mantissa bits coded with the exponent */
 
+#define NNB_TARGET_AVX512 NNB_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi2,popcnt")
+
 /* Items of the narrower type that coding NARROW contains; mantissa_bits is 0 if there is none. */
 NNB_INLINE nnb_items nnb_narrow_items(const nnb_items *items) {
   nnb_items narrow = {(uint8_t)(items->bytes / 2), 0, 0};

@@ -23,36 +23,79 @@ NNB_INLINE size_t nnb_ctx_par(uint32_t u) { return 87 + 4 * (size_t)u; }
 NNB_INLINE size_t nnb_ctx_row(uint32_t u) { return 89 + 4 * (size_t)u; }
 NNB_INLINE size_t nnb_ctx_count(uint32_t u) { return 90 + 4 * (size_t)u; }
 
-/* p >> 7 as a number from 0 to 63: what the range table and the more probable bin depend on. */
-NNB_INLINE uint8_t nnb_p7(uint32_t a, uint32_t b) { return (uint8_t)((16 * a + b) >> 7); }
+/*
+ * The state of a context in one word. From the lowest bit: p + 4096 in 13 bits, whose top bit is the more probable bin
+ * and the top six what RLPS depends on; the initial set in 5; b + 2048 in 12, a + 128 in the 8 of NNB_A_SHIFT. The
+ * number of the rates stands above both, so that one shift of the word, or of its lower half, gives the index of the
+ * increment. Estimates never leave their bits (nnc-entropy 3.3).
+ */
+enum { NNB_P_BITS = 13, NNB_B_SHIFT = 18, NNB_A_SHIFT = 54, NNB_STATE_PROBABLE_BIN = 1 << (NNB_P_BITS - 1) };
 
-NNB_INLINE uint32_t nnb_probable_bin(uint32_t p7) { return p7 >> 5; }
+NNB_INLINE uint64_t nnb_state_of(uint32_t rate, uint32_t a, uint32_t b, uint32_t set) {
+  const uint32_t upper = rate << 30 | a << (NNB_A_SHIFT - 32);
+  const uint32_t lower = rate << 30 | b << NNB_B_SHIFT | set << NNB_P_BITS | (16 * a + b);
+  return (uint64_t)upper << 32 | lower;
+}
+
+NNB_INLINE uint32_t nnb_state_a(uint64_t state) { return (uint32_t)(state >> NNB_A_SHIFT) & 255; }
+
+NNB_INLINE uint32_t nnb_state_b(uint64_t state) { return (uint32_t)state >> NNB_B_SHIFT & 4095; }
+
+NNB_INLINE uint32_t nnb_state_set(uint64_t state) { return (uint32_t)state >> NNB_P_BITS & 15; }
+
+NNB_INLINE uint32_t nnb_state_probable_bin(uint64_t state) { return (uint32_t)state >> (NNB_P_BITS - 1) & 1; }
+
+/* Where the eight values of RLPS stand. */
+NNB_INLINE size_t nnb_state_row(uint64_t state) { return (size_t)((uint32_t)state >> 4) & 0x1F8; }
+
+/* Increments, by bin, rate and estimate: a and p move together, b and p do. */
+#if NNB_WINDOW_BITS == 64
+typedef uint64_t nnb_step;
+#define NNB_A_STEP(d) (uint64_t)(d) * (((uint64_t)1 << NNB_A_SHIFT) + 16)
+#define NNB_B_STEP(d) (uint64_t)(d) * (((uint64_t)1 << NNB_B_SHIFT) + 1)
+#else
+typedef int16_t nnb_step;
+#define NNB_A_STEP(d) d
+#define NNB_B_STEP(d) d
+#endif
+static const struct nnb_steps {
+  nnb_step a[32 * NNB_RATE_COUNT];
+  nnb_step b[32 * NNB_RATE_COUNT];
+  uint64_t less; /* With bin 0 the index comes from the estimate less one, since -x >> n rounds up. */
+} nnb_steps[2] = {
+    {{NNB_A_STEPS_0(NNB_A_STEP)}, {NNB_B_STEPS_0(NNB_B_STEP)}, (uint64_t)1 << NNB_A_SHIFT | 1u << NNB_B_SHIFT},
+    {{NNB_A_STEPS_1(NNB_A_STEP)}, {NNB_B_STEPS_1(NNB_B_STEP)}, 0},
+};
+
+/* update() of nnc-entropy 3.3. */
+NNB_INLINE uint64_t nnb_state_after(uint64_t state, uint32_t bin) {
+  const struct nnb_steps *const steps = &nnb_steps[bin];
+  const uint64_t from = state - steps->less;
+  const nnb_step a = steps->a[from >> (NNB_A_SHIFT + 3)];
+  const nnb_step b = steps->b[(uint32_t)from >> (NNB_B_SHIFT + 7)];
+#if NNB_WINDOW_BITS == 64
+  return state + a + b;
+#else
+  const uint32_t upper = (uint32_t)(state >> 32) + ((uint32_t)a << (NNB_A_SHIFT - 32));
+  const uint32_t lower = (uint32_t)state + 16 * (uint32_t)a + (uint32_t)b * ((1u << NNB_B_SHIFT) + 1);
+  return (uint64_t)upper << 32 | lower;
+#endif
+}
+
+NNB_INLINE void nnb_context_update(nnb_context *c, uint32_t bin) { c->state = nnb_state_after(c->state, bin); }
 
 /* (Re)starts a context with an initial set. */
-NNB_INLINE void nnb_context_init(nnb_context *c, unsigned set) {
-  c->rate = &nnb_rates[nnb_set_rate[set]];
-  c->a = nnb_set_a[set];
-  c->b = nnb_set_b[set];
-  c->p7 = nnb_p7(c->a, c->b);
-  c->set = (uint8_t)set;
+NNB_INLINE void nnb_context_init(nnb_context *c, uint32_t set) {
+  c->state = nnb_state_of(nnb_set_rate[set], nnb_set_a[set], nnb_set_b[set], set);
 }
 
 /* "Reset" of nnc-entropy 3.4. */
 NNB_INLINE void nnb_contexts_reset(nnb_context *contexts, size_t count) {
-  for (size_t i = 0; i < count; i++) nnb_context_init(&contexts[i], contexts[i].set);
+  for (size_t i = 0; i < count; i++) nnb_context_init(&contexts[i], nnb_state_set(contexts[i].state));
 }
 
 NNB_INLINE void nnb_contexts_start(nnb_context *contexts, size_t count) {
   for (size_t i = 0; i < count; i++) nnb_context_init(&contexts[i], 0);
-}
-
-NNB_INLINE void nnb_context_update(nnb_context *c, uint32_t bin) {
-  const struct nnb_rate *const rate = c->rate;
-  const uint32_t a = rate->a_next[2 * (uint32_t)c->a + bin];
-  const uint32_t b = (uint32_t)(c->b + rate->b_step[2 * ((c->b + bin - 1) >> 7) + bin]);
-  c->a = (uint8_t)a;
-  c->b = (uint16_t)b;
-  c->p7 = nnb_p7(a, b);
 }
 
 /* Geometry of level_data(). */

@@ -2,7 +2,7 @@
 #ifndef NNB_COMMON_RANS_AVX512_H
 #define NNB_COMMON_RANS_AVX512_H
 
-#include "common/deps_x86.h"
+#include "common/deps_simd.h"
 #include "common/rans.h"
 
 #if NNB_X86_DISPATCH

@@ -62,9 +62,11 @@ NNB_INLINE uint32_t nnb_renorm_shift(nnb_window range) {
 #endif
 }
 
-/* RLPS; the top bit of the range is 1, the next three are its row. */
-NNB_INLINE nnb_window nnb_range_lps(nnb_window range, size_t p7) {
-  return nnb_rlps[8 * p7 + (size_t)(range >> (NNB_WINDOW_BITS - 4)) - 8];
+/* Where RLPS of a context is found: the top bit of the range is 1, the next three are the place in the row. */
+NNB_INLINE const nnb_window *nnb_rlps_row(uint64_t state) { return nnb_rlps + nnb_state_row(state); }
+
+NNB_INLINE nnb_window nnb_range_lps(const nnb_window *row, nnb_window range) {
+  return row[(size_t)(range >> (NNB_WINDOW_BITS - 4)) - 8];
 }
 
 NNB_INLINE void nnb_renormalize(nnb_cabac *e, nnb_window range) {
@@ -77,13 +79,13 @@ NNB_INLINE void nnb_renormalize(nnb_cabac *e, nnb_window range) {
 
 /* decode_context_bin() without the update, which is cheaper where the bin is known. */
 NNB_INLINE uint32_t nnb_read_bin(nnb_cabac *e, const nnb_context *c) {
-  const uint32_t p7 = c->p7;
-  const nnb_window rl = nnb_range_lps(e->range, p7);
+  const uint64_t state = c->state;
+  const nnb_window rl = nnb_range_lps(nnb_rlps_row(state), e->range);
   const nnb_window rm = e->range - rl;
   const uint32_t lps = e->window >= rm;
   e->window -= lps ? rm : 0;
   nnb_renormalize(e, lps ? rl : rm);
-  return nnb_probable_bin(p7) ^ lps;
+  return nnb_state_probable_bin(state) ^ lps;
 }
 
 NNB_INLINE uint32_t nnb_decode_bin(nnb_cabac *e, nnb_context *c) {

@@ -1,5 +1,4 @@
-/* level() as it reads in the specification (nnc-entropy sections 4 to 6), and with little to mispredict if it is mostly
- * 0. */
+/* level() as it reads in the specification (nnc-entropy sections 4 to 6). */
 #include "dec/levels.h"
 
 /*
@@ -88,19 +87,6 @@ NNB_INLINE nnb_status decode_run(nnb_cabac *cabac, nnb_run *run, int32_t *levels
   return status;
 }
 
-#define NNB_RUN_VARIANTS(suffix, attributes)                                                                        \
-  attributes static nnb_status run_uniform##suffix(nnb_cabac *cabac, nnb_run *run, int32_t *levels, size_t count) { \
-    return decode_run(cabac, run, levels, count, 0, 0);                                                             \
-  }                                                                                                                 \
-  attributes static nnb_status run_dq##suffix(nnb_cabac *cabac, nnb_run *run, int32_t *levels, size_t count) {      \
-    return decode_run(cabac, run, levels, count, 1, 0);                                                             \
-  }
-
-NNB_RUN_VARIANTS(_portable, )
-#if NNB_X86_DISPATCH
-NNB_RUN_VARIANTS(_bmi2, NNB_TARGET("bmi,bmi2,lzcnt"))
-#endif
-
 static nnb_status run_uniform_general(nnb_cabac *cabac, nnb_run *run, int32_t *levels, size_t count) {
   return decode_run(cabac, run, levels, count, 0, 1);
 }
@@ -109,10 +95,21 @@ static nnb_status run_dq_general(nnb_cabac *cabac, nnb_run *run, int32_t *levels
   return decode_run(cabac, run, levels, count, 1, 1);
 }
 
+#if !NNB_WITH_PLAIN_RUN
+static nnb_status run_uniform(nnb_cabac *cabac, nnb_run *run, int32_t *levels, size_t count) {
+  return decode_run(cabac, run, levels, count, 0, 0);
+}
+
+static nnb_status run_dq(nnb_cabac *cabac, nnb_run *run, int32_t *levels, size_t count) {
+  return decode_run(cabac, run, levels, count, 1, 0);
+}
+#endif
+
 nnb_decode_run_fn *nnb_select_decode_run(int dq, int general) {
   if (general) return dq ? run_dq_general : run_uniform_general;
-#if NNB_X86_DISPATCH
-  if (nnb_cpu_has_bmi2()) return dq ? run_dq_bmi2 : run_uniform_bmi2;
+#if NNB_WITH_PLAIN_RUN
+  return nnb_select_plain_run(dq);
+#else
+  return dq ? run_dq : run_uniform;
 #endif
-  return dq ? run_dq_portable : run_uniform_portable;
 }

@@ -46,4 +46,13 @@ typedef nnb_status nnb_decode_run_fn(nnb_cabac *cabac, nnb_run *run, int32_t *le
 
 nnb_decode_run_fn *nnb_select_decode_run(int dq, int general);
 
+/* Whether there is a second body for the plain cases, which have neither codebook nor base nor history; small devices
+ * have just the one. */
+#if NNB_WINDOW_BITS == 64 && __STDC_HOSTED__
+#define NNB_WITH_PLAIN_RUN 1
+nnb_decode_run_fn *nnb_select_plain_run(int dq);
+#else
+#define NNB_WITH_PLAIN_RUN 0
+#endif
+
 #endif

@@ -34,7 +34,7 @@ static size_t lay_out(const nnb_items *items, size_t capacity, uint8_t *work, bl
   PART(map, capacity);
   PART(mask, capacity / 8 + 1);
   PART(classes, capacity * items->bytes);
-  PART(dense, capacity * items->bytes);
+  PART(dense, capacity * items->bytes + 64); /* the loops read beyond the last item */
   PART(narrow, capacity * items->bytes / 2);
   PART(planes, (capacity + 64) * (items->bytes + 4u) + 12 * NNB_CHUNK);
 #undef PART
@@ -302,7 +302,7 @@ static nnb_status read_group(block *b, const nnb_items *items, unsigned coding, 
   b->present_count = count;
   status = read_narrow(b, items, coding, b->dense, ones);
   if (status != NNB_OK) return status;
-  nnb_memset(b->dense + ones * items->bytes, 0, items->bytes);
+  nnb_memset(b->dense + ones * items->bytes, 0, 64);
   nnb_expand(items, mask, b->dense, out, count);
   return NNB_OK;
 }

@@ -32,7 +32,7 @@ void nnb_fill(const nnb_items *items, const uint8_t *value, void *out, size_t co
 void nnb_widen(const nnb_items *items, const void *narrow, void *out, size_t count);
 void nnb_pack(unsigned bits, const uint8_t *elements, uint8_t *out, size_t bytes);
 size_t nnb_count_bits(const uint8_t *mask, size_t bits);
-/* values has as many items as mask has ones, and one more that may be read. */
+/* values has as many items as mask has ones, and 64 bytes more that may be read. */
 void nnb_expand(const nnb_items *items, const uint8_t *mask, const void *values, void *out, size_t count);
 /* contexts[i] of the items whose mask bit is one move to the front. */
 void nnb_compress_contexts(const uint8_t *mask, uint8_t *contexts, size_t count);

@@ -1,5 +1,9 @@
 #include "dec/lossless.h"
 
+#if NNB_X86_DISPATCH
+#include <immintrin.h>
+#endif
+
 /* ---- packed fields ---- */
 
 /* Reads 8 fields of `bits` bits from `left` bytes, of which `bits` are needed. */
@@ -26,20 +30,31 @@ NNB_INLINE void unpack_fields(const uint8_t *source, size_t bytes, unsigned bits
 
 /* ---- coding FLOAT ---- */
 
-#define MERGE(TYPE, SUFFIX)                                                                                          \
-  NNB_INLINE void merge_##SUFFIX(const uint8_t *symbols, const uint8_t *const *bytes, const uint8_t *field,          \
-                                 const uint8_t *contexts, unsigned byte_count, int has_field, int scaled,            \
-                                 unsigned shift, unsigned upper, TYPE base, nnb_any_##SUFFIX *out, size_t n) {       \
-    const TYPE lower = (TYPE)((TYPE)((TYPE)1 << shift) - 1);                                                         \
-    for (size_t i = 0; i < n; i++) {                                                                                 \
-      TYPE rest = 0;                                                                                                 \
-      for (unsigned j = 0; j < byte_count; j++) rest = (TYPE)(rest | (TYPE)((TYPE)bytes[j][i] << (8 * j)));          \
-      if (has_field) rest = (TYPE)(rest | (TYPE)((TYPE)field[i] << (8 * byte_count)));                               \
-      TYPE high = (TYPE)(symbols[i] + base);                                                                         \
-      if (scaled) high = (TYPE)(high + (TYPE)((TYPE)(contexts[i] >> 2) << upper));                                   \
-      out[i] = (TYPE)((TYPE)((TYPE)(rest >> shift) << (8 * sizeof(TYPE) - 1)) |                                      \
-                      (TYPE)((TYPE)((TYPE)(high << shift)) & (TYPE)((TYPE) ~(TYPE)0 >> 1)) | (TYPE)(rest & lower));  \
-    }                                                                                                                \
+#define MERGE(TYPE, SUFFIX)                                                                                        \
+  NNB_INLINE void merge_##SUFFIX(const uint8_t *restrict symbols, const uint8_t *const *bytes,                     \
+                                 const uint8_t *restrict field, const uint8_t *restrict contexts,                  \
+                                 unsigned byte_count, int has_field, int scaled, unsigned shift, unsigned upper,   \
+                                 TYPE base, nnb_any_##SUFFIX *restrict out, size_t n) {                            \
+    const TYPE lower = (TYPE)((TYPE)((TYPE)1 << shift) - 1);                                                       \
+    const TYPE magnitude = (TYPE)((TYPE) ~(TYPE)0 >> 1);                                                           \
+    const unsigned top = 8 * sizeof(TYPE) - 1;                                                                     \
+    const uint8_t *restrict const b0 = bytes[0], *restrict const b1 = bytes[1], *restrict const b2 = bytes[2],     \
+                                  *restrict const b3 = bytes[3], *restrict const b4 = bytes[4],                    \
+                                  *restrict const b5 = bytes[5];                                                   \
+    for (size_t i = 0; i < n; i++) {                                                                               \
+      TYPE rest = 0;                                                                                               \
+      if (byte_count > 0) rest = b0[i];                                                                            \
+      if (byte_count > 1) rest = (TYPE)(rest | (TYPE)((TYPE)b1[i] << 8));                                          \
+      if (byte_count > 2) rest = (TYPE)(rest | (TYPE)((uint64_t)b2[i] << 16));                                     \
+      if (byte_count > 3) rest = (TYPE)(rest | (TYPE)((uint64_t)b3[i] << 24));                                     \
+      if (byte_count > 4) rest = (TYPE)(rest | (TYPE)((uint64_t)b4[i] << 32));                                     \
+      if (byte_count > 5) rest = (TYPE)(rest | (TYPE)((uint64_t)b5[i] << 40));                                     \
+      if (has_field) rest = (TYPE)(rest | (TYPE)((uint64_t)field[i] << (8 * byte_count)));                         \
+      TYPE high = (TYPE)(symbols[i] + base);                                                                       \
+      if (scaled) high = (TYPE)(high + (TYPE)((TYPE)(contexts[i] >> 2) << upper));                                 \
+      out[i] = (TYPE)((TYPE)((TYPE)(rest >> shift) << top) | (TYPE)((TYPE)(high << shift) & magnitude) |           \
+                      (TYPE)(rest & lower));                                                                       \
+    }                                                                                                              \
   }
 
 typedef nnb_any16 nnb_any_16;
@@ -73,11 +88,23 @@ NNB_INLINE void merge_chunk(const nnb_items *items, const nnb_float_planes *p, c
   }
 }
 
-NNB_INLINE void merge_all(const nnb_items *items, const nnb_float_planes *p, void *out, size_t count) {
+typedef void unpacker(const uint8_t *source, size_t bytes, unsigned bits, uint8_t *out, size_t count);
+
+NNB_INLINE void unpack_portable(const uint8_t *source, size_t bytes, unsigned bits, uint8_t *out, size_t count) {
+  switch (bits) {
+#define CASE(b) \
+  case b: unpack_fields(source, bytes, b, out, count); break;
+    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) default : unpack_fields(source, bytes, 7, out, count);
+#undef CASE
+  }
+}
+
+NNB_INLINE void merge_all(const nnb_items *items, const nnb_float_planes *p, void *out, size_t count,
+                          unpacker *unpack) {
   const unsigned bits = p->division.field;
   const size_t field_bytes = (count * bits + 7) / 8;
-  uint8_t field[NNB_CHUNK + 8];
-  if (bits && p->field == NULL) nnb_memset(field, p->field_constant & ((1u << bits) - 1u), sizeof field);
+  uint8_t field[NNB_CHUNK + 64];
+  if (bits && p->field == NULL) nnb_memset(field, (int)(p->field_constant & ((1u << bits) - 1u)), sizeof field);
   for (size_t at = 0; at < count; at += NNB_CHUNK) {
     const size_t n = count - at < NNB_CHUNK ? count - at : NNB_CHUNK;
     const uint8_t *bytes[6] = {0};
@@ -85,12 +112,7 @@ NNB_INLINE void merge_all(const nnb_items *items, const nnb_float_planes *p, voi
     if (bits && p->field != NULL) {
       const size_t first = at / 8 * bits;
       const uint8_t *const source = p->field + first;
-      switch (bits) {
-#define CASE(b) \
-  case b: unpack_fields(source, field_bytes - first, b, field, n); break;
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) default : unpack_fields(source, field_bytes - first, 7, field, n);
-#undef CASE
-      }
+      unpack(source, field_bytes - first, bits, field, n);
     }
     const uint8_t *const symbols = p->symbols.data + (p->symbols.constant ? 0 : at);
     void *const target = (uint8_t *)out + at * items->bytes;
@@ -102,18 +124,45 @@ NNB_INLINE void merge_all(const nnb_items *items, const nnb_float_planes *p, voi
 }
 
 static void merge_portable(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count) {
-  merge_all(items, planes, out, count);
+  merge_all(items, planes, out, count, unpack_portable);
 }
 
 #if NNB_X86_DISPATCH
 NNB_TARGET("avx2,bmi2")
 static void merge_avx2(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count) {
-  merge_all(items, planes, out, count);
+  merge_all(items, planes, out, count, unpack_portable);
+}
+
+/* 64 fields at a time; out has room for whole groups of 64. */
+NNB_TARGET_AVX512 NNB_INLINE void unpack_avx512(const uint8_t *source, size_t bytes, unsigned bits, uint8_t *out,
+                                                size_t count) {
+  uint8_t spread[64], shifts[64];
+  for (unsigned i = 0; i < 64; i++) {
+    spread[i] = (uint8_t)((i / 8 * bits + i % 8) & 63u);
+    shifts[i] = (uint8_t)(i % 8 * bits);
+  }
+  const __m512i places = _mm512_loadu_si512(spread), moves = _mm512_loadu_si512(shifts);
+  const __m512i mask = _mm512_set1_epi8((char)((1u << bits) - 1u));
+  for (size_t i = 0, at = 0; i < count; i += 64, at += 8 * (size_t)bits) {
+    const size_t left = bytes - at;
+    const __mmask64 there = left >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << left) - 1;
+    const __m512i words = _mm512_permutexvar_epi8(places, _mm512_maskz_loadu_epi8(there, source + at));
+    _mm512_storeu_si512(out + i, _mm512_and_si512(_mm512_multishift_epi64_epi8(moves, words), mask));
+  }
+}
+
+NNB_TARGET_AVX512
+static void merge_avx512(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count) {
+  merge_all(items, planes, out, count, unpack_avx512);
 }
 #endif
 
 void nnb_merge_float(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count) {
 #if NNB_X86_DISPATCH
+  if (nnb_cpu_has_avx512_vbmi2()) {
+    merge_avx512(items, planes, out, count);
+    return;
+  }
   if (nnb_cpu_has_bmi2()) {
     merge_avx2(items, planes, out, count);
     return;
@@ -213,16 +262,22 @@ void nnb_pack(unsigned bits, const uint8_t *elements, uint8_t *out, size_t bytes
   }
 }
 
-NNB_INLINE unsigned popcount8(uint8_t v) {
-  unsigned x = v - (v >> 1 & 0x55u);
-  x = (x & 0x33u) + (x >> 2 & 0x33u);
-  return (x + (x >> 4)) & 0xfu;
+NNB_INLINE size_t count_ones(uint64_t x) {
+  x -= x >> 1 & UINT64_C(0x5555555555555555);
+  x = (x & UINT64_C(0x3333333333333333)) + (x >> 2 & UINT64_C(0x3333333333333333));
+  x = (x + (x >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+  return (size_t)(x * UINT64_C(0x0101010101010101) >> 56);
 }
 
 size_t nnb_count_bits(const uint8_t *mask, size_t bits) {
-  size_t count = 0;
-  for (size_t i = 0; i < bits / 8; i++) count += popcount8(mask[i]);
-  if (bits % 8) count += popcount8((uint8_t)(mask[bits / 8] & ((1u << bits % 8) - 1u)));
+  size_t count = 0, i = 0;
+  for (; i + 8 <= bits / 8; i += 8) {
+    uint64_t word;
+    nnb_memcpy(&word, mask + i, 8);
+    count += count_ones(word);
+  }
+  for (; i < bits / 8; i++) count += count_ones(mask[i]);
+  if (bits % 8) count += count_ones(mask[bits / 8] & ((1u << bits % 8) - 1u));
   return count;
 }
 
@@ -237,13 +292,51 @@ size_t nnb_count_bits(const uint8_t *mask, size_t bits) {
     }                                                                 \
   }
 
-void nnb_expand(const nnb_items *items, const uint8_t *mask, const void *values, void *out, size_t count) {
+static void expand_portable(const nnb_items *items, const uint8_t *mask, const void *values, void *out, size_t count) {
   switch (items->bytes) {
     case 1: EXPAND(uint8_t) break;
     case 2: EXPAND(nnb_any16) break;
     case 4: EXPAND(nnb_any32) break;
     default: EXPAND(nnb_any64)
   }
+}
+
+#if NNB_X86_DISPATCH
+NNB_TARGET_AVX512
+static size_t expand_avx512(const nnb_items *items, const uint8_t *mask, const void *values, void *out, size_t count,
+                            const uint8_t **next) {
+  const uint8_t *from = values;
+  uint8_t *to = out;
+  size_t i = 0;
+  if (items->bytes == 4) {
+    for (; i + 16 <= count; i += 16, to += 64) {
+      const __mmask16 bits = (__mmask16)(mask[i / 8] | mask[i / 8 + 1] << 8);
+      _mm512_storeu_si512(to, _mm512_maskz_expand_epi32(bits, _mm512_loadu_si512(from)));
+      from += 4 * (size_t)__builtin_popcount(bits);
+    }
+  } else if (items->bytes == 2) {
+    for (; i + 32 <= count; i += 32, to += 64) {
+      uint32_t bits;
+      nnb_memcpy(&bits, mask + i / 8, 4);
+      _mm512_storeu_si512(to, _mm512_maskz_expand_epi16(bits, _mm512_loadu_si512(from)));
+      from += 2 * (size_t)__builtin_popcount(bits);
+    }
+  }
+  *next = from;
+  return i;
+}
+#endif
+
+void nnb_expand(const nnb_items *items, const uint8_t *mask, const void *values, void *out, size_t count) {
+#if NNB_X86_DISPATCH
+  if (nnb_cpu_has_avx512_vbmi2()) {
+    const uint8_t *rest;
+    const size_t done = expand_avx512(items, mask, values, out, count, &rest);
+    expand_portable(items, mask + done / 8, rest, (uint8_t *)out + done * items->bytes, count - done);
+    return;
+  }
+#endif
+  expand_portable(items, mask, values, out, count);
 }
 
 void nnb_compress_contexts(const uint8_t *mask, uint8_t *contexts, size_t count) {

@@ -8,10 +8,10 @@ void nnb_rans_expand(const nnb_rans_model *model, uint32_t *entries) {
     for (uint32_t b = 0; b < rows; b++) {
       const nnb_rans_row *const own = table + b;
       const nnb_rans_row *const other = table + own->alias;
-      const uint32_t own_entry = (uint32_t)own->symbol << 24 | ((own->frequency - 1u) & 0xFFFu);
-      const uint32_t other_entry = (uint32_t)other->symbol << 24 | ((other->frequency - 1u) & 0xFFFu);
-      for (uint32_t r = 0; r < own->split; r++) entries[r] = own_entry | r << 12;
-      for (uint32_t r = own->split; r < width; r++) entries[r] = other_entry | ((own->alias_rank + r) & 0xFFFu) << 12;
+      const uint32_t own_entry = own->symbol | ((own->frequency - 1u) & 0xFFFu) << 8;
+      const uint32_t other_entry = other->symbol | ((other->frequency - 1u) & 0xFFFu) << 8;
+      for (uint32_t r = 0; r < own->split; r++) entries[r] = own_entry | r << 20;
+      for (uint32_t r = own->split; r < width; r++) entries[r] = other_entry | (own->alias_rank + r) << 20;
       entries += width;
     }
   }
@@ -31,22 +31,29 @@ NNB_INLINE uint32_t step(const nnb_rans_row *table, uint32_t bucket_bits, uint32
   return row->frequency * (x >> NNB_RANS_BITS) + rank;
 }
 
-/* Any number of symbols; the words may end. */
-static nnb_status decode_rest(nnb_rans_job *job) {
+/* Any number of symbols; the words may end. `contexts` is job->contexts, or the constant NULL. */
+NNB_INLINE nnb_status decode_rest(nnb_rans_job *job, const uint8_t *contexts) {
+  const nnb_rans_row *const rows = job->model->rows;
   const uint32_t bucket_bits = job->model->bucket_bits;
-  const uint32_t last_state = job->state_count - 1;
-  for (size_t i = job->done; i < job->count; i++) {
-    const uint32_t t = job->contexts == NULL ? 0 : job->context_map[job->contexts[i]];
-    uint32_t x =
-        step(job->model->rows + ((size_t)t << bucket_bits), bucket_bits, job->states[i & last_state], &job->symbols[i]);
+  const size_t last_state = job->state_count - 1;
+  const size_t count = job->count;
+  const uint8_t *const end = job->end;
+  const uint8_t *next = job->next;
+  uint8_t *const symbols = job->symbols;
+  uint32_t *const states = job->states;
+  for (size_t i = job->done; i < count; i++) {
+    const nnb_rans_row *const table =
+        contexts == NULL ? rows : rows + ((size_t)job->context_map[contexts[i]] << bucket_bits);
+    uint32_t x = step(table, bucket_bits, states[i & last_state], &symbols[i]);
     if (x < NNB_RANS_LOW) {
-      if (job->next == job->end) return NNB_LOSSLESS_BLOCK;
-      x = x << 16 | nnb_rans_load16(job->next);
-      job->next += 2;
+      if (next == end) return NNB_LOSSLESS_BLOCK;
+      x = x << 16 | nnb_rans_load16(next);
+      next += 2;
     }
-    job->states[i & last_state] = x;
+    states[i & last_state] = x;
   }
-  job->done = job->count;
+  job->next = next;
+  job->done = count;
   return NNB_OK;
 }
 
@@ -66,11 +73,11 @@ NNB_INLINE void decode_expanded(nnb_rans_job *job, const uint32_t *entries, cons
       const uint32_t *const table =
           contexts == NULL ? entries : entries + ((size_t)map[contexts[i + j]] << NNB_RANS_BITS);
       const uint32_t entry = table[x[j] & (NNB_RANS_SLOTS - 1)];
-      const uint32_t y = ((entry & 0xFFFu) + 1) * (x[j] >> NNB_RANS_BITS) + (entry >> 12 & 0xFFFu);
+      const uint32_t y = ((entry >> 8 & 0xFFFu) + 1) * (x[j] >> NNB_RANS_BITS) + (entry >> 20);
       const uint32_t low = y < NNB_RANS_LOW;
       x[j] = nnb_choose(low, y << 16 | nnb_rans_load16(next), y);
       next += 2 * low;
-      symbols[i + j] = (uint8_t)(entry >> 24);
+      symbols[i + j] = (uint8_t)entry;
     }
     i += states;
   }
@@ -85,8 +92,14 @@ int nnb_rans_has_path(nnb_rans_path path) {
     case NNB_RANS_SCALAR:
       return 1;
 #if NNB_X86_DISPATCH
+    case NNB_RANS_AVX2:
+      return nnb_cpu_has_bmi2();
     case NNB_RANS_AVX512:
       return nnb_cpu_has_avx512_vbmi2();
+#endif
+#if NNB_NEON
+    case NNB_RANS_NEON:
+      return 1;
 #endif
     default:
       return 0;
@@ -125,6 +138,19 @@ static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, 
   uint8_t *const bytes = scratch;
   uint32_t *const entries = (uint32_t *)(void *)(bytes + ((uintptr_t)0 - (uintptr_t)bytes) % sizeof(uint32_t));
   nnb_rans_expand(job->model, entries);
+#if NNB_X86_DISPATCH
+  const int avx2 = path != NNB_RANS_SCALAR && nnb_rans_has_path(NNB_RANS_AVX2);
+  if (avx2 && job->state_count == NNB_RANS_MAX_STATES) {
+    nnb_rans_decode_avx2(job, entries);
+    return;
+  }
+#endif
+#if NNB_NEON
+  if (path != NNB_RANS_SCALAR && job->state_count == NNB_RANS_MAX_STATES) {
+    nnb_rans_decode_neon(job, entries);
+    return;
+  }
+#endif
   if (job->contexts == NULL) {
     decode_expanded(job, entries, NULL);
   } else {
@@ -154,7 +180,7 @@ nnb_status nnb_rans_decode(nnb_rans_path path, const nnb_rans_model *model, cons
   job.next = code + 4 * (size_t)job.state_count;
   job.end = code + size;
   decode_rounds(path, &job, scratch, scratch_size);
-  const nnb_status status = decode_rest(&job);
+  const nnb_status status = contexts == NULL ? decode_rest(&job, NULL) : decode_rest(&job, contexts);
   if (status != NNB_OK) return status;
   if (job.next != job.end) return NNB_LOSSLESS_BLOCK;
   for (uint32_t i = 0; i < job.state_count; i++) {

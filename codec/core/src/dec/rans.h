@@ -18,14 +18,18 @@ typedef struct nnb_rans_job {
   uint32_t states[NNB_RANS_MAX_STATES];
 } nnb_rans_job;
 
-/* A slot in one word: frequency - 1, rank and symbol from bit 0, 12 and 24. */
+/* A slot in one word: symbol, frequency - 1 and rank from bit 0, 8 and 20. */
 void nnb_rans_expand(const nnb_rans_model *model, uint32_t *entries);
 
 #define NNB_RANS_AVX512_ROWS 256u
 
-/* These decode as many rounds as they safely can. */
+/* These decode as many rounds of 64 states as they safely can. */
 #if NNB_X86_DISPATCH
+void nnb_rans_decode_avx2(nnb_rans_job *job, const uint32_t *entries);
 void nnb_rans_decode_avx512(nnb_rans_job *job);
+#endif
+#if NNB_NEON
+void nnb_rans_decode_neon(nnb_rans_job *job, const uint32_t *entries);
 #endif
 
 #endif

@@ -120,6 +120,35 @@ NNB_INLINE nnb_status binarize(nnb_walk *walk, size_t at, size_t count, const in
   return NNB_OK;
 }
 
+/* State times 8 after a level, in byte `state`, by the magnitude modulo 4, which gives the parity of K. */
+static void make_moves(uint64_t moves[4]) {
+  for (uint32_t magnitude = 0; magnitude < 4; magnitude++) {
+    moves[magnitude] = 0;
+    for (uint32_t state = 0; state < 8; state++) {
+      const uint32_t odd = (magnitude + (state & 1)) >> 1 & 1;
+      const uint64_t next = NNB_NEXT_STATES >> (8 * state + 4 * odd) & 7;
+      moves[magnitude] |= next * 8 << (8 * state);
+    }
+  }
+}
+
+void nnb_pass_over(nnb_walk *walk, size_t at, size_t count) {
+  if (count == 0) return;
+  const int32_t *const levels = walk->levels + at;
+  const int32_t last = levels[count - 1];
+  walk->prev = last == 0 ? 0 : last < 0 ? 1 : 2;
+  if (!walk->dq) return;
+  uint64_t moves[4];
+  make_moves(moves);
+  uint64_t state = (uint64_t)walk->state * 8;
+  for (size_t i = 0; i < count; i++) {
+    const uint32_t negative = (uint32_t)levels[i] >> 31;
+    const uint32_t magnitude = ((uint32_t)levels[i] ^ (0u - negative)) + negative;
+    state = moves[magnitude & 3] >> state & 0x38;
+  }
+  walk->state = (uint32_t)state / 8;
+}
+
 nnb_status nnb_binarize(nnb_walk *walk, size_t at, size_t count) {
   const int plain = !walk->general && walk->unary_length <= NNB_FLAGS_TOGETHER;
   if (!walk->dq) return plain ? binarize(walk, at, count, 0, 1, 0) : binarize(walk, at, count, 0, 0, 0);

@@ -36,10 +36,10 @@ enum { NNB_R_SHIFT = 23 };
 static const uint32_t nnb_rlps[512] = {NNB_RLPS_VALUES(NNB_SCALED)};
 
 NNB_INLINE void nnb_encode_bin(nnb_encoder *e, nnb_context *c, uint32_t bin) {
-  const uint32_t p7 = c->p7;
-  const uint32_t rl = nnb_rlps[8 * p7 + (e->range >> 28) - 8];
+  const uint64_t state = c->state;
+  const uint32_t rl = nnb_rlps[nnb_state_row(state) + (e->range >> 28) - 8];
   const uint32_t rm = e->range - rl;
-  const uint32_t lps = nnb_probable_bin(p7) ^ bin;
+  const uint32_t lps = nnb_state_probable_bin(state) ^ bin;
   const uint32_t range = nnb_choose(lps, rl, rm);
   e->low += rm >> NNB_R_SHIFT & (0u - lps);
 #if defined(__GNUC__) || defined(__clang__)
@@ -52,7 +52,7 @@ NNB_INLINE void nnb_encode_bin(nnb_encoder *e, nnb_context *c, uint32_t bin) {
   e->low <<= n;
   e->pending += (int32_t)n;
   if (NNB_UNLIKELY(e->pending >= 32)) nnb_put_settled(e);
-  nnb_context_update(c, bin);
+  c->state = nnb_state_after(state, bin);
 }
 
 /* bp(count), count <= 31. */

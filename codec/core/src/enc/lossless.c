@@ -179,7 +179,7 @@ static unsigned choose_upper(const encoder *e, const nnb_items *items) {
   if (items->bytes == 1 || e->choice->planes_raw) return 0;
   switch (e->choice->speed) {
     case NNB_LOSSLESS_FAST: return 0;
-    case NNB_LOSSLESS_BALANCED: return e->present != NULL ? 2 : 0;
+    case NNB_LOSSLESS_BALANCED: return e->present != NULL ? 2 : 1; /* one makes no more than 64 symbols */
     default: return items->mantissa_bits == 10 ? 3 : 2;
   }
 }

@@ -1,5 +1,9 @@
 #include "enc/lossless.h"
 
+#if NNB_X86_DISPATCH
+#include <immintrin.h>
+#endif
+
 typedef nnb_any16 nnb_any_16;
 typedef nnb_any32 nnb_any_32;
 typedef nnb_any64 nnb_any_64;
@@ -62,6 +66,11 @@ NNB_INLINE void survey_all(const nnb_items *items, const void *values, size_t co
 }
 
 #if NNB_X86_DISPATCH
+NNB_TARGET_AVX512
+static void survey_avx512(const nnb_items *items, const void *values, size_t count, nnb_survey *survey) {
+  survey_all(items, values, count, survey);
+}
+
 NNB_TARGET("avx2,bmi2")
 static void survey_avx2(const nnb_items *items, const void *values, size_t count, nnb_survey *survey) {
   survey_all(items, values, count, survey);
@@ -70,6 +79,10 @@ static void survey_avx2(const nnb_items *items, const void *values, size_t count
 
 void nnb_survey_items(const nnb_items *items, const void *values, size_t count, nnb_survey *survey) {
 #if NNB_X86_DISPATCH
+  if (nnb_cpu_has_avx512_vbmi2()) {
+    survey_avx512(items, values, count, survey);
+    return;
+  }
   if (nnb_cpu_has_bmi2()) {
     survey_avx2(items, values, count, survey);
     return;
@@ -80,17 +93,31 @@ void nnb_survey_items(const nnb_items *items, const void *values, size_t count, 
 
 /* ---- coding FLOAT ---- */
 
+/* With highs NULL, the symbols directly: no high is below the base, nor 256 above. */
 #define DIVIDE(TYPE, SUFFIX)                                                                                     \
-  NNB_INLINE void divide_##SUFFIX(const nnb_any_##SUFFIX *v, size_t n, unsigned shift, unsigned byte_count,      \
-                                  int has_field, uint16_t *highs, uint8_t *field, uint8_t *const *bytes) {       \
+  NNB_INLINE void divide_##SUFFIX(const nnb_any_##SUFFIX *restrict v, size_t n, unsigned shift,                  \
+                                  unsigned byte_count, int has_field, uint16_t *restrict highs,                  \
+                                  uint8_t *restrict symbols, TYPE base, uint8_t *restrict field,                 \
+                                  uint8_t *const *bytes) {                                                       \
     const unsigned top = 8 * sizeof(TYPE) - 1;                                                                   \
     const TYPE lower = (TYPE)((TYPE)((TYPE)1 << shift) - 1);                                                     \
+    const TYPE magnitude = (TYPE)((TYPE) ~(TYPE)0 >> 1);                                                         \
+    uint8_t *restrict const b0 = bytes[0], *restrict const b1 = bytes[1], *restrict const b2 = bytes[2],         \
+                            *restrict const b3 = bytes[3], *restrict const b4 = bytes[4],                        \
+                            *restrict const b5 = bytes[5];                                                       \
     for (size_t i = 0; i < n; i++) {                                                                             \
       const TYPE x = v[i];                                                                                       \
       const TYPE rest = (TYPE)((x & lower) | (TYPE)((TYPE)(x >> top) << shift));                                 \
-      highs[i] = (uint16_t)((TYPE)(x & (TYPE)((TYPE) ~(TYPE)0 >> 1)) >> shift);                                  \
-      for (unsigned j = 0; j < byte_count; j++) bytes[j][i] = (uint8_t)(rest >> (8 * j));                        \
-      if (has_field) field[i] = (uint8_t)(rest >> (8 * byte_count));                                             \
+      const TYPE high = (TYPE)((TYPE)(x & magnitude) >> shift);                                                  \
+      if (highs != NULL) highs[i] = (uint16_t)high;                                                              \
+      else symbols[i] = (uint8_t)(high - base);                                                                  \
+      if (byte_count > 0) b0[i] = (uint8_t)rest;                                                                 \
+      if (byte_count > 1) b1[i] = (uint8_t)(rest >> 8);                                                          \
+      if (byte_count > 2) b2[i] = (uint8_t)((uint64_t)rest >> 16);                                               \
+      if (byte_count > 3) b3[i] = (uint8_t)((uint64_t)rest >> 24);                                               \
+      if (byte_count > 4) b4[i] = (uint8_t)((uint64_t)rest >> 32);                                               \
+      if (byte_count > 5) b5[i] = (uint8_t)((uint64_t)rest >> 40);                                               \
+      if (has_field) field[i] = (uint8_t)((uint64_t)rest >> (8 * byte_count));                                   \
     }                                                                                                            \
   }
 DIVIDE(uint16_t, 16)
@@ -98,20 +125,20 @@ DIVIDE(uint32_t, 32)
 DIVIDE(uint64_t, 64)
 
 NNB_INLINE void divide_chunk(const nnb_items *items, const void *values, size_t n, nnb_division d, uint16_t *highs,
-                             uint8_t *field, uint8_t *const *bytes) {
+                             uint8_t *symbols, uint32_t base, uint8_t *field, uint8_t *const *bytes) {
   if (items->bytes == 2) {
-#define CASE(b, f) divide_16(values, n, d.shift, b, f, highs, field, bytes)
+#define CASE(b, f) divide_16(values, n, d.shift, b, f, highs, symbols, (uint16_t)base, field, bytes)
     if (d.bytes == 0) CASE(0, 1);
     else if (d.field == 0) CASE(1, 0);
     else CASE(1, 1);
 #undef CASE
   } else if (items->bytes == 4) {
-#define CASE(b, f) divide_32(values, n, d.shift, b, f, highs, field, bytes)
+#define CASE(b, f) divide_32(values, n, d.shift, b, f, highs, symbols, base, field, bytes)
     if (d.bytes == 2) CASE(2, 1);
     else CASE(3, 0);
 #undef CASE
   } else {
-#define CASE(b, f) divide_64(values, n, d.shift, b, f, highs, field, bytes)
+#define CASE(b, f) divide_64(values, n, d.shift, b, f, highs, symbols, base, field, bytes)
     if (d.bytes == 5) CASE(5, 1);
     else if (d.field == 0) CASE(6, 0);
     else CASE(6, 1);
@@ -119,7 +146,9 @@ NNB_INLINE void divide_chunk(const nnb_items *items, const void *values, size_t 
   }
 }
 
-NNB_INLINE void pack_fields(const uint8_t *fields, size_t count, unsigned bits, uint8_t *out) {
+typedef void packer(const uint8_t *fields, size_t count, unsigned bits, uint8_t *out);
+
+NNB_INLINE void pack_some(const uint8_t *fields, size_t count, unsigned bits, uint8_t *out) {
   for (size_t i = 0; i < count; i += 8) {
     uint64_t word = 0;
     for (unsigned j = 0; j < 8; j++) word |= (uint64_t)fields[i + j] << (j * bits);
@@ -128,52 +157,84 @@ NNB_INLINE void pack_fields(const uint8_t *fields, size_t count, unsigned bits, 
   }
 }
 
-NNB_INLINE void divide_all(const nnb_items *items, const void *values, size_t count, unsigned upper,
-                           nnb_parts *parts) {
+/* fields has zeros up to a multiple of 8. */
+NNB_INLINE void pack_portable(const uint8_t *fields, size_t count, unsigned bits, uint8_t *out) {
+  switch (bits) {
+#define CASE(b) \
+  case b: pack_some(fields, count, b, out); break;
+    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) default : pack_some(fields, count, 7, out);
+#undef CASE
+  }
+}
+
+NNB_INLINE void divide_all(const nnb_items *items, const void *values, size_t count, unsigned upper, nnb_parts *parts,
+                           packer *pack) {
   const nnb_division d = nnb_divide(items, upper);
-  uint16_t chunk_highs[NNB_ENC_CHUNK];
-  uint8_t field[NNB_ENC_CHUNK + 8];
+  uint8_t field[NNB_ENC_CHUNK + 64];
   for (size_t at = 0; at < count; at += NNB_ENC_CHUNK) {
     const size_t n = count - at < NNB_ENC_CHUNK ? count - at : NNB_ENC_CHUNK;
-    uint16_t *const highs = parts->highs == NULL ? chunk_highs : parts->highs + at;
-    uint8_t *bytes[6];
+    const void *const from = (const uint8_t *)values + at * items->bytes;
+    uint8_t *bytes[6] = {0};
     for (unsigned j = 0; j < d.bytes; j++) bytes[j] = parts->bytes[j] + at;
-    divide_chunk(items, (const uint8_t *)values + at * items->bytes, n, d, highs, field, bytes);
+    if (parts->highs == NULL)
+      divide_chunk(items, from, n, d, NULL, parts->symbols + at, parts->base, field, bytes);
+    else
+      divide_chunk(items, from, n, d, parts->highs + at, NULL, 0, field, bytes);
     if (d.field) {
-      nnb_memset(field + n, 0, 8);
-      uint8_t *const packed = parts->field + at / 8 * d.field;
-      switch (d.field) {
-#define CASE(b) \
-  case b: pack_fields(field, n, b, packed); break;
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) default : pack_fields(field, n, 7, packed);
-#undef CASE
-      }
+      nnb_memset(field + n, 0, 64);
+      pack(field, n, d.field, parts->field + at / 8 * d.field);
     }
-    if (parts->symbols != NULL) {
-      const int32_t base = (int32_t)parts->base;
-      for (size_t i = 0; i < n; i++) {
-        const int32_t symbol = highs[i] - base;
-        parts->symbols[at + i] = (uint8_t)(symbol < 0 ? 0 : symbol);
-      }
-    }
+  }
+  if (parts->highs == NULL) return;
+  const int32_t base = (int32_t)parts->base;
+  for (size_t i = 0; i < count; i++) {
+    const int32_t symbol = parts->highs[i] - base;
+    parts->symbols[i] = (uint8_t)(symbol < 0 ? 0 : symbol);
   }
 }
 
 #if NNB_X86_DISPATCH
 NNB_TARGET("avx2,bmi2")
 static void divide_avx2(const nnb_items *items, const void *values, size_t count, unsigned upper, nnb_parts *parts) {
-  divide_all(items, values, count, upper, parts);
+  divide_all(items, values, count, upper, parts, pack_portable);
+}
+
+/* 64 fields at a time: pairs, fours and eights of them are joined by multiplications and shifts. */
+NNB_TARGET_AVX512 NNB_INLINE void pack_avx512(const uint8_t *fields, size_t count, unsigned bits, uint8_t *out) {
+  uint8_t gather[64];
+  for (unsigned i = 0; i < 64; i++) gather[i] = (uint8_t)(i / bits < 8 ? i / bits * 8 + i % bits : 0);
+  const __m512i places = _mm512_loadu_si512(gather);
+  const __m512i pairs = _mm512_set1_epi16((short)(1u | 1u << (8 + bits)));
+  const __m512i fours = _mm512_set1_epi32((int)(1u | 1u << (16 + 2 * bits)));
+  const size_t bytes = (count * bits + 7) / 8;
+  for (size_t i = 0, at = 0; i < count; i += 64, at += 8 * (size_t)bits) {
+    const __m512i two = _mm512_maddubs_epi16(pairs, _mm512_loadu_si512(fields + i));
+    const __m512i four = _mm512_madd_epi16(two, fours);
+    const __m512i eight = _mm512_or_si512(_mm512_and_si512(four, _mm512_set1_epi64(0xffffffffLL)),
+                                          _mm512_slli_epi64(_mm512_srli_epi64(four, 32), 4 * bits));
+    const size_t n = bytes - at < 8 * (size_t)bits ? bytes - at : 8 * (size_t)bits;
+    _mm512_mask_storeu_epi8(out + at, ((__mmask64)1 << n) - 1, _mm512_permutexvar_epi8(places, eight));
+  }
+}
+
+NNB_TARGET_AVX512
+static void divide_avx512(const nnb_items *items, const void *values, size_t count, unsigned upper, nnb_parts *parts) {
+  divide_all(items, values, count, upper, parts, pack_avx512);
 }
 #endif
 
 void nnb_divide_float(const nnb_items *items, const void *values, size_t count, unsigned upper, nnb_parts *parts) {
 #if NNB_X86_DISPATCH
+  if (nnb_cpu_has_avx512_vbmi2()) {
+    divide_avx512(items, values, count, upper, parts);
+    return;
+  }
   if (nnb_cpu_has_bmi2()) {
     divide_avx2(items, values, count, upper, parts);
     return;
   }
 #endif
-  divide_all(items, values, count, upper, parts);
+  divide_all(items, values, count, upper, parts, pack_portable);
 }
 
 /* ---- the other codings ---- */
@@ -233,7 +294,7 @@ void nnb_delta(const nnb_items *items, const void *values, size_t count, void *o
     }                                                    \
   }
 
-size_t nnb_compact(const nnb_items *items, const void *values, size_t count, uint8_t *mask, void *dense) {
+static size_t compact_portable(const nnb_items *items, const void *values, size_t count, uint8_t *mask, void *dense) {
   size_t kept = 0;
   switch (items->bytes) {
     case 1: COMPACT(uint8_t) break;
@@ -242,6 +303,49 @@ size_t nnb_compact(const nnb_items *items, const void *values, size_t count, uin
     default: COMPACT(nnb_any64)
   }
   return kept;
+}
+
+#if NNB_X86_DISPATCH
+NNB_TARGET_AVX512
+static size_t compact_avx512(const nnb_items *items, const void *values, size_t count, uint8_t *mask, uint8_t **dense) {
+  const uint8_t *from = values;
+  uint8_t *to = *dense;
+  size_t i = 0;
+  if (items->bytes == 4) {
+    for (; i + 16 <= count; i += 16, from += 64) {
+      const __m512i v = _mm512_loadu_si512(from);
+      const __mmask16 bits = _mm512_test_epi32_mask(v, v);
+      mask[i / 8] = (uint8_t)bits;
+      mask[i / 8 + 1] = (uint8_t)(bits >> 8);
+      const unsigned n = (unsigned)__builtin_popcount(bits);
+      _mm512_mask_storeu_epi32(to, (__mmask16)((1u << n) - 1u), _mm512_maskz_compress_epi32(bits, v));
+      to += 4 * (size_t)n;
+    }
+  } else if (items->bytes == 2) {
+    for (; i + 32 <= count; i += 32, from += 64) {
+      const __m512i v = _mm512_loadu_si512(from);
+      const uint32_t bits = _mm512_test_epi16_mask(v, v);
+      nnb_memcpy(mask + i / 8, &bits, 4);
+      const unsigned n = (unsigned)__builtin_popcount(bits);
+      _mm512_mask_storeu_epi16(to, (__mmask32)(((uint64_t)1 << n) - 1u), _mm512_maskz_compress_epi16(bits, v));
+      to += 2 * (size_t)n;
+    }
+  }
+  *dense = to;
+  return i;
+}
+#endif
+
+size_t nnb_compact(const nnb_items *items, const void *values, size_t count, uint8_t *mask, void *dense) {
+#if NNB_X86_DISPATCH
+  if (nnb_cpu_has_avx512_vbmi2()) {
+    uint8_t *to = dense;
+    const size_t done = compact_avx512(items, values, count, mask, &to);
+    const size_t kept = (size_t)(to - (uint8_t *)dense) / items->bytes;
+    return kept + compact_portable(items, (const uint8_t *)values + done * items->bytes, count - done, mask + done / 8, to);
+  }
+#endif
+  return compact_portable(items, values, count, mask, dense);
 }
 
 int nnb_narrow(const nnb_items *items, const void *values, size_t count, void *narrow) {

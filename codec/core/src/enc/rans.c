@@ -38,25 +38,40 @@ static nnb_status build_table(nnb_rans_symbol *symbols, uint16_t *slots, const u
   return NNB_OK;
 }
 
-/* Codes symbols until `left` is a multiple of `until`. */
-static nnb_status encode_scalar(nnb_rans_enc_job *job, size_t until) {
-  const uint32_t last_state = job->state_count - 1;
-  while (job->left % until != 0) {
-    const size_t i = --job->left;
-    const uint32_t t = job->contexts == NULL ? 0 : job->context_map[job->contexts[i]];
-    const nnb_rans_symbol *const symbol = job->table_symbols + ((size_t)t << 8) + job->symbols[i];
-    uint32_t x = job->states[i & last_state];
-    if (symbol->frequency == 0) return NNB_BAD_TENSOR;
+/* Codes symbols until `left` is a multiple of `until`. `contexts` is job->contexts, or the constant NULL. */
+NNB_INLINE nnb_status encode_until(nnb_rans_enc_job *job, size_t until, const uint8_t *contexts) {
+  const nnb_rans_symbol *const table_symbols = job->table_symbols;
+  const uint16_t *const slots = job->slots;
+  const uint8_t *const symbols = job->symbols;
+  const size_t last_state = job->state_count - 1;
+  const size_t end = job->left - job->left % until;
+  uint8_t *next = job->next;
+  uint32_t missing = 0;
+  uint32_t states[NNB_RANS_MAX_STATES];
+  nnb_memcpy(states, job->states, sizeof states);
+  for (size_t i = job->left; i > end;) {
+    i--;
+    const size_t t = contexts == NULL ? 0 : job->context_map[contexts[i]];
+    const nnb_rans_symbol *const symbol = table_symbols + (t << 8) + symbols[i];
+    const uint32_t x = states[i & last_state];
     const uint32_t high = x >> 20 >= symbol->frequency;
-    nnb_rans_store16(job->next - 2, x);
-    job->next -= 2 * high;
-    x = nnb_choose(high, x >> 16, x);
-    const uint32_t quotient = (uint32_t)(x * symbol->reciprocal >> 44);
-    const uint32_t rank = x - quotient * symbol->frequency;
-    job->states[i & last_state] =
-        quotient << NNB_RANS_BITS | job->slots[((size_t)t << NNB_RANS_BITS) + symbol->first + rank];
+    const uint32_t y = nnb_choose(high, x >> 16, x);
+    const uint32_t quotient = (uint32_t)(y * symbol->reciprocal >> 44);
+    const uint32_t rank = y - quotient * symbol->frequency;
+    missing |= symbol->frequency == 0;
+    nnb_rans_store16(next - 2, x);
+    next -= 2 * high;
+    states[i & last_state] =
+        quotient << NNB_RANS_BITS | slots[(t << NNB_RANS_BITS) + ((symbol->first + rank) & (NNB_RANS_SLOTS - 1))];
   }
-  return NNB_OK;
+  nnb_memcpy(job->states, states, sizeof states);
+  job->next = next;
+  job->left = end;
+  return missing ? NNB_BAD_TENSOR : NNB_OK;
+}
+
+static nnb_status encode_scalar(nnb_rans_enc_job *job, size_t until) {
+  return job->contexts == NULL ? encode_until(job, until, NULL) : encode_until(job, until, job->contexts);
 }
 
 static size_t slot_count(uint32_t table_count) { return ((size_t)table_count << NNB_RANS_BITS) + 1; }
@@ -73,9 +88,10 @@ size_t nnb_rans_bound(size_t count) {
 static nnb_status encode_job(nnb_rans_path path, nnb_rans_enc_job *job) {
 #if NNB_X86_DISPATCH
   if (path == NNB_RANS_AUTO) path = nnb_rans_best_path();
-  if (path == NNB_RANS_AVX512 && job->state_count == NNB_RANS_MAX_STATES) {
+  if (path != NNB_RANS_SCALAR && job->state_count == NNB_RANS_MAX_STATES) {
     nnb_status status = encode_scalar(job, NNB_RANS_MAX_STATES);
-    if (status == NNB_OK) status = nnb_rans_encode_avx512(job);
+    if (status == NNB_OK && path == NNB_RANS_AVX512) status = nnb_rans_encode_avx512(job);
+    if (status == NNB_OK && job->left > 0 && nnb_rans_has_path(NNB_RANS_AVX2)) status = nnb_rans_encode_avx2(job);
     if (status != NNB_OK) return status;
   }
 #endif

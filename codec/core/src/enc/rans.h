@@ -32,8 +32,15 @@ typedef struct nnb_rans_enc_job {
 int nnb_rans_rows_of(const uint16_t *frequencies, uint32_t bucket_bits, nnb_rans_row *rows);
 
 #if NNB_X86_DISPATCH
-/* Codes the rounds, if it can; `left` is a multiple of 64. */
-nnb_status nnb_rans_encode_avx512(nnb_rans_enc_job *job);
+/*
+ * How many of the first symbols are all marked, in whole vectors: a symbol without a mark, if there is one at all, is
+ * not before. marks: 256 bytes, 0 or 255.
+ */
+size_t nnb_rans_find_unmarked_avx512(const uint8_t *symbols, size_t count, const uint8_t *marks);
+
+/* Codes the rounds; `left` is a multiple of 64. */
+nnb_status nnb_rans_encode_avx2(nnb_rans_enc_job *job);
+nnb_status nnb_rans_encode_avx512(nnb_rans_enc_job *job); /* or leaves it to another path */
 #endif
 
 #endif

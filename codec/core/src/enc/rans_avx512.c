@@ -280,6 +280,17 @@ nnb_status nnb_rans_encode_avx512(nnb_rans_enc_job *job) {
   return encoders[job->contexts != NULL][kernel](job, &fields) ? NNB_OK : NNB_BAD_TENSOR;
 }
 
+NNB_AVX512 size_t nnb_rans_find_unmarked_avx512(const uint8_t *symbols, size_t count, const uint8_t *marks) {
+  const nnb_bytes table = nnb_load_bytes(marks);
+  size_t i = 0;
+  while (count - i >= 64) {
+    const __m512i marked = nnb_find_bytes(&table, _mm512_loadu_si512(symbols + i), 256);
+    if (~_mm512_movepi8_mask(marked) != 0) break;
+    i += 64;
+  }
+  return i;
+}
+
 #else
 typedef int nnb_rans_no_avx512; /* a translation unit is never empty */
 #endif

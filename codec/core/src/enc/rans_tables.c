@@ -1,17 +1,11 @@
 #include "enc/rans.h"
 
-nnb_status nnb_rans_histogram(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map, size_t count,
-                              uint32_t table_count, uint32_t *histograms) {
-  if (table_count < 1 || table_count > NNB_RANS_MAX_TABLES) return NNB_BAD_OPTION;
-  if (!nnb_rans_map_is_good(contexts, context_map, table_count)) return NNB_BAD_OPTION;
-  nnb_memset(histograms, 0, (size_t)table_count * 256 * sizeof *histograms);
-  if (contexts != NULL) {
-    for (size_t i = 0; i < count; i++) histograms[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
-    return NNB_OK;
-  }
-  /* Equal symbols that follow each other count in different places, lest each wait for the one before. */
-  uint32_t parts[4][256];
-  nnb_memset(parts, 0, sizeof parts);
+#define CHUNK 1024u
+#define SAMPLE 256u
+#define MIN_SAMPLED 65536u
+
+/* Equal symbols that follow each other count in different places, lest each wait for the one before. */
+static void count_symbols(const uint8_t *symbols, size_t count, uint32_t parts[4][256]) {
   size_t i = 0;
   for (; count - i >= 8; i += 8) {
     uint64_t eight;
@@ -26,39 +20,98 @@ nnb_status nnb_rans_histogram(const uint8_t *symbols, const uint8_t *contexts, c
     parts[3][eight >> 56]++;
   }
   for (; i < count; i++) parts[0][symbols[i]]++;
-  for (size_t s = 0; s < 256; s++) histograms[s] = parts[0][s] + parts[1][s] + parts[2][s] + parts[3][s];
+}
+
+/* Counts the first `sample` of each CHUNK symbols. */
+static nnb_status count_chunks(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
+                               size_t count, uint32_t table_count, uint32_t *histograms, size_t sample) {
+  uint32_t parts[4][256];
+  if (table_count < 1 || table_count > NNB_RANS_MAX_TABLES) return NNB_BAD_OPTION;
+  if (!nnb_rans_map_is_good(contexts, context_map, table_count)) return NNB_BAD_OPTION;
+  nnb_memset(histograms, 0, (size_t)table_count * 256 * sizeof *histograms);
+  nnb_memset(parts, 0, sizeof parts);
+  for (size_t first = 0; first < count; first += CHUNK) {
+    const size_t chunk = count - first < sample ? count - first : sample;
+    if (contexts == NULL) {
+      count_symbols(symbols + first, chunk, parts);
+    } else {
+      for (size_t i = first; i < first + chunk; i++) {
+        histograms[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
+      }
+    }
+  }
+  for (size_t s = 0; s < 256; s++) histograms[s] += parts[0][s] + parts[1][s] + parts[2][s] + parts[3][s];
+  return NNB_OK;
+}
+
+nnb_status nnb_rans_histogram(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map, size_t count,
+                              uint32_t table_count, uint32_t *histograms) {
+  return count_chunks(symbols, contexts, context_map, count, table_count, histograms, CHUNK);
+}
+
+nnb_status nnb_rans_sample_histogram(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
+                                     size_t count, uint32_t table_count, uint32_t *histograms) {
+  uint8_t marks[256];
+  if (count < MIN_SAMPLED) return nnb_rans_histogram(symbols, contexts, context_map, count, table_count, histograms);
+  const nnb_status status = count_chunks(symbols, contexts, context_map, count, table_count, histograms, SAMPLE);
+  if (status != NNB_OK) return status;
+  for (size_t s = 0; s < 256; s++) {
+    uint32_t any = 0;
+    for (size_t t = 0; t < table_count; t++) any |= histograms[256 * t + s];
+    marks[s] = any ? 255 : 0;
+  }
+#if NNB_X86_DISPATCH
+  const int fast = nnb_rans_has_path(NNB_RANS_AVX512);
+#endif
+  for (size_t i = 0; i < count;) {
+    size_t chunk = count - i < 64 ? count - i : 64;
+#if NNB_X86_DISPATCH
+    if (fast) {
+      i += nnb_rans_find_unmarked_avx512(symbols + i, count - i, marks);
+      chunk = count - i < 64 ? count - i : 64;
+    }
+#endif
+    for (size_t k = 0; k < chunk; k++) marks[symbols[i + k]] = 255;
+    i += chunk;
+  }
+  for (size_t s = 0; s < 256; s++) {
+    for (size_t t = 0; t < table_count && marks[s]; t++) histograms[256 * t + s] += histograms[256 * t + s] == 0;
+  }
   return NNB_OK;
 }
 
 void nnb_rans_normalize(const uint32_t *histogram, uint16_t *frequencies) {
-  uint64_t total = 0;
+  uint8_t symbols[256]; /* those that occur */
+  uint32_t count = 0;
   uint32_t sum = 0;
-  for (size_t s = 0; s < 256; s++) total += histogram[s];
-  for (size_t s = 0; s < 256; s++) {
-    uint64_t frequency = 0;
-    if (histogram[s] > 0) {
-      frequency = ((uint64_t)histogram[s] * NNB_RANS_SLOTS + total / 2) / total;
-      if (frequency == 0) frequency = 1;
-    }
-    frequencies[s] = (uint16_t)frequency;
-    sum += (uint32_t)frequency;
+  uint64_t total = 0;
+  nnb_memset(frequencies, 0, 256 * sizeof *frequencies);
+  for (uint32_t s = 0; s < 256; s++) {
+    total += histogram[s];
+    if (histogram[s] > 0) symbols[count++] = (uint8_t)s;
   }
   if (total == 0) {
     frequencies[0] = NNB_RANS_SLOTS;
     return;
   }
+  for (uint32_t i = 0; i < count; i++) {
+    const uint64_t frequency = ((uint64_t)histogram[symbols[i]] * NNB_RANS_SLOTS + total / 2) / total;
+    frequencies[symbols[i]] = (uint16_t)(frequency > 0 ? frequency : 1);
+    sum += frequencies[symbols[i]];
+  }
   /* One slot more saves about h / (f + 1/2) of the code, one less costs h / (f - 1/2). */
   while (sum != NNB_RANS_SLOTS) {
     const int more = sum < NNB_RANS_SLOTS;
-    size_t best = 256;
+    uint8_t best = 0;
     uint64_t best_weight = 0;
-    uint64_t best_divisor = 1;
-    for (size_t s = 0; s < 256; s++) {
+    uint64_t best_divisor = 0;
+    for (uint32_t i = 0; i < count; i++) {
+      const uint8_t s = symbols[i];
       if (frequencies[s] < (more ? 1 : 2)) continue;
-      const uint64_t divisor = 2u * frequencies[s] + (more ? 1u : 0u - 1u);
+      const uint64_t divisor = more ? 2u * frequencies[s] + 1u : 2u * frequencies[s] - 1u;
       const uint64_t left = histogram[s] * best_divisor;
       const uint64_t right = best_weight * divisor;
-      if (best == 256 || (more ? left > right : left < right)) {
+      if (best_divisor == 0 || (more ? left > right : left < right)) {
         best = s;
         best_weight = histogram[s];
         best_divisor = divisor;

@@ -13,7 +13,7 @@ static size_t estimate_count(uint32_t unary_length) { return GTX + 2 * (size_t)u
 static void start_run(const nnb_rate_model *model, size_t at, size_t context, size_t count) {
   for (size_t i = 0; i < count; i++) {
     const unsigned set = model->initial_sets != NULL ? model->initial_sets[context + i] : 0;
-    const nnb_estimate e = {.b = nnb_set_b[set], .a = nnb_set_a[set], .rate = nnb_set_rate[set]};
+    const nnb_estimate e = {nnb_state_of(nnb_set_rate[set], nnb_set_a[set], nnb_set_b[set], set)};
     model->estimates[at + i] = e;
   }
 }
@@ -31,15 +31,11 @@ void nnb_rate_restart(nnb_rate_model *model, size_t paths) {
 }
 
 NNB_INLINE uint32_t bin_cost(const nnb_estimate *e, uint32_t bin) {
-  return nnb_est_bits[2 * (2 * (size_t)e->a + (e->b >> 3)) + bin]; /* (16 a + b) >> 3 */
+  const size_t estimate = (size_t)e->state & ((1u << NNB_P_BITS) - 1);
+  return nnb_est_bits[2 * (estimate >> 3) + bin];
 }
 
-NNB_INLINE void follow(nnb_estimate *e, uint32_t bin) {
-  const struct nnb_rate *const rate = &nnb_rates[e->rate];
-  const uint32_t b = e->b;
-  e->a = rate->a_next[2 * (uint32_t)e->a + bin];
-  e->b = (uint16_t)(b + (uint32_t)rate->b_step[2 * ((b + bin - 1) >> 7) + bin]);
-}
+NNB_INLINE void follow(nnb_estimate *e, uint32_t bin) { e->state = nnb_state_after(e->state, bin); }
 
 /* Bits of the remainder of a magnitude v > U; with `update` the estimates follow. */
 static NNB_NOINLINE uint32_t remainder_cost(nnb_estimate *rem, uint32_t unary_length, uint32_t v, int update) {
@@ -267,7 +263,8 @@ nnb_status nnb_quantize_weighed(const float *values, const nnb_level_coding *cod
       .levels = levels,
       .step = step,
   };
-  u.model.estimates = (nnb_estimate *)(void *)((uint8_t *)work + (misaligned ? _Alignof(nnb_estimate) - misaligned : 0));
+  u.model.estimates =
+      (nnb_estimate *)(void *)((uint8_t *)work + (misaligned ? _Alignof(nnb_estimate) - misaligned : 0));
   const nnb_scan scan = nnb_scan_of(coding);
   if (coding->dq) {
     uint8_t *const decisions = (uint8_t *)(u.model.estimates + PATHS * u.model.count);

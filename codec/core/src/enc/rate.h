@@ -10,9 +10,7 @@
 
 /* The state of one context on the way of one path. */
 typedef struct nnb_estimate {
-  uint16_t b;
-  uint8_t a;
-  uint8_t rate;
+  uint64_t state; /* as in nnb_context */
 } nnb_estimate;
 
 typedef struct nnb_rate_model {

@@ -5,8 +5,8 @@
  * are summed. Bins are collected per context first, so that the copies of a context run through many bins in a tight
  * loop. Copies with the same rates soon arrive at the same estimates; from then on their costs grow by the same
  * amounts, and one of them does the work for all ("leader"). Thus the result is exact at a fraction of the work.
- * The rule by cost looks at the first FULL_BLOCKS blocks of bins of a context and then at every SAMPLING-th block,
- * which counts for all of them.
+ * The rule by cost looks at the first levels of a tensor and then at every SAMPLING-th block of levels, which counts
+ * for all of them; the rest is not even made into bins.
  */
 #define NNB_WITH_EST_BITS
 #include "common/model.h"
@@ -16,7 +16,8 @@ enum {
   BUFFER = 1024, /* bins collected per context */
   SETS = NNB_INITIAL_SET_COUNT,
   MOST_TOGETHER = 5,
-  FULL_BLOCKS = 64, /* of BUFFER bins */
+  FULL_LEVELS = 1 << 17, /* looked at before sampling */
+  BLOCK_LEVELS = 1 << 12,
   SAMPLING = 8,
   EST_ONE_BIT = 32768
 };
@@ -35,8 +36,6 @@ typedef struct tracker {
   copy copies[SETS];
   uint32_t count; /* bins collected */
   uint32_t reserved;
-  uint64_t seen; /* bins so far */
-  int64_t weight;
 } tracker;
 
 /* update() of nnc-entropy 3.3 for one pair of rates: a and b after the bins 0 and 1. */
@@ -46,15 +45,16 @@ typedef struct steps {
 } steps;
 
 static void make_steps(steps table[NNB_RATE_COUNT]) {
-  for (int rate = 0; rate < NNB_RATE_COUNT; rate++) {
-    for (int i = 0; i < 512; i++) table[rate].next_a[i] = nnb_rates[rate].a_next[i];
-    for (int bin = 0; bin < 2; bin++) {
-      uint16_t *const next = table[rate].next_b[bin];
-      next[0] = 0; /* does not occur */
-      for (int group = 0; group < 32; group++) {
-        const int first = 128 * group + 1 - bin; /* (b + bin - 1) >> 7 is the group */
-        const int step = nnb_rates[rate].b_step[2 * group + bin];
-        for (int b = first; b < first + 128 && b < 4096; b++) next[b] = (uint16_t)((b + step) & 4095);
+  for (uint32_t rate = 0; rate < NNB_RATE_COUNT; rate++) {
+    for (uint32_t bin = 0; bin < 2; bin++) {
+      /* The smallest estimates do not occur, and have nothing below them. */
+      table[rate].next_a[bin] = 0;
+      table[rate].next_b[bin][0] = 0;
+      for (uint32_t a = 1; a < 256; a++) {
+        table[rate].next_a[2 * a + bin] = (uint16_t)nnb_state_a(nnb_state_after(nnb_state_of(rate, a, 1, 0), bin));
+      }
+      for (uint32_t b = 1; b < 4096; b++) {
+        table[rate].next_b[bin][b] = (uint16_t)nnb_state_b(nnb_state_after(nnb_state_of(rate, 1, b, 0), bin));
       }
     }
   }
@@ -65,7 +65,7 @@ typedef struct chooser {
   uint8_t *bins; /* BUFFER of each context */
   const steps *table;
   size_t count; /* of contexts */
-  int sampled;
+  int64_t weight;
 } chooser;
 
 /* Lets n copies, n a constant, follow the bins. They do not depend on each other, so that their latencies overlap. */
@@ -158,21 +158,10 @@ static NNB_NOINLINE void follow_bins(chooser *s, size_t index) {
   for (int at = 0, together; at < n; at += together) {
     const int groups = (n - at + MOST_TOGETHER - 1) / MOST_TOGETHER;
     together = (n - at + groups - 1) / groups;
-    follow_together(leaders + at, together, bins, t->count, s->table, t->weight);
+    follow_together(leaders + at, together, bins, t->count, s->table, s->weight);
   }
   t->count = 0;
   if (n > NNB_RATE_COUNT) merge_copies(t);
-}
-
-/* Whether the next bin of a context is looked at. */
-NNB_INLINE int take_sample(chooser *s, size_t index) {
-  tracker *const t = &s->trackers[index];
-  const uint64_t block = t->seen / BUFFER;
-  if (t->seen++ % BUFFER == 0 && block >= FULL_BLOCKS) {
-    if (t->count > 0) follow_bins(s, index);
-    t->weight = SAMPLING;
-  }
-  return block < FULL_BLOCKS || block % SAMPLING == 0;
 }
 
 static nnb_status take_bins(void *sink, const uint16_t *bins, size_t count) {
@@ -184,7 +173,6 @@ static nnb_status take_bins(void *sink, const uint16_t *bins, size_t count) {
       continue;
     }
     const size_t index = entry >> 1;
-    if (s->sampled && !take_sample(s, index)) continue;
     uint32_t *const collected = &s->trackers[index].count;
     s->bins[BUFFER * index + *collected] = (uint8_t)(entry & 1);
     if (NNB_UNLIKELY(++*collected == BUFFER)) follow_bins(s, index);
@@ -205,6 +193,15 @@ static void finish_bins(chooser *s) {
     if (s->trackers[i].count > 0) follow_bins(s, i);
     part_copies(&s->trackers[i]);
   }
+}
+
+/* What one level stands for changes, and all bins before it are there. */
+static void start_sampling(void *sink) {
+  chooser *const s = sink;
+  for (size_t i = 0; i < s->count; i++) {
+    if (s->trackers[i].count > 0) follow_bins(s, i);
+  }
+  s->weight = SAMPLING;
 }
 
 static nnb_status start_row(void *sink, nnb_walk *walk, size_t row) {
@@ -243,7 +240,7 @@ nnb_status nnb_choose_initial_sets(const nnb_level_coding *coding, const nnb_sou
   walk.peer = rule == NNB_SETS_PEER;
 
   const size_t misaligned = (size_t)((uintptr_t)work % _Alignof(tracker));
-  chooser s = {.count = nnb_ctx_count(coding->unary_length), .sampled = !walk.peer};
+  chooser s = {.count = nnb_ctx_count(coding->unary_length), .weight = 1};
   s.trackers = (tracker *)(void *)((uint8_t *)work + (misaligned ? _Alignof(tracker) - misaligned : 0));
   steps *const table = (steps *)(void *)(s.trackers + s.count);
   make_steps(table);
@@ -257,13 +254,17 @@ nnb_status nnb_choose_initial_sets(const nnb_level_coding *coding, const nnb_sou
       t->copies[k].rate = nnb_set_rate[k];
     }
     t->count = 0;
-    t->seen = 0;
-    t->weight = 1;
   }
 
   walk.sink = &s;
   walk.take_bins = take_bins;
   walk.start_row = start_row;
+  if (!walk.peer) {
+    walk.full_levels = FULL_LEVELS;
+    walk.block_levels = BLOCK_LEVELS;
+    walk.sampling = SAMPLING;
+    walk.start_sampling = start_sampling;
+  }
   status = nnb_walk_tensor(&walk);
   if (status != NNB_OK) return status;
   finish_bins(&s);

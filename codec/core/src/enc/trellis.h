@@ -65,8 +65,8 @@ void nnb_trellis_portable(const float *values, size_t count, double inverse, dou
 nnb_trellis_fn *nnb_select_trellis(void);
 
 /*
- * The whole search, and the levels L of the best path. `rate` is NULL for least squared error; `decisions` are two bytes
- * a value.
+ * The whole search, and the levels L of the best path. `rate` is NULL for least squared error; `decisions` are two
+ * bytes a value.
  */
 void nnb_search_dependent(const nnb_scan *scan, const float *values, float step, nnb_rate_model *rate,
                           uint8_t *decisions, int32_t *levels);

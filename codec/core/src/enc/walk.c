@@ -23,6 +23,8 @@ nnb_status nnb_walk_init(nnb_walk *walk, const nnb_level_coding *coding, const n
   walk->prev = 0;
   walk->state = 0;
   walk->count = 0;
+  walk->sampling = 0;
+  walk->seen = 0;
   nnb_make_flag_lists(walk);
   return NNB_OK;
 }
@@ -42,10 +44,31 @@ size_t nnb_mark_zero_rows(const int32_t *levels, size_t height, size_t width, ui
   return marked;
 }
 
+static nnb_status walk_sampled(nnb_walk *walk, size_t at, size_t count) {
+  for (size_t n; count > 0; at += n, count -= n, walk->seen += n) {
+    const size_t full = walk->full_levels;
+    const size_t sampled = walk->seen < full ? 0 : walk->seen - full;
+    const size_t left = walk->seen < full ? full - walk->seen : walk->block_levels - sampled % walk->block_levels;
+    n = count < left ? count : left;
+    if (walk->seen == full) {
+      const nnb_status status = nnb_flush_bins(walk);
+      if (status != NNB_OK) return status;
+      walk->start_sampling(walk->sink);
+    }
+    if (sampled / walk->block_levels % walk->sampling != 0) {
+      nnb_pass_over(walk, at, n);
+      continue;
+    }
+    const nnb_status status = nnb_binarize(walk, at, n);
+    if (status != NNB_OK) return status;
+  }
+  return NNB_OK;
+}
+
 static nnb_status walk_positions(nnb_walk *walk, size_t at, size_t count) {
   /* A codebook with one entry: nothing is coded, and nothing else than 0 can be. */
   if (walk->codebook_size == 1) return all_zero(walk->levels + at, count) ? NNB_OK : NNB_BAD_TENSOR;
-  return nnb_binarize(walk, at, count);
+  return walk->sampling > 0 ? walk_sampled(walk, at, count) : nnb_binarize(walk, at, count);
 }
 
 static nnb_status walk_segment(nnb_walk *walk, size_t row, size_t column, size_t count) {

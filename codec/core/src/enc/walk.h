@@ -43,6 +43,12 @@ struct nnb_walk {
   void *sink;
   nnb_take_bins_fn *take_bins;
   nnb_start_row_fn *start_row;
+  /* After full_levels levels only every sampling-th block of levels is binarized; 0 is all of them. */
+  uint32_t sampling;
+  size_t full_levels;
+  size_t block_levels;
+  size_t seen; /* levels, if sampling */
+  void (*start_sampling)(void *sink);
   uint16_t flags[2 * (NNB_FLAGS_TOGETHER + 2)][NNB_FLAGS_TOGETHER]; /* bins by magnitude and sign */
   size_t count;                                                     /* of bins in the list */
   uint16_t bins[NNB_BINS + NNB_BINS_OF_LEVEL];
@@ -56,6 +62,9 @@ nnb_status nnb_walk_tensor(nnb_walk *walk);
 
 /* Appends the bins of the levels at .. at + count - 1 to the list, and lets them be taken when it is full. */
 nnb_status nnb_binarize(nnb_walk *walk, size_t at, size_t count);
+
+/* Moves prev and state over the same levels without making bins of them. */
+void nnb_pass_over(nnb_walk *walk, size_t at, size_t count);
 
 void nnb_make_flag_lists(nnb_walk *walk);
 

@@ -1,0 +1,27 @@
+# cmake -DFOLDER=... -DLIMIT=... -P check_stack.cmake
+#
+# Reads what -fstack-usage wrote. Without recursion no call is deeper than all functions together, so their sum bounds
+# the stack; a frame whose size is not known when compiling is an error.
+file(GLOB_RECURSE files ${FOLDER}/*.su)
+if(NOT files)
+  message(FATAL_ERROR "no stack usage in ${FOLDER}")
+endif()
+set(sum 0)
+set(largest 0)
+foreach(file ${files})
+  file(STRINGS ${file} lines)
+  foreach(line ${lines})
+    string(REGEX MATCH "^(.*)\t([0-9]+)\t(.*)$" parts "${line}")
+    if(NOT CMAKE_MATCH_3 STREQUAL "static")
+      message(FATAL_ERROR "not a fixed frame: ${line}")
+    endif()
+    math(EXPR sum "${sum} + ${CMAKE_MATCH_2}")
+    if(CMAKE_MATCH_2 GREATER largest)
+      set(largest ${CMAKE_MATCH_2})
+    endif()
+  endforeach()
+endforeach()
+message(STATUS "stack: at most ${sum} bytes, largest frame ${largest}")
+if(sum GREATER LIMIT)
+  message(FATAL_ERROR "more than ${LIMIT} bytes of stack")
+endif()

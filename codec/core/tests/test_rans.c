@@ -1,0 +1,181 @@
+/*
+ * The rANS coder on memory of exact sizes, which the sanitizers watch: every path against the scalar one, codes that
+ * are cut, lengthened, damaged or noise, and the example of docs/rans.md.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "nnb/nnb_rans_enc.h"
+
+static const char sentence[] = "to be or not to be, that is the question";
+static const uint8_t pinned[] = {0x40, 0xd2, 0x01, 0x80, 0xd6, 0xdc, 0xb5, 0xe2, 0x33, 0x47, 0x9b, 0x32, 0x9a, 0xa6,
+                                 0x9c, 0xdc, 0xdc, 0xd2, 0x00, 0x0f, 0x36, 0x65, 0x34, 0x8c, 0xd0, 0xc6, 0xdc, 0xdd,
+                                 0x2c, 0xcf, 0x8b, 0x3c, 0x00, 0x6f, 0xd2, 0x0d, 0x00, 0x7a, 0x63, 0x90, 0xef, 0xa8,
+                                 0x6d, 0xff, 0xec, 0x57, 0x0c, 0x85, 0x7c, 0xc6, 0xab, 0x2b, 0xe5};
+
+static uint64_t seed = 1;
+
+static uint32_t below(uint32_t bound) {
+  seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+  return (uint32_t)((seed >> 32) * bound >> 32);
+}
+
+static void *exactly(const void *data, size_t size) {
+  void *const copy = malloc(size > 0 ? size : 1);
+  if (size > 0) memcpy(copy, data, size);
+  return copy;
+}
+
+typedef struct text {
+  uint8_t *symbols;
+  uint8_t *contexts;
+  uint8_t map[256];
+  size_t count;
+  uint32_t table_count;
+} text;
+
+static nnb_status decode(nnb_rans_path path, const text *t, const uint8_t *tables, size_t table_size,
+                         const uint8_t *code, size_t size, int with_scratch, uint8_t *symbols) {
+  nnb_rans_row *const rows = malloc(256 * sizeof *rows * t->table_count);
+  nnb_rans_model model;
+  size_t used;
+  nnb_status status =
+      nnb_rans_read_tables(tables, table_size, &used, rows, 256 * (size_t)t->table_count, t->table_count, &model);
+  if (status == NNB_OK) {
+    const size_t scratch_size = with_scratch ? nnb_rans_scratch_size(path, &model) : 0;
+    uint8_t *const scratch = malloc(scratch_size + 1);
+    status = nnb_rans_decode(path, &model, t->contexts, t->contexts == NULL ? NULL : t->map, code, size, symbols,
+                             t->count, scratch + (scratch_size != 0), scratch_size);
+    free(scratch);
+  }
+  free(rows);
+  return status;
+}
+
+static void check_text(const text *t) {
+  const uint8_t *const map = t->contexts == NULL ? NULL : t->map;
+  uint32_t *const histograms = malloc(1024 * (size_t)t->table_count);
+  uint16_t *const frequencies = malloc(512 * (size_t)t->table_count);
+  const size_t work_size = nnb_rans_work_size(t->table_count);
+  uint8_t *const work = malloc(work_size + 1);
+  const size_t bound = nnb_rans_bound(t->count);
+  uint8_t *const out = malloc(bound);
+  uint8_t *code = NULL;
+  uint8_t *const symbols = malloc(t->count + 1);
+  size_t code_size = 0;
+  CHECK(nnb_rans_histogram(t->symbols, t->contexts, map, t->count, t->table_count, histograms) == NNB_OK);
+  for (uint32_t i = 0; i < t->table_count; i++) nnb_rans_normalize(histograms + 256 * i, frequencies + 256 * i);
+  const size_t table_size = nnb_rans_write_tables(frequencies, t->table_count, NULL, SIZE_MAX);
+  uint8_t *const tables = malloc(table_size);
+  CHECK(table_size > 0 && table_size <= NNB_RANS_TABLES_BOUND * (size_t)t->table_count);
+  CHECK(nnb_rans_write_tables(frequencies, t->table_count, tables, table_size - 1) == 0);
+  CHECK(nnb_rans_write_tables(frequencies, t->table_count, tables, table_size) == table_size);
+  for (int path = NNB_RANS_SCALAR; path <= NNB_RANS_NEON; path++) {
+    size_t size = 0;
+    if (!nnb_rans_has_path((nnb_rans_path)path)) continue;
+    CHECK(nnb_rans_encode((nnb_rans_path)path, frequencies, t->table_count, t->contexts, map, t->symbols, t->count,
+                          work + 1, work_size, out, bound, &size) == NNB_OK);
+    CHECK(nnb_rans_encode((nnb_rans_path)path, frequencies, t->table_count, t->contexts, map, t->symbols, t->count,
+                          work + 1, work_size - 1, out, bound, &size) == NNB_BUFFER_SIZE);
+    CHECK(nnb_rans_encode((nnb_rans_path)path, frequencies, t->table_count, t->contexts, map, t->symbols, t->count,
+                          work + 1, work_size, out, bound - 1, &size) == NNB_BUFFER_SIZE);
+    if (code == NULL) {
+      code = exactly(out, size);
+      code_size = size;
+    }
+    CHECK(size == code_size && memcmp(out, code, size) == 0);
+    for (int scratch = 0; scratch < 2; scratch++) {
+      memset(symbols, 1, t->count);
+      CHECK(decode((nnb_rans_path)path, t, tables, table_size, code, code_size, scratch, symbols) == NNB_OK);
+      CHECK(memcmp(symbols, t->symbols, t->count) == 0);
+      for (int i = 0; i < 12; i++) {
+        const size_t cut = below((uint32_t)code_size + 1);
+        const size_t length = i == 0 ? cut : i < 6 ? cut / 2 * 2 : code_size + 2 * (size_t)i;
+        uint8_t *const other = calloc(length + 1, 1);
+        memcpy(other, code, length < code_size ? length : code_size);
+        if (length != code_size) {
+          uint8_t *const exact = exactly(other, length);
+          CHECK(decode((nnb_rans_path)path, t, tables, table_size, exact, length, scratch, symbols) ==
+                NNB_LOSSLESS_BLOCK);
+          free(exact);
+        }
+        free(other);
+      }
+      for (int i = 0; i < 8; i++) {
+        uint8_t *const other = exactly(code, code_size);
+        uint8_t *const other_tables = exactly(tables, table_size);
+        /* Noise has states too, if they are large enough. */
+        for (size_t k = 0; k < code_size && i == 0; k++) other[k] = (uint8_t)(below(255) + 1);
+        if (i > 0 && code_size > 0) other[below((uint32_t)code_size)] ^= (uint8_t)(1u << below(8));
+        if (i > 4) other_tables[below((uint32_t)table_size)] ^= (uint8_t)(1u << below(8));
+        const nnb_status status =
+            decode((nnb_rans_path)path, t, other_tables, table_size, other, code_size, scratch, symbols);
+        CHECK(status == NNB_OK || status == NNB_LOSSLESS_BLOCK);
+        free(other);
+        free(other_tables);
+      }
+    }
+  }
+  for (size_t length = 0; length < table_size; length++) {
+    uint8_t *const exact = exactly(tables, length);
+    CHECK(decode(NNB_RANS_AUTO, t, exact, length, code, code_size, 0, symbols) == NNB_LOSSLESS_BLOCK);
+    free(exact);
+  }
+  free(histograms), free(frequencies), free(work), free(out), free(code), free(symbols), free(tables);
+}
+
+static void check_all(void) {
+  static const size_t counts[] = {0, 1, 31, 32, 33, 1000, 20000, 65600};
+  static const uint32_t alphabets[] = {1, 2, 32, 64, 65, 128, 256};
+  for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
+    for (size_t a = 0; a < sizeof alphabets / sizeof alphabets[0]; a++) {
+      for (uint32_t tables = 1; tables <= 20; tables += tables == 1 ? 2 : 17) { /* 1, 3, 20 */
+        text t = {malloc(counts[c] + 1), tables > 1 ? malloc(counts[c] + 1) : NULL, {0}, counts[c], tables};
+        for (size_t i = 0; i < counts[c]; i++) {
+          const uint32_t largest = below(below(alphabets[a]) + 1);
+          t.symbols[i] = (uint8_t)(largest + (256 - alphabets[a]) / 2);
+          if (tables > 1) t.contexts[i] = (uint8_t)below(below(256) + 1);
+        }
+        for (uint32_t i = 0; i < 256; i++) t.map[i] = (uint8_t)(i % tables);
+        t.symbols = realloc(t.symbols, counts[c] > 0 ? counts[c] : 1);
+        check_text(&t);
+        free(t.symbols);
+        free(t.contexts);
+      }
+    }
+  }
+}
+
+static void check_pinned(void) {
+  nnb_rans_row rows[16];
+  nnb_rans_model model;
+  uint8_t symbols[sizeof sentence - 1];
+  size_t used = 0;
+  CHECK(nnb_rans_read_tables(pinned, sizeof pinned, &used, rows, 15, 1, &model) == NNB_BUFFER_SIZE);
+  CHECK(nnb_rans_read_tables(pinned, sizeof pinned, &used, rows, 16, 1, &model) == NNB_OK);
+  CHECK(nnb_rans_decode(NNB_RANS_AUTO, &model, NULL, NULL, pinned + used, sizeof pinned - used, symbols, sizeof symbols,
+                        NULL, 0) == NNB_OK);
+  CHECK(memcmp(symbols, sentence, sizeof symbols) == 0);
+}
+
+static void check_costs(void) {
+  uint32_t histogram[256] = {0};
+  uint16_t frequencies[256] = {0};
+  histogram['a'] = 3;
+  histogram['b'] = 1;
+  nnb_rans_normalize(histogram, frequencies);
+  CHECK(frequencies['a'] == 3072 && frequencies['b'] == 1024);
+  /* 3 log2(4 / 3) + 2 = 3.24511 bits. */
+  CHECK(nnb_rans_cost(histogram, frequencies) / 66 == UINT64_C(212672) / 66);
+  CHECK(nnb_rans_state_count(0) == 4 && nnb_rans_state_count(8191) == 4 && nnb_rans_state_count(8192) == 8);
+  CHECK(nnb_rans_state_count(65535) == 32 && nnb_rans_state_count(SIZE_MAX) == 64);
+  CHECK(nnb_rans_bound(SIZE_MAX) == SIZE_MAX);
+}
+
+int main(void) {
+  check_pinned();
+  check_costs();
+  check_all();
+  return failures != 0;
+}

@@ -1,0 +1,242 @@
+"""Makes the suite: ``python -m nnbits.conformance.generate``.
+
+The same seed gives the same streams. What valid streams decode to comes from the Python reference, and every stream must
+give the same with the C core before it is written.
+
+    --seed N          another suite (default 1, the one that is kept)
+    --out DIR         where to (default: the package's own folder)
+    --smallest        choose all streams by coverage, also those that have a name
+    --coverage        print what the streams of the folder exercise, and write nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from numpy.typing import NDArray
+
+from nnbits.codec.errors import NnbitsError, ReasonCode
+from nnbits.codec.syntax.native import NativeStream
+from nnbits.conformance import coverage
+from nnbits.conformance.adapters import core, reference
+from nnbits.conformance.cases import Case, all_cases
+from nnbits.conformance.coverage import Item
+from nnbits.conformance.manifest import DEFAULT_FOLDER, Entry, Manifest, describe_tensor, kind_of_code
+from nnbits.conformance.runner import supplied_parameters
+
+__all__ = ["DEFAULT_SEED", "coverage_table", "generate", "main", "measure"]
+
+DEFAULT_SEED: Final = 1
+_BEGIN, _END = "<!-- generated: streams -->", "<!-- end -->"
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A case with what came of it."""
+
+    case: Case
+    tensors: Mapping[str, NDArray[Any]]
+    error: NnbitsError | None
+    items: set[Item]
+
+
+def _decode(case: Case, streams: Sequence[bytes]) -> _Decoded:
+    """Both decoders, which must agree with each other and with the case.
+
+    Raises:
+        AssertionError: they do not: the case or a decoder is wrong.
+    """
+    supplied = supplied_parameters(case.supplied)
+    tensors: Mapping[str, NDArray[Any]] = {}
+    other: Mapping[str, NDArray[Any]] = {}
+    error = other_error = None
+    with coverage.observed() as items:
+        try:
+            tensors = reference(streams, supplied)
+        except NnbitsError as caught:
+            error = caught
+    try:
+        other = core(streams, supplied)
+    except NnbitsError as caught:
+        other_error = caught
+    for found in (error, other_error):
+        code = found.code.name if found else None
+        if code != case.code and code not in case.also:
+            raise AssertionError(f"{case.id}: expected {case.code}, found {found}")
+    mine = [describe_tensor(name, array) for name, array in tensors.items()]
+    if mine != [describe_tensor(name, array) for name, array in other.items()]:
+        raise AssertionError(f"{case.id}: the two decoders differ")
+    return _Decoded(case, tensors, error, set(items))
+
+
+def _places(case: Case, error: NnbitsError) -> tuple[int, int]:
+    """Where the fault lies: from the unit, where the C parser stops, to the element, which the Python reader names."""
+    element = 0 if error.offset is None else error.offset
+    try:
+        for _ in NativeStream(case.data, supplied_parameters(case.supplied)):
+            pass
+    except NnbitsError as stopped:
+        unit = element if stopped.offset is None else stopped.offset
+        return min(unit, element), max(unit, element)
+    return element, element
+
+
+def _entry(decoded: _Decoded) -> Entry:
+    case, error, data = decoded.case, decoded.error, decoded.case.data
+    folder = "invalid" if case.code else "valid"
+    idc = data[3] if len(data) > 3 and data[:2] == b"\0\4" else 1
+    common: dict[str, Any] = {
+        "id": case.id,
+        "file": f"streams/{folder}/{case.id}.nnc",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "size": len(data),
+        "profile": "standard",
+        "edition": 2 if idc == 1 else 1,
+        "features": case.features,
+        "exercises": case.exercises,
+        "provenance": case.provenance,
+        "after": case.after,
+        "supplied": case.supplied,
+    }
+    if error is None:
+        tensors = tuple(describe_tensor(name, array) for name, array in decoded.tensors.items())
+        return Entry(**common, kind="valid", tensors=tensors)
+    unit_offset, offset = _places(case, error)
+    return Entry(
+        **common,
+        kind=kind_of_code(ReasonCode[case.code or ""]),
+        code=case.code,
+        also=case.also,
+        unit_offset=unit_offset,
+        offset=offset,
+        path=error.path,
+    )
+
+
+def _chosen(decoded: Sequence[_Decoded], smallest: bool) -> list[_Decoded]:
+    """The streams that are kept: by coverage, where a stream is one of many."""
+    valid = [d for d in decoded if not d.case.code]
+    kept = {} if smallest else {d.case.id: d for d in valid if not d.case.pick}
+    done: set[Item] = set().union(*(d.items for d in kept.values()))
+    open_ = {d.case.id: d for d in valid if d.case.id not in kept}
+    needed = set().union(*(d.items for d in open_.values())) - done if open_ else set()
+    names = coverage.greedy_cover(
+        {name: d.items for name, d in open_.items()}, {name: len(d.case.data) for name, d in open_.items()}, needed
+    )
+    wanted = {*kept, *names}
+    if smallest:
+        for d in valid:
+            if d.case.id in wanted:
+                wanted.update(d.case.after)
+        return [d for d in valid if d.case.id in wanted]
+    return [d for d in decoded if d.case.code or d.case.id in wanted]
+
+
+def generate(folder: Path, *, seed: int = DEFAULT_SEED, smallest: bool = False) -> tuple[Manifest, set[Item]]:
+    """Write streams, manifest and the table of the README.
+
+    Args:
+        folder: receives them; streams that were there are removed.
+        seed: of everything that is random.
+        smallest: few streams with the same coverage; no invalid ones.
+
+    Returns:
+        The manifest, and what its valid streams exercise.
+
+    Raises:
+        AssertionError: the decoders disagree with a case.
+    """
+    data: dict[str, bytes] = {}
+    decoded: list[_Decoded] = []
+    for case in all_cases(seed):
+        data[case.id] = case.data
+        decoded.append(_decode(case, [*(data[name] for name in case.after), case.data]))
+    kept = _chosen(decoded, smallest)
+    for sub in ("valid", "invalid"):
+        (folder / "streams" / sub).mkdir(parents=True, exist_ok=True)
+        for old in (folder / "streams" / sub).glob("*.nnc"):
+            old.unlink()
+    manifest = Manifest(folder, tuple(_entry(d) for d in kept))
+    for d, entry in zip(kept, manifest, strict=True):
+        manifest.path(entry).write_bytes(d.case.data)
+    manifest.save()
+    _write_table(manifest)
+    return manifest, set().union(*(d.items for d in kept if not d.case.code))
+
+
+def _write_table(manifest: Manifest) -> None:
+    path = manifest.folder / "README.md"
+    if not path.exists():
+        return
+    text = path.read_text(encoding="utf-8")
+    head, rest = text.split(_BEGIN)
+    tail = rest.split(_END)[1]
+    path.write_text(head + _BEGIN + "\n" + stream_table(manifest) + _END + tail, encoding="utf-8")
+
+
+def stream_table(manifest: Manifest) -> str:
+    """Markdown: what each stream exercises."""
+    counts = Counter(entry.kind for entry in manifest)
+    size = sum(entry.size for entry in manifest)
+    lines = [
+        f"{len(manifest)} streams, {size:,} bytes: " + ", ".join(f"{n} {kind}" for kind, n in counts.items()) + ".",
+        "",
+        "| stream | bytes | features | verdict | what it exercises |",
+        "|---|---|---|---|---|",
+    ]
+    for entry in manifest:
+        verdict = f"{entry.kind}: {entry.code}" if entry.code else f"{len(entry.tensors)} tensors"
+        text = entry.exercises.replace("|", "\\|")
+        lines.append(f"| {entry.id} | {entry.size:,} | {', '.join(entry.features)} | {verdict} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def measure(manifest: Manifest, entries: Iterable[Entry] | None = None) -> set[Item]:
+    """What the valid streams of a suite exercise."""
+    seen: set[Item] = set()
+    for entry in manifest if entries is None else entries:
+        if entry.valid and "many-dimensions" not in entry.features:
+            streams = [path.read_bytes() for path in manifest.sequence(entry)]
+            with coverage.observed() as items:
+                reference(streams, supplied_parameters(entry.supplied))
+            seen |= items
+    return seen
+
+
+def coverage_table(seen: set[Item]) -> str:
+    """Text: coverage by group, then what is not covered, with the reason where there is one."""
+    lines = [f"{'items':16} {'seen':>6} {'of':>6} {'impossible':>11} {'open':>5}"]
+    for group, covered, impossible, count in coverage.summary(seen):
+        lines.append(f"{group:16} {covered:6} {count:6} {impossible:11} {count - covered - impossible:5}")
+    for item in coverage.declared_items() + coverage.entropy_items():
+        if item not in seen:
+            lines.append(f"  {' | '.join(item)}: {coverage.unreachable(item) or 'OPEN'}")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
+    parser.add_argument("--out", type=Path, default=DEFAULT_FOLDER)
+    parser.add_argument("--smallest", action="store_true")
+    parser.add_argument("--coverage", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.coverage:
+        seen = measure(Manifest.load(options.out))
+    else:
+        manifest, seen = generate(options.out, seed=options.seed, smallest=options.smallest)
+        print(f"{len(manifest)} streams, {sum(entry.size for entry in manifest):,} bytes", file=sys.stderr)
+    print(coverage_table(seen))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,109 @@
+"""The generator writes what it is asked for, the same every time, and sees what is covered."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from nnbits.codec.errors import NnbitsError
+from nnbits.codec.syntax import ParameterSets, UnitType, parse_unit
+from nnbits.conformance import coverage
+from nnbits.conformance.adapters import reference
+from nnbits.conformance.cases import framing
+from nnbits.conformance.cases.building import Levels, StreamBuilder
+from nnbits.conformance.synthesis import (
+    MAX,
+    MIN,
+    Chooser,
+    Poison,
+    Rejected,
+    declared_codes,
+    domain,
+    poisons,
+    synthesize_unit,
+)
+
+
+def test_the_same_seed_gives_the_same_streams() -> None:
+    first = [(case.id, case.data) for case in framing.cases(3)]
+    assert first == [(case.id, case.data) for case in framing.cases(3)]
+    assert first != [(case.id, case.data) for case in framing.cases(4)]
+    assert len({name for name, _ in first}) == len(first)
+
+
+@pytest.mark.parametrize("kind", [UnitType.NNR_MPS, UnitType.NNR_LPS, UnitType.NNR_TPL, UnitType.NNR_QNT])
+def test_random_units_are_valid(kind: UnitType) -> None:
+    rng = random.Random(7)
+    for _ in range(30):
+        unit = synthesize_unit(kind, Chooser(rng), ParameterSets(rng.getrandbits(1)))
+        assert unit
+    parameters = ParameterSets(1)
+    data = synthesize_unit(kind, Chooser(rng), parameters)
+    if kind == UnitType.NNR_MPS:
+        assert parse_unit(memoryview(data), index=1, offset=4, parameters=parameters).size == len(data)
+
+
+def test_extremes_are_taken() -> None:
+    rng = random.Random(1)
+    for end, value in ((MIN, -4096), (MAX, 4095)):
+        fixed = {"lps_quantization_method_flags": 1, "lps_quantization_parameter": end}
+        data = synthesize_unit(UnitType.NNR_LPS, Chooser(rng, fixed), ParameterSets(1))
+        body = parse_unit(memoryview(data), index=1, offset=0, parameters=ParameterSets(1)).body
+        assert getattr(body, "lps_quantization_parameter") == value  # noqa: B009
+
+
+def test_rules_reject() -> None:
+    builder = StreamBuilder(random.Random(1))
+    with pytest.raises(Rejected):
+        builder.tensor("t", codebook_present_flag=1, codebook_size=2, codebook_centre_offset=5)
+
+
+def test_every_element_has_a_domain_and_ways_to_be_wrong() -> None:
+    codes = dict(declared_codes())
+    assert len(codes) > 100
+    ways = {path: set(poisons(code)) for path, code in codes.items()}
+    assert ways["nnr_unit_header.nnr_compressed_data_unit_payload_type"] == {"cut", "unknown"}
+    assert "above" in ways["nnr_unit_header.count_tensor_dimensions"]
+    for path, code in codes.items():
+        if "bit_mask_value" not in path:
+            low, high = domain(code, {}) if not callable(getattr(code, "width", None)) else (0, 1)
+            assert type(low) is type(high) or isinstance(low, int)
+
+
+def test_poison_is_found_by_the_reader() -> None:
+    rng = random.Random(5)
+    codes = dict(declared_codes())
+    poison = Poison(codes["nnr_unit_header.nnr_decompressed_data_format"], "unknown")
+    builder = StreamBuilder(rng)
+    fixed = {"nnr_compressed_data_unit_payload_type": 1, "nnr_multiple_topology_elements_present_flag": 0,
+             "nnr_decompressed_data_format_present_flag": 1, "codebook_present_flag": 0}  # fmt: skip
+    unit = synthesize_unit(UnitType.NNR_NDU, Chooser(rng, fixed, poison), builder.parameters)
+    assert poison.reached
+    with pytest.raises(NnbitsError) as caught:
+        reference([builder.data + unit], {})
+    assert caught.value.code.name == "UNKNOWN_VALUE"
+
+
+def test_coverage_sees_what_a_stream_does() -> None:
+    rng = random.Random(2)
+    plain, dependent = StreamBuilder(rng), StreamBuilder(rng)
+    plain.tensor("t", (6, 6), Levels("small"))
+    dependent.tensor("t", (6, 6), Levels("small", 0.5), dq_flag=1)
+    seen = []
+    for builder in (plain, dependent):
+        with coverage.observed() as items:
+            reference([builder.data], {})
+        seen.append(set(items))
+    flag = "nnr_unit_header.dq_flag"
+    assert ("value", flag, "min") in seen[0]
+    assert ("value", flag, "max") in seen[1]
+    assert not any(item[0] == "transition" for item in seen[0])
+    assert any(item[0] == "transition" for item in seen[1])
+    assert any(item[0] == "skipped row" for item in seen[1])
+    assert seen[0] <= {*coverage.declared_items(), *coverage.entropy_items()}
+    names = coverage.greedy_cover({"a": seen[0], "b": seen[0] | seen[1]}, {"a": 1, "b": 1}, seen[0] | seen[1])
+    assert names == ["b"]
+    with coverage.observed() as items:
+        pass
+    assert not items
