@@ -280,8 +280,8 @@ static nnb_status take_data(decoder *d, const nnb_unit *unit, const nnb_paramete
   joined *const j = &d->parts;
   const uint8_t *const payload = unit->data + unit->payload_offset;
   const size_t size = unit->size - unit->payload_offset;
-  const uint8_t *const header = unit->data + (unit->nnr_unit_size_flag ? 4 : 2) + 1 +
-                                (unit->partial_data_counter_present_flag ? 1 : 0);
+  const uint8_t *const header =
+      unit->data + (unit->nnr_unit_size_flag ? 4 : 2) + 1 + (unit->partial_data_counter_present_flag ? 1 : 0);
   const size_t header_size = (size_t)(payload - header);
   if (j->pending) {
     const int continues = unit->partial_data_counter_present_flag && unit->partial_data_counter + 1 == j->counter;

@@ -20,7 +20,11 @@ __all__ = [
     "NNC_SUFFIX",
     "check_output",
     "file_named",
+<<<<<<< HEAD
     "is_standard",
+=======
+    "is_pipe",
+>>>>>>> 3898c607c267fee173980eb1bf187f2aae228daf
     "open_stream",
     "packed_path",
     "tree_size",
@@ -64,7 +68,7 @@ def check_output(target: Path, *, force: bool, inputs: tuple[Path, ...]) -> None
     Raises:
         NnbitsError: BAD_OPTION if it is one of the inputs, even with ``force``; FILE_EXISTS.
     """
-    if is_standard(target) or not os.path.lexists(target):
+    if is_pipe(target) or not os.path.lexists(target):
         return
     for source in inputs:
         if source.exists() and target.exists() and source.samefile(target):
@@ -107,7 +111,7 @@ def open_stream(path: Path) -> Iterator[NncFile]:
     """
     from nnbits.codec.api import open_file
 
-    if is_standard(path):
+    if is_pipe(path):
         with file_named(path), _spooled() as file, open_file(file) as stream:
             yield stream
         return
@@ -119,7 +123,7 @@ def open_stream(path: Path) -> Iterator[NncFile]:
         yield stream
 
 
-def is_standard(path: Path) -> bool:
+def is_pipe(path: Path) -> bool:
     """Whether a path means standard input or output."""
     return str(path) == "-"
 

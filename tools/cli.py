@@ -234,7 +234,7 @@ def _pack(
     OUT is IN with the suffix .nnc if not given, standard output if it is -. Without --qp, --bits or --plan the result
     is exact: unpack gives back every value, bit for bit.
     """
-    from nnbits.tools._files import is_standard, packed_path
+    from nnbits.tools._files import is_pipe, packed_path
     from nnbits.tools.commands import pack as command
 
     start = time.perf_counter()
@@ -242,7 +242,7 @@ def _pack(
         report = command.pack(source, target, threads=threads, progress=progress, **options)
     seconds = time.perf_counter() - start
     shown = packed_path(source) if target is None else target
-    if is_standard(shown):
+    if is_pipe(shown):
         if not quiet:
             click.echo(command.report_text(report, source, shown, seconds), err=True)
     elif as_json:

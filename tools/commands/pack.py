@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from nnbits.tools._console import Progress, count, printable
+<<<<<<< HEAD
 from nnbits.tools._files import check_output, file_named, is_standard, packed_path, tree_size
+=======
+from nnbits.tools._files import check_output, file_named, is_pipe, packed_path, tree_size
+>>>>>>> 3898c607c267fee173980eb1bf187f2aae228daf
 
 if TYPE_CHECKING:
     from nnbits.codec.api import PackedTensor, PackReport
@@ -99,18 +103,26 @@ def pack(
         plan=plan,
         threads=threads,
     )
+<<<<<<< HEAD
+=======
+    if speed is not None:
+        chosen = replace(chosen, speed=speed)
+>>>>>>> 3898c607c267fee173980eb1bf187f2aae228daf
     if plan is None:
         chosen = _spared(chosen, model)
     if any(tensor.qp is not None for tensor in chosen.tensors.values()):
         model = inexact(model)
+<<<<<<< HEAD
     if speed is not None:
         chosen = replace(chosen, speed=speed)
+=======
+>>>>>>> 3898c607c267fee173980eb1bf187f2aae228daf
     with _plan_output(save_plan, chosen, force=force):
         on_tensor = _counter(model, progress)
         options: dict[str, Any] = {"threads": threads, "on_tensor": on_tensor}
         if memory is not None:
             options["memory"] = memory
-        if is_standard(target):
+        if is_pipe(target):
             return _pack_to_standard_output(model, chosen, options)
         return pack_model(model, target, plan=chosen, force=force, **options)
 

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nnbits.tools._console import Progress, count, printable
+<<<<<<< HEAD
 from nnbits.tools._files import check_output, is_standard, open_stream, tree_size, unpacked_path
+=======
+from nnbits.tools._files import check_output, is_pipe, open_stream, tree_size, unpacked_path
+>>>>>>> 3898c607c267fee173980eb1bf187f2aae228daf
 
 if TYPE_CHECKING:
     from nnbits.codec.types import Model, TensorInfo
@@ -71,7 +75,7 @@ def unpack(
     from nnbits.tools.commands.apply import check_is_model
 
     source = Path(source)
-    if is_standard(source) and target is None:
+    if is_pipe(source) and target is None:
         raise NnbitsError(ReasonCode.BAD_OPTION, "name the output if the input is standard input", path="target")
     with open_stream(source) as stream:
         check_is_model(stream)

@@ -63,7 +63,8 @@ static void walk(nnb_access_unit *au) {
   nnb_unit unit;
   const uint8_t *const end = au->data + au->size;
   while (nnb_access_unit_next_piece(au, &found, name, sizeof name)) {
-    require(found.values.data == NULL || (found.values.data >= au->data && found.values.data + found.values.size <= end));
+    require(found.values.data == NULL ||
+            (found.values.data >= au->data && found.values.data + found.values.size <= end));
     require(found.map.data == NULL || (found.map.data >= au->data && found.map.data + found.map.size <= end));
     const uint64_t bytes = nnb_piece_bytes(&found.piece);
     if (bytes <= MAX_VALUES) (void)nnb_piece_values(&found, out, (size_t)bytes);

@@ -1,7 +1,7 @@
 /*
  * Whatever the payload is, decoding stays inside it and inside its buffers, and all ways of decoding a tensor agree: at
- * once, block row by block row, and entering each block row where it begins. Earlier levels and history are made up where
- * a unit wants them.
+ * once, block row by block row, and entering each block row where it begins. Earlier levels and history are made up
+ * where a unit wants them.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -10,7 +10,12 @@
 #include "nnb/nnb.h"
 #include "nnb/nnb_unit.h"
 
-enum { MAX_VALUES = 1 << 15, MAX_CONTEXTS = 90 + 4 * NNB_MAX_UNARY_LENGTH, MAX_POINTS = 1 << 13, MAX_CODEBOOK = 1 << 12 };
+enum {
+  MAX_VALUES = 1 << 15,
+  MAX_CONTEXTS = 90 + 4 * NNB_MAX_UNARY_LENGTH,
+  MAX_POINTS = 1 << 13,
+  MAX_CODEBOOK = 1 << 12
+};
 
 static void require(int condition) {
   if (!condition) abort();
@@ -76,7 +81,8 @@ static void dequantize(const nnb_part *part, way *w, size_t count) {
 }
 
 /* Each block row on its own, entered where decoding in order found that it begins. */
-static void enter_rows(way *w, const nnb_level_coding *coding, const way *in_order, const nnb_cabac *start, size_t count) {
+static void enter_rows(way *w, const nnb_level_coding *coding, const way *in_order, const nnb_cabac *start,
+                       size_t count) {
   const nnb_tensor tensor = memory_of(w);
   w->cabac = *start;
   require(nnb_decode_head(&w->cabac, coding, &tensor, &w->info) == NNB_OK);

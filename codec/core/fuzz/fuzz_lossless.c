@@ -16,8 +16,8 @@ static void require(int condition) {
 }
 
 static void decode_block(const uint8_t *data, size_t size, uint8_t kind, size_t count) {
-  static const nnb_items kinds[] = {{1, 0, 0}, {2, 0, 0}, {2, 7, 0}, {2, 10, 0}, {4, 0, 0}, {4, 23, 0},
-                                    {8, 0, 0}, {8, 52, 0}, {1, 0, 3}, {1, 0, 5}, {1, 0, 6}, {1, 0, 7}};
+  static const nnb_items kinds[] = {{1, 0, 0}, {2, 0, 0},  {2, 7, 0}, {2, 10, 0}, {4, 0, 0}, {4, 23, 0},
+                                    {8, 0, 0}, {8, 52, 0}, {1, 0, 3}, {1, 0, 5},  {1, 0, 6}, {1, 0, 7}};
   const nnb_items *const items = &kinds[kind % (sizeof kinds / sizeof *kinds)];
   const size_t work_size = nnb_lossless_work_size(items, count);
   require(work_size > 0);

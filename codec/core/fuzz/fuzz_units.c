@@ -1,6 +1,6 @@
 /*
- * Whatever the bytes are, the parser stays inside them, comes to an end, and everything that a parsed unit offers can be
- * asked for. The first byte of the input decides whether values are supplied from outside.
+ * Whatever the bytes are, the parser stays inside them, comes to an end, and everything that a parsed unit offers can
+ * be asked for. The first byte of the input decides whether values are supplied from outside.
  */
 #include <stdint.h>
 #include <stdlib.h>

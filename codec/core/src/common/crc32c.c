@@ -29,7 +29,11 @@
 #if defined(NNB_CRC32C_WIDE)
 static uint64_t load64(const uint8_t *p) {
   uint64_t value = 0;
+#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  __builtin_memcpy(&value, p, sizeof value);
+#else
   for (int i = 0; i < 8; i++) value |= (uint64_t)p[i] << (8 * i);
+#endif
   return value;
 }
 #endif
