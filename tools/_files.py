@@ -20,11 +20,7 @@ __all__ = [
     "NNC_SUFFIX",
     "check_output",
     "file_named",
-<<<<<<< HEAD
-    "is_standard",
-=======
     "is_pipe",
->>>>>>> 3898c607c267fee173980eb1bf187f2aae228daf
     "open_stream",
     "packed_path",
     "tree_size",

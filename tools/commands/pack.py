@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from nnbits.tools._console import Progress, count, printable
-<<<<<<< HEAD
-from nnbits.tools._files import check_output, file_named, is_standard, packed_path, tree_size
-=======
 from nnbits.tools._files import check_output, file_named, is_pipe, packed_path, tree_size
->>>>>>> 3898c607c267fee173980eb1bf187f2aae228daf
 
 if TYPE_CHECKING:
     from nnbits.codec.api import PackedTensor, PackReport
@@ -103,20 +99,12 @@ def pack(
         plan=plan,
         threads=threads,
     )
-<<<<<<< HEAD
-=======
     if speed is not None:
         chosen = replace(chosen, speed=speed)
->>>>>>> 3898c607c267fee173980eb1bf187f2aae228daf
     if plan is None:
         chosen = _spared(chosen, model)
     if any(tensor.qp is not None for tensor in chosen.tensors.values()):
         model = inexact(model)
-<<<<<<< HEAD
-    if speed is not None:
-        chosen = replace(chosen, speed=speed)
-=======
->>>>>>> 3898c607c267fee173980eb1bf187f2aae228daf
     with _plan_output(save_plan, chosen, force=force):
         on_tensor = _counter(model, progress)
         options: dict[str, Any] = {"threads": threads, "on_tensor": on_tensor}

@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nnbits.tools._console import Progress, count, printable
-<<<<<<< HEAD
-from nnbits.tools._files import check_output, is_standard, open_stream, tree_size, unpacked_path
-=======
 from nnbits.tools._files import check_output, is_pipe, open_stream, tree_size, unpacked_path
->>>>>>> 3898c607c267fee173980eb1bf187f2aae228daf
 
 if TYPE_CHECKING:
     from nnbits.codec.types import Model, TensorInfo
