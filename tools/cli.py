@@ -552,6 +552,30 @@ def _cat(target: Path, sources: tuple[Path, ...], as_json: bool, quiet: bool, **
     _show(command, report, time.perf_counter() - start, as_json, quiet)
 
 
+@main.command(name="report", short_help="A page with plots about a stream.")
+@click.argument("source", metavar="IN", type=_PATH)
+@click.argument("target", metavar="OUT.html", type=_PATH)
+@click.option("--original", type=_PATH, metavar="FILE", help="Model file or stream to compare the values with.")
+@_force
+@_json
+@_quiet
+def _report_page(source: Path, target: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Write one HTML page about the NNC stream IN: sizes by layer, values, zeros, codings, quality.
+
+    The page needs nothing else and loads nothing.
+
+    \b
+    nnbits report small.nnc report.html
+    nnbits report small.nnc report.html --original model.safetensors
+    """
+    from nnbits.tools.commands import report as command
+
+    start = time.perf_counter()
+    with progress_bar("Decoding", enabled=not (as_json or quiet)) as progress:
+        report = command.report(source, target, progress=progress, **options)
+    _show(command, report, time.perf_counter() - start, as_json, quiet)
+
+
 def _show(command: Any, report: Any, seconds: float, as_json: bool, quiet: bool) -> None:
     """The report of a command as JSON or as text."""
     if as_json:
