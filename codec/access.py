@@ -39,6 +39,7 @@ __all__ = [
     "describe_pieces",
     "dtype_of",
     "parse_access_unit",
+    "single_data_units",
     "tensor_info",
     "value_shape",
 ]
@@ -360,6 +361,24 @@ def describe_pieces(unit: AccessUnit, head: Head) -> Iterator[StoredPiece]:
         first = stream.data_unit(stored.info.name).parts[0].name == stored.info.name
         size = (piece.map_bytes or 0) + (stored.unit_bytes if first else 0)
         yield StoredPiece(piece, stored.coding, stream.qp(stored.info.name), stream.step(stored.info.name), size)
+
+
+def single_data_units(unit: AccessUnit, head: Head) -> dict[int, memoryview]:
+    """Bytes of the data units that carry one piece and nothing else, by the number of the piece.
+
+    Raises:
+        NnbitsError: what the headers of the data units raise.
+    """
+    stream = _DataUnits(unit, head, DEFAULT_LIMITS, NATIVE).stream
+    start, shift = unit.data_units_offset, unit.data_units_offset - len(head.standard)
+    by_offset = {u.offset: unit.data_units[u.offset - start :][: u.size] for u in unit.units if u.offset >= start}
+    found = {}
+    for number, piece in enumerate(unit.pieces):
+        if piece.value_coding == ValueCoding.NDU and piece.unit_name in stream.tensors:
+            stored = stream.tensors[piece.unit_name]
+            if len(stream.data_unit(piece.unit_name).parts) == 1:
+                found[number] = by_offset[stream.units[stored.unit].offset + shift]
+    return found
 
 
 def _values(unit: AccessUnit, number: int, coded: _DataUnits) -> Array:

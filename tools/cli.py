@@ -487,6 +487,118 @@ def _apply(
         click.echo(command.report_text(report, seconds))
 
 
+_to = click.option("--to", metavar="FORMAT", help="Format of OUT, nnc for a stream.  [default: by its suffix]")
+
+
+@main.command(name="convert", short_help="Model in another format.")
+@click.argument("source", metavar="IN", type=_PATH)
+@click.argument("target", metavar="OUT", type=_PATH)
+@_to
+@_threads
+@_force
+@_json
+@_quiet
+def _convert(source: Path, target: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Write the model IN, a model file or an NNC stream, as OUT in another format.
+
+    An .nnc stream OUT is exact. What OUT cannot keep, such as metadata or the graph of an ONNX file, is told.
+
+    \b
+    nnbits convert model.pt model.safetensors
+    nnbits convert small.nnc model.npz
+    nnbits convert model.gguf weights --to safetensors
+    """
+    from nnbits.tools.commands import convert as command
+
+    start = time.perf_counter()
+    with progress_bar("Converting", enabled=not (as_json or quiet)) as progress:
+        report = command.convert(source, target, progress=progress, **options)
+    _show(command, report, time.perf_counter() - start, as_json, quiet)
+
+
+@main.command(name="extract", short_help="Some tensors of a model.")
+@click.argument("source", metavar="IN", type=_PATH)
+@click.argument("target", metavar="OUT", type=_PATH)
+@click.argument("patterns", metavar="NAME...", nargs=-1, required=True)
+@_to
+@_threads
+@_force
+@_json
+@_quiet
+def _extract(source: Path, target: Path, patterns: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
+    """Write the tensors NAME of the model IN, a model file or an NNC stream, as OUT.
+
+    NAME may be a pattern with *, ? and [...]. From stream to stream tensors are not decoded and stay as they are coded.
+
+    \b
+    nnbits extract model.nnc head.nnc 'classifier.*'
+    nnbits extract model.nnc one.npy encoder.layer.0.attention.query.weight
+    """
+    from nnbits.tools.commands import extract as command
+
+    start = time.perf_counter()
+    with progress_bar("Extracting", enabled=not (as_json or quiet)) as progress:
+        report = command.extract(source, target, patterns, progress=progress, **options)
+    _show(command, report, time.perf_counter() - start, as_json, quiet)
+
+
+@main.command(name="cat", short_help="Shards or streams into one.")
+@click.argument("target", metavar="OUT", type=_PATH)
+@click.argument("sources", metavar="IN...", type=_PATH, nargs=-1, required=True)
+@_to
+@_threads
+@_force
+@_json
+@_quiet
+def _cat(target: Path, sources: tuple[Path, ...], as_json: bool, quiet: bool, **options: Any) -> None:
+    """Put the tensors of all IN, model files or NNC streams, together as OUT.
+
+    No name may occur twice. In a stream OUT, tensors of streams stay as they are coded, others are coded exactly.
+
+    \b
+    nnbits cat model.nnc model-00001-of-00002.safetensors model-00002-of-00002.safetensors
+    nnbits cat both.nnc encoder.nnc decoder.nnc
+    """
+    from nnbits.tools.commands import cat as command
+
+    start = time.perf_counter()
+    with progress_bar("Putting together", enabled=not (as_json or quiet)) as progress:
+        report = command.cat(target, sources, progress=progress, **options)
+    _show(command, report, time.perf_counter() - start, as_json, quiet)
+
+
+@main.command(name="report", short_help="A page with plots about a stream.")
+@click.argument("source", metavar="IN", type=_PATH)
+@click.argument("target", metavar="OUT.html", type=_PATH)
+@click.option("--original", type=_PATH, metavar="FILE", help="Model file or stream to compare the values with.")
+@_force
+@_json
+@_quiet
+def _report_page(source: Path, target: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Write one HTML page about the NNC stream IN: sizes by layer, values, zeros, codings, quality.
+
+    The page needs nothing else and loads nothing.
+
+    \b
+    nnbits report small.nnc report.html
+    nnbits report small.nnc report.html --original model.safetensors
+    """
+    from nnbits.tools.commands import report as command
+
+    start = time.perf_counter()
+    with progress_bar("Decoding", enabled=not (as_json or quiet)) as progress:
+        report = command.report(source, target, progress=progress, **options)
+    _show(command, report, time.perf_counter() - start, as_json, quiet)
+
+
+def _show(command: Any, report: Any, seconds: float, as_json: bool, quiet: bool) -> None:
+    """The report of a command as JSON or as text."""
+    if as_json:
+        print_json(command.report_dict(report, seconds))
+    elif not quiet:
+        click.echo(command.report_text(report, seconds))
+
+
 @main.command(name="demo", short_help="Pack a small real network and measure it.")
 @click.option("--out", type=_PATH, metavar="DIR", help="Folder for the files.  [default: nnbits-demo]")
 @_threads

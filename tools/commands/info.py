@@ -13,7 +13,9 @@ from nnbits.tools._files import open_stream
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["InfoReport", "TensorRow", "UnitRow", "info", "print_report", "report_dict"]
+    from nnbits.codec.api import NncFile
+
+__all__ = ["InfoReport", "TensorRow", "UnitRow", "describe_stream", "info", "print_report", "report_dict"]
 
 _SHOWN_METADATA: Final = 12
 _SHOWN_VALUE: Final = 60
@@ -110,56 +112,65 @@ def info(path: Path) -> InfoReport:
     """
     path = Path(path)
     with open_stream(path) as stream:
-        tensors = tuple(
-            TensorRow(
-                name,
-                tensor.info.dtype.name,
-                tensor.info.shape,
-                tensor.info.size,
-                tensor.coding,
-                tensor.qp,
-                tensor.step,
-                tensor.unit,
-                tensor.unit_bytes,
-                tensor.payload_bytes,
-                8 * tensor.unit_bytes / tensor.info.size if tensor.info.size else None,
-                tensor.unit_bytes / stream.size,
-            )
-            for name, tensor in stream.tensors.items()
+        return describe_stream(path, stream)
+
+
+def describe_stream(path: Path, stream: NncFile) -> InfoReport:
+    """Describe an open stream.
+
+    Raises:
+        NnbitsError: the errors of the stream.
+    """
+    tensors = tuple(
+        TensorRow(
+            name,
+            tensor.info.dtype.name,
+            tensor.info.shape,
+            tensor.info.size,
+            tensor.coding,
+            tensor.qp,
+            tensor.step,
+            tensor.unit,
+            tensor.unit_bytes,
+            tensor.payload_bytes,
+            8 * tensor.unit_bytes / tensor.info.size if tensor.info.size else None,
+            tensor.unit_bytes / stream.size,
         )
-        held: dict[int, list[str]] = {}
-        for row in tensors:
-            held.setdefault(row.unit, []).append(row.name)
-        units = tuple(
-            UnitRow(
-                unit.index,
-                unit.offset,
-                unit.size,
-                unit.unit_type,
-                unit.type_name,
-                unit.payload_bytes,
-                tuple(held.get(unit.index, ())),
-            )
-            for unit in stream.units
+        for name, tensor in stream.tensors.items()
+    )
+    held: dict[int, list[str]] = {}
+    for row in tensors:
+        held.setdefault(row.unit, []).append(row.name)
+    units = tuple(
+        UnitRow(
+            unit.index,
+            unit.offset,
+            unit.size,
+            unit.unit_type,
+            unit.type_name,
+            unit.payload_bytes,
+            tuple(held.get(unit.index, ())),
         )
-        elements = sum(row.elements for row in tensors)
-        return InfoReport(
-            path,
-            stream.size,
-            stream.general_profile_idc,
-            stream.source_format,
-            dict(stream.metadata),
-            elements,
-            8 * stream.size / elements if elements else None,
-            tensors,
-            units,
-            (stream.update or "unspecified") if stream.is_update else None,
-            stream.base_model_id,
-            stream.removed,
-            stream.profile,
-            stream.digest,
-            tuple((a.name, a.size) for a in stream.attachments),
-        )
+        for unit in stream.units
+    )
+    elements = sum(row.elements for row in tensors)
+    return InfoReport(
+        path,
+        stream.size,
+        stream.general_profile_idc,
+        stream.source_format,
+        dict(stream.metadata),
+        elements,
+        8 * stream.size / elements if elements else None,
+        tensors,
+        units,
+        (stream.update or "unspecified") if stream.is_update else None,
+        stream.base_model_id,
+        stream.removed,
+        stream.profile,
+        stream.digest,
+        tuple((a.name, a.size) for a in stream.attachments),
+    )
 
 
 def report_dict(report: InfoReport) -> dict[str, Any]:
