@@ -61,7 +61,9 @@ def native_values(found: Any) -> tuple[int, bytes]:
     status = lib.nnb_piece_work_size(found, work_size)
     if status == OK:
         work = ffi.new("uint8_t[]", max(work_size[0], 1))
-        assert not work_size[0] or lib.nnb_piece_values(found, out, size, work, work_size[0] - 1) == ReasonCode.BUFFER_SIZE
+        assert (
+            not work_size[0] or lib.nnb_piece_values(found, out, size, work, work_size[0] - 1) == ReasonCode.BUFFER_SIZE
+        )
         status = lib.nnb_piece_values(found, out, size, work, work_size[0])
     return status, ffi.buffer(out, size)[:]
 
