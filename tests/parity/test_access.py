@@ -14,7 +14,7 @@ from nnbits.codec.access import decode_pieces, parse_access_unit
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.head import parse_head
 from nnbits.codec.plan import EncodePlan, TensorPlan
-from nnbits.codec.syntax import AccessUnitHeader, ParameterSets, ValueCoding, parse_unit
+from nnbits.codec.syntax import AccessUnitHeader, ParameterSets, parse_unit
 from nnbits.codec.types import DTYPES, Attachment, LazyTensor, Model, TensorInfo
 from nnbits.codec.values import stored_bytes
 from nnbits.codec.writer import write_extended

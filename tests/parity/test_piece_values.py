@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from nnbits.codec.access_encoder import finish_header
 from nnbits.codec.encode import DataUnitEncoder, encode_tensor
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.head import parse_head
+from nnbits.codec.integrity import crc32c
 from nnbits.codec.plan import BlockPlan, EncodePlan, TensorPlan
 from nnbits.codec.sparse import MapKind, encode_map
 from nnbits.codec.syntax import (
@@ -290,6 +293,13 @@ def test_what_the_c_core_leaves_to_others() -> None:
     plans = {t.info.name: TensorPlan("uniform", -8) for t in block}
     data = stream_of(block, plans, blocks=(BlockPlan("w", local_scaling="s"),))
     assert native(data)[0] is ReasonCode.UNSUPPORTED_FEATURE
+
+
+def test_pinned_stream_of_the_c_tests() -> None:
+    text = (Path(__file__).parents[2] / "codec/core/tests/pinned_stream.h").read_text(encoding="utf-8")
+    stream, checksums = (part.split("}")[0] for part in text.split("] = {")[1:])
+    pieces = python(bytes(int(word, 16) for word in re.findall(r"0x(\w+)", stream)))
+    assert [crc32c(values) for *_, values in pieces] == [int(word, 16) for word in re.findall(r"0x(\w+)", checksums)]
 
 
 @settings(max_examples=200, deadline=None)
