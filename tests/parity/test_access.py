@@ -14,7 +14,7 @@ from nnbits.codec.access import decode_pieces, parse_access_unit
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.head import parse_head
 from nnbits.codec.plan import EncodePlan, TensorPlan
-from nnbits.codec.syntax import AccessUnitHeader, ParameterSets, ValueCoding, parse_unit
+from nnbits.codec.syntax import AccessUnitHeader, ParameterSets, parse_unit
 from nnbits.codec.types import DTYPES, Attachment, LazyTensor, Model, TensorInfo
 from nnbits.codec.values import stored_bytes
 from nnbits.codec.writer import write_extended
@@ -54,8 +54,22 @@ def small_stream() -> bytes:
     )
 
 
+def native_values(found: Any) -> tuple[int, bytes]:
+    """Status and elements of a piece."""
+    size = lib.nnb_piece_bytes(ffi.addressof(found, "piece"))
+    out, work_size = ffi.new("uint8_t[]", max(size, 1)), ffi.new("size_t *")
+    status = lib.nnb_piece_work_size(found, work_size)
+    if status == OK:
+        work = ffi.new("uint8_t[]", max(work_size[0], 1))
+        assert (
+            not work_size[0] or lib.nnb_piece_values(found, out, size, work, work_size[0] - 1) == ReasonCode.BUFFER_SIZE
+        )
+        status = lib.nnb_piece_values(found, out, size, work, work_size[0])
+    return status, ffi.buffer(out, size)[:]
+
+
 def native(data: bytes) -> tuple[ReasonCode | None, list[Any]]:
-    """Verdict on the whole stream, and the pieces with raw values that were delivered before it."""
+    """Verdict on the whole stream, and the pieces that were delivered before it."""
     reader = ffi.new("nnb_reader *")
     au = ffi.new("nnb_access_unit *")
     found = ffi.new("nnb_access_piece *")
@@ -71,15 +85,10 @@ def native(data: bytes) -> tuple[ReasonCode | None, list[Any]]:
         while lib.nnb_access_unit_next_piece(au, found, name, len(name)):
             piece = found.piece
             text = ffi.buffer(name, piece.name_length)[:].decode()
-            size = lib.nnb_piece_bytes(ffi.addressof(piece))
-            out = ffi.new("uint8_t[]", max(size, 1))
-            values = lib.nnb_piece_values(found, out, size)
-            if values == ReasonCode.UNSUPPORTED_FEATURE:
-                pieces.append((text, piece.first_element, None))
-            elif values != OK:
+            values, elements = native_values(found)
+            if values != OK:
                 return ReasonCode(values), pieces
-            else:
-                pieces.append((text, piece.first_element, ffi.buffer(out, size)[:]))
+            pieces.append((text, piece.first_element, elements))
         while lib.nnb_access_unit_next_unit(au, unit) == OK and unit.size:
             assert unit.nnr_unit_type == lib.NNB_NNR_NDU
     return (ReasonCode(status) if status else None), pieces
@@ -108,9 +117,7 @@ def python(data: bytes) -> list[Any]:
     pieces: list[Any] = []
     for at, size in places:
         unit = parse_access_unit(memoryview(data)[at : at + size], offset=at, head=head)
-        for piece, array in decode_pieces(unit, head):
-            plain = piece.value_coding in (ValueCoding.NOTHING, ValueCoding.RAW) and not piece.map_kind
-            pieces.append((piece.name, piece.first, array.tobytes() if plain else None))
+        pieces += [(piece.name, piece.first, array.tobytes()) for piece, array in decode_pieces(unit, head)]
     return pieces
 
 

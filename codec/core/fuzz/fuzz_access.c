@@ -1,6 +1,6 @@
 /*
  * Whatever the bytes are, reading access units stays inside them and comes to an end; pieces lie inside their access
- * unit, and raw values can be read. Checksums are made right first, or nothing would come through.
+ * unit, and values can be read. Checksums are made right first, or nothing would come through.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 #include "nnb/nnb_access.h"
 #include "nnb/nnb_unit.h"
 
-enum { MAX_VALUES = 1 << 16 };
+enum { MAX_VALUES = 1 << 16, MAX_WORK = 1 << 24 };
 
 static void require(int condition) {
   if (!condition) abort();
@@ -58,7 +58,7 @@ static void mend(uint8_t *data, size_t size) {
 
 static void walk(nnb_access_unit *au) {
   static uint8_t out[MAX_VALUES];
-  uint8_t name[64];
+  uint8_t name[256];
   nnb_access_piece found;
   nnb_unit unit;
   const uint8_t *const end = au->data + au->size;
@@ -67,7 +67,11 @@ static void walk(nnb_access_unit *au) {
             (found.values.data >= au->data && found.values.data + found.values.size <= end));
     require(found.map.data == NULL || (found.map.data >= au->data && found.map.data + found.map.size <= end));
     const uint64_t bytes = nnb_piece_bytes(&found.piece);
-    if (bytes <= MAX_VALUES) (void)nnb_piece_values(&found, out, (size_t)bytes);
+    size_t work_size;
+    if (bytes > MAX_VALUES || nnb_piece_work_size(&found, &work_size) != NNB_OK || work_size > MAX_WORK) continue;
+    void *const work = malloc(work_size > 0 ? work_size : 1);
+    if (work != NULL) (void)nnb_piece_values(&found, out, (size_t)bytes, work, work_size);
+    free(work);
   }
   nnb_status status;
   while ((status = nnb_access_unit_next_unit(au, &unit)) == NNB_OK && unit.size > 0) {

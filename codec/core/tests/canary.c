@@ -3,7 +3,9 @@
  * themselves. Returns 0, or the number of the check that failed.
  */
 #include "nnb/nnb.h"
+#include "nnb/nnb_access.h"
 #include "nnb/nnb_rans.h"
+#include "pinned_stream.h"
 
 void *memset(void *target, int value, size_t size);
 void *memcpy(void *restrict target, const void *restrict source, size_t size);
@@ -60,6 +62,27 @@ static int decode_rans(void) {
   return memcmp(symbols, "aaba", 4) == 0;
 }
 
+/* An extended stream with a piece of each coding. */
+static nnb_reader reader;
+static nnb_access_unit au;
+static nnb_access_piece found;
+static uint8_t elements[1024];
+static uint64_t work[16384];
+
+static int decode_stream(void) {
+  uint8_t name[NNB_MAX_SHARED_NAME_BYTES];
+  uint32_t pieces = 0;
+  if (nnb_reader_open(&reader, pinned_stream, sizeof pinned_stream, sizeof elements) != NNB_OK) return 0;
+  while (nnb_reader_next(&reader, &au) == NNB_OK && au.size > 0) {
+    for (; nnb_access_unit_next_piece(&au, &found, name, sizeof name); pieces++) {
+      const size_t size = (size_t)nnb_piece_bytes(&found.piece);
+      if (nnb_piece_values(&found, elements, size, work, sizeof work) != NNB_OK) return 0;
+      if (pieces >= PINNED_PIECES || nnb_crc32c(0, elements, size) != pinned_checksums[pieces]) return 0;
+    }
+  }
+  return pieces == PINNED_PIECES && reader.ended;
+}
+
 static nnb_context contexts[94];
 static union {
   int32_t levels[4];
@@ -88,6 +111,7 @@ int nnb_canary(void) {
   if (nnb_cabac_open(&cabac, payload, 3) != NNB_OK) return 8;
   if (nnb_decode_tensor(&cabac, &coding, &tensor, &info) != NNB_TRUNCATED) return 9;
   if (!decode_rans()) return 10;
+  if (!decode_stream()) return 11;
   return 0;
 }
 

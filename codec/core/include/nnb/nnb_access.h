@@ -5,6 +5,10 @@
  * reader, but names that occur twice are not looked for, and metadata, attachments and index, which are compressed
  * with zstd, are only checked and skipped.
  *
+ * NNB_UNSUPPORTED_FEATURE where the Python reader can do more: blocks of exactly coded values that are compressed with
+ * zstd (only speed "small" writes them), data units that have to be composed with others (NNR_PT_BLOCK, factors), and
+ * data split over several units. The other pieces can be had nevertheless.
+ *
  *   nnb_reader reader;
  *   nnb_access_unit au;
  *   uint8_t name[256];
@@ -12,11 +16,8 @@
  *   while (nnb_reader_next(&reader, &au) == NNB_OK && au.size > 0) {
  *     nnb_access_piece found;
  *     while (nnb_access_unit_next_piece(&au, &found, name, sizeof name)) {
- *       ... nnb_piece_values(&found, out, nnb_piece_bytes(&found.piece));
- *     }
- *     nnb_unit unit;
- *     while (nnb_access_unit_next_unit(&au, &unit) == NNB_OK && unit.size > 0) {
- *       ... a compressed data unit as in a standard stream, with reader.parameters
+ *       nnb_piece_work_size(&found, &work_size);
+ *       ... nnb_piece_values(&found, out, nnb_piece_bytes(&found.piece), work, work_size);
  *     }
  *   }
  */
@@ -41,13 +42,25 @@ typedef struct nnb_access_unit {
   size_t sections_left;
   size_t unit_at;
   uint32_t unit_index;
+  uint32_t coded_index; /* the data unit of the next piece that has one */
+  size_t coded_at;
+  uint32_t coded_left; /* pieces that have one */
+  nnb_status coded_status;
+  uint64_t max_tensor_bytes;
 } nnb_access_unit;
 
-/* A piece with its sections; their data are NULL where there is none. */
+/* A piece with its sections, whose data are NULL where there is none. */
 typedef struct nnb_access_piece {
   nnb_piece piece;
   nnb_string map;
   nnb_string values;
+  nnb_unit unit; /* of value_coding 3 */
+  uint64_t shape[255]; /* NNB_MAX_DIMENSIONS */
+  uint32_t count_shape; /* its own dimensions: the tensor's, for a part whole rows or just its elements */
+  /* private */
+  nnb_status status;
+  const nnb_parameters *parameters;
+  uint64_t max_tensor_bytes;
 } nnb_access_piece;
 
 /*
@@ -59,7 +72,10 @@ typedef struct nnb_access_piece {
 nnb_status nnb_access_unit_open(nnb_access_unit *au, const uint8_t *data, size_t size, size_t offset,
                                 const nnb_parameters *parameters, uint64_t max_tensor_bytes);
 
-/* The next piece; 0 at the end. The buffer of the name is that of nnb_next_piece(). */
+/*
+ * The next piece; 0 at the end. The buffer of the name is that of nnb_next_piece(); for value_coding 3 it has to hold
+ * the whole name.
+ */
 int nnb_access_unit_next_piece(nnb_access_unit *au, nnb_access_piece *found, uint8_t *name, size_t capacity);
 
 /* The next compressed data unit; at the end unit->size is 0. */
@@ -72,11 +88,23 @@ uint64_t nnb_stored_bytes(uint32_t element_type, uint64_t count);
 uint64_t nnb_piece_bytes(const nnb_piece *piece);
 
 /*
- * The elements of a piece, little endian, with value_coding 0 or 1 and no map. NNB_BUFFER_SIZE unless out_size is
- * nnb_piece_bytes(), NNB_VALUE_RANGE for a bool that is neither 0 nor 1, NNB_RESERVED_BITS for bits behind the last
- * element, NNB_UNSUPPORTED_FEATURE for other codings.
+ * Bytes of work that nnb_piece_values() needs: what arithmetic or exact decoding needs (4 bytes an element and a few
+ * KiB, or 20 times a block of exactly coded values), and with a sparse map the values and the map. The codes of
+ * nnb_piece_values() as far as headers tell.
  */
-nnb_status nnb_piece_values(const nnb_access_piece *found, uint8_t *out, size_t out_size);
+nnb_status nnb_piece_work_size(const nnb_access_piece *found, size_t *work_size);
+
+/*
+ * The elements of a piece, dense and little endian, whatever their coding. `work` is aligned as malloc() does, `out`
+ * needs no alignment; after an error its contents are undefined. NNB_BUFFER_SIZE unless out_size is nnb_piece_bytes(),
+ * or if the work or the buffer of the name was too small; NNB_BASE_MISSING if they are to be XORed to another model;
+ * NNB_VALUE_RANGE for a bool that is neither 0 nor 1; NNB_RESERVED_BITS for bits behind the last element;
+ * NNB_LOSSLESS_BLOCK, NNB_SPARSE_MAP, NNB_UNSUPPORTED_FEATURE; NNB_LIMIT if this machine cannot hold it. Of data units
+ * also NNB_ACCESS_UNIT if it is of another tensor, NNB_METADATA if it holds another number or kind of elements,
+ * NNB_MEMORY_BUDGET, NNB_LEVEL_RANGE if an integer does not fit its type, and the codes of nnb_part_get(),
+ * nnb_decode_tensor() and nnb_cabac_finish().
+ */
+nnb_status nnb_piece_values(const nnb_access_piece *found, uint8_t *out, size_t out_size, void *work, size_t work_size);
 
 /* ---- Whole streams in memory, from front to back */
 
