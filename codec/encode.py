@@ -369,6 +369,8 @@ def quantize(values: NDArray[np.float32], plan: TensorPlan, qp_density: int) -> 
         NnbitsError: BAD_TENSOR if a value is not finite or too large for every QP.
     """
     assert plan.qp is not None  # noqa: S101 - TensorPlan checks it
+    if values.size == 0:
+        return np.empty(0, np.int32), plan.qp
     if not np.isfinite(values).all():
         raise NnbitsError(
             ReasonCode.BAD_TENSOR, "infinite or NaN values cannot be quantized", hint="Keep this tensor exact"
@@ -463,7 +465,7 @@ def levels_of(
         NnbitsError: NOT_EXACT for integers outside int32, BAD_TENSOR for values that cannot be quantized.
     """
     height, width = _matrix(stored.shape)
-    if height == 1 or width == 1:
+    if height == 1 or width == 1 or stored.size == 0:
         how = replace(how, scan_order=0)
     if how.coding == "integer":
         if not int32_is_exact(info.dtype, stored):

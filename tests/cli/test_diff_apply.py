@@ -436,6 +436,8 @@ def test_existing_outputs_and_outputs_that_are_inputs(run: Run, versions: Versio
 def test_missing_files_and_wrong_options(run: Run, versions: Versions, tmp_path: Path, names: Names) -> None:
     update = tmp_path / "u.nnc"
     ok(run("diff", versions.base, versions.new[0], update))
+    folder = tmp_path / "folder"
+    folder.mkdir()
     files = names()
     missing, out = tmp_path / "missing", tmp_path / "out.safetensors"
     base, new = versions.base, versions.new[0]
@@ -445,7 +447,7 @@ def test_missing_files_and_wrong_options(run: Run, versions: Versions, tmp_path:
         (("diff", base, new, out, "--after", missing), 3),
         (("apply", missing, update, "-o", out), 3),
         (("apply", base, update, missing, "-o", out), 3),
-        (("diff", tmp_path, new, out), 4),
+        (("diff", folder, new, out), 4),
         (("diff", base, new), 2),
         (("diff", base, new, out, "--qp", -20, "--bits", 4), 2),
         (("diff", missing, missing, out, "--uniform"), 2),

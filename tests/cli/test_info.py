@@ -47,7 +47,7 @@ def test_totals_are_the_size_of_the_file(run: Run, digits: Path, tmp_path: Path,
         assert report["digest"] is None
     else:
         assert {unit["type_name"] for unit in holders.values()} == {"AU header"}
-        assert sum(tensor["bytes"] for tensor in report["tensors"]) > 0.95 * size
+        assert sum(tensor["bytes"] for tensor in report["tensors"]) > 0.9 * size
         assert report["digest"] in run("info", path).stdout
     assert report["elements"] == sum(tensor["elements"] for tensor in report["tensors"])
     assert report["bits_per_weight"] == pytest.approx(8 * size / report["elements"])

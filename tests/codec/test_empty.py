@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import nnbits
 from nnbits.codec.entropy import native, reference
 from nnbits.codec.entropy.coding import LevelCoding, LevelsToCode, SetRule
 
@@ -22,3 +23,13 @@ def test_empty_tensors(shape: tuple[int, int], dq: bool, scan_order: int, rule: 
         decoded = engine.decode_payload(data, [coding])[0]
         assert decoded.levels.size == 0
         assert decoded.qp_value == 3
+
+
+@pytest.mark.parametrize("coding", ["uniform", "dependent", "codebook"])
+@pytest.mark.parametrize("shape", [(0,), (9, 0), (0, 9), (3, 0, 2)], ids=str)
+@pytest.mark.parametrize("scan_order", [0, 1])
+def test_quantized_plans_of_empty_tensors(coding: str, shape: tuple[int, ...], scan_order: int) -> None:
+    plan = nnbits.EncodePlan({"x": nnbits.TensorPlan(coding, -8, scan_order=scan_order)}, profile="extended")  # type: ignore[arg-type]
+    back = nnbits.decode(nnbits.encode({"x": np.empty(shape, np.float32)}, plan=plan))["x"]
+    assert back.shape == shape
+    assert back.dtype == np.float32
