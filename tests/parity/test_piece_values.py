@@ -122,6 +122,7 @@ def test_data_units(kinds: list[tuple[str, tuple[int, ...], int, int, bool]], id
     tensors, plans = [], {}
     for k, (coding, shape, kind, scan_order, row_skipping) in enumerate(kinds):
         name = f"t{k}"
+        scan_order = 0 if 0 in shape else scan_order  # our encoder has no entry points for empty tensors
         if coding == "integer":
             tensors.append(integers(name, INTEGERS[(k + kind) % len(INTEGERS)], shape, k))
             plans[name] = TensorPlan("integer", scan_order=scan_order, row_skipping=row_skipping)
