@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nnbits.codec._core import ffi, lib
 from nnbits.codec.access import decode_pieces, parse_access_unit
 from nnbits.codec.access_encoder import finish_header
-from nnbits.codec.encode import DataUnitEncoder, encode_tensor
+from nnbits.codec.encode import encode_tensor
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.head import parse_head
 from nnbits.codec.integrity import crc32c
@@ -33,6 +33,7 @@ from nnbits.codec.syntax import (
     peek_unit_size,
 )
 from nnbits.codec.types import DTYPES, LazyTensor, Model, TensorInfo, from_numpy
+from nnbits.codec.unit_encoder import DataUnitEncoder
 from nnbits.codec.values import stored_bytes
 from nnbits.codec.writer import write_extended
 
@@ -121,6 +122,7 @@ def test_data_units(kinds: list[tuple[str, tuple[int, ...], int, int, bool]], id
     tensors, plans = [], {}
     for k, (coding, shape, kind, scan_order, row_skipping) in enumerate(kinds):
         name = f"t{k}"
+        scan_order = 0 if 0 in shape else scan_order  # our encoder has no entry points for empty tensors
         if coding == "integer":
             tensors.append(integers(name, INTEGERS[(k + kind) % len(INTEGERS)], shape, k))
             plans[name] = TensorPlan("integer", scan_order=scan_order, row_skipping=row_skipping)

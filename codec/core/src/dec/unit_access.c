@@ -14,7 +14,7 @@ int nnb_list_name(nnb_list *list, nnb_string *name) {
   /* Parsed before, so that it ends. */
   const uint8_t *const text = list->data + (size_t)(list->position >> 3);
   size_t size = 0;
-  while (text[size] != 0) size++;
+  for (; text[size] != 0; size++) NNB_KEEP_BRANCH(size); /* or it becomes a call of strlen() */
   name->data = text;
   name->size = size;
   list->position += 8 * ((uint64_t)size + 1);
