@@ -214,11 +214,20 @@ _quiet = click.option("--quiet", "-q", is_flag=True, help="Print nothing but err
 @click.option("--memory", type=_SIZE, metavar="SIZE", help="Budget for tensors in work, e.g. 128M.  [default: 256M]")
 @click.option("--plan", type=_PATH, metavar="FILE", help="Pack as this JSON plan says, tensor by tensor.")
 @click.option("--save-plan", type=_PATH, metavar="FILE", help="Write the plan that was used.")
+@click.option("--estimate", is_flag=True, help="Only predict sizes and times, from a sample; nothing is written.")
 @_threads
 @_force
 @_json
 @_quiet
-def _pack(source: Path, target: Path | None, threads: int | None, as_json: bool, quiet: bool, **options: Any) -> None:
+def _pack(
+    source: Path,
+    target: Path | None,
+    estimate: bool,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Pack the model file IN into the NNC stream OUT.
 
     OUT is IN with the suffix .nnc if not given. Without --qp, --bits or --plan the result is exact: unpack gives back
@@ -227,6 +236,13 @@ def _pack(source: Path, target: Path | None, threads: int | None, as_json: bool,
     from nnbits.tools._files import packed_path
     from nnbits.tools.commands import pack as command
 
+    if estimate:
+        found = command.estimate_pack(source, threads=threads)
+        if as_json:
+            print_json(command.estimate_dict(found, source))
+        elif not quiet:
+            click.echo(command.estimate_text(found, source))
+        return
     start = time.perf_counter()
     with progress_bar("Packing", enabled=not (as_json or quiet)) as progress:
         report = command.pack(source, target, threads=threads, progress=progress, **options)
