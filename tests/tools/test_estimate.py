@@ -20,10 +20,12 @@ from nnbits.tools.methods.quantize import plan_bits
 
 
 def transformer(layers: int = 2, pruned: float = 0.0) -> Model:
-    """Tensors as in MiniLM: an embedding whose rows differ in size, dense layers of several spreads, many small ones."""
+    """Tensors as in MiniLM: an embedding whose first rows are unused, dense layers of several spreads, small ones."""
     rng = np.random.default_rng(11)
     scale = np.linspace(0.02, 0.08, 6000)[:, None]
-    arrays = {"embeddings.weight": rng.normal(size=(6000, 384)) * scale}
+    embedding = rng.normal(size=(6000, 384)) * scale
+    embedding[:200] = embedding[0]
+    arrays = {"embeddings.weight": embedding}
     for layer in range(layers):
         for name, shape in (("query", (384, 384)), ("up", (1536, 384)), ("down", (384, 1536))):
             weight = rng.standard_t(5, size=shape) * rng.uniform(0.02, 0.1)

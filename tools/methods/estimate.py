@@ -26,9 +26,11 @@ __all__ = ["DEFAULT_SAMPLE", "Estimate", "EstimateRow", "estimate"]
 
 DEFAULT_SAMPLE: Final = 6 << 20  #: bytes of tensors that are coded
 
-_SLICES: Final = 6
+_SLICES: Final = 6  # of a tensor at least
+_SLICE_BYTES: Final = 1 << 15  # more slices rather than longer ones: rows of an embedding are not alike
 _LEAST_BYTES: Final = 1 << 15  # of each tensor in the sample
 _ENTRY_BYTES: Final = 24  # of a tensor in headers and index, beside its name
+_TINY: Final = 256  # elements
 _PART_BYTES: Final = 1 << 20  # of an attachment
 _FIXED_BYTES: Final = 600
 _WORTH: Final = 0.97  # of the size of the tensors; above it coding is not worth its time
@@ -117,7 +119,7 @@ def estimate(
         plan = replace(plan, tensors={**plan.tensors, **kept}, speed=speed)
         if any(how.qp is not None for how in plan.tensors.values()):
             plans.append((f"{bits} bit", plan))
-    rows = tuple(_row(name, plan, part, samples, overhead, total, count) for name, plan in plans)
+    rows = tuple(_row(name, plan, part, samples, overhead, total, len(tensors), count) for name, plan in plans)
     worth = rows[0].ratio <= _WORTH
     taken = sum(sample.tensor.info.nbytes for sample in samples)
     return Estimate(rows, total, taken, count, worth, _advice(rows, worth))
@@ -171,12 +173,13 @@ def _slice(tensor: LazyTensor, wanted: int, stands_for: int) -> _Sample:
     if info.dtype.is_packed:
         unit *= 8 // gcd(unit * info.dtype.bits, 8)
     per_unit = stored_bytes(info.dtype, unit)
-    each = max(1, wanted // (_SLICES * per_unit))
-    if each * _SLICES * per_unit >= info.nbytes or info.size < unit * _SLICES * 2:
-        return _Sample(tensor, stands_for)
+    slices = max(_SLICES, wanted // max(_SLICE_BYTES, per_unit))
+    each = max(1, wanted // (slices * per_unit))
     units = info.size // unit
-    starts = [(units - each) * i // (_SLICES - 1) for i in range(_SLICES)]
-    size = each * unit * _SLICES
+    if each * slices * per_unit >= info.nbytes or units < 2 * slices * each:
+        return _Sample(tensor, stands_for)
+    starts = [(2 * i + 1) * (units - slices * each) // (2 * slices) + i * each for i in range(slices)]
+    size = each * unit * slices
     shape = (size // row, *info.shape[1:]) if row and not size % row and len(info.shape) > 1 else (size,)
     part = TensorInfo(info.name, info.dtype, shape)
 
@@ -199,18 +202,48 @@ def _given(stored: Array) -> Array:
 
 
 def _row(
-    name: str, plan: EncodePlan, part: Model, samples: Sequence[_Sample], overhead: int, total: int, threads: int
+    name: str,
+    plan: EncodePlan,
+    part: Model,
+    samples: Sequence[_Sample],
+    overhead: int,
+    total: int,
+    number: int,
+    threads: int,
 ) -> EstimateRow:
-    file = io.BytesIO()
-    start = time.perf_counter()
-    packed = encode_to(part, plan, file, threads=threads)
-    middle = time.perf_counter()
-    decode(file.getvalue(), threads=threads)
-    end = time.perf_counter()
-    sizes = {tensor.name: tensor.unit_bytes for tensor in packed.tensors}
+    tiny = Model([_tiny(tensor) for tensor in part])
+    _timed(tiny, plan, threads)  # the first call loads modules
+    _, fixed_pack, fixed_unpack = _timed(tiny, plan, threads)
+    sizes, pack, unpack = _timed(part, plan, threads)
     values = sum(sizes[s.tensor.info.name] * s.stands_for / s.tensor.info.nbytes for s in samples)
     taken = sum(sample.tensor.info.nbytes for sample in samples)
     scale = total / taken if taken else 0.0
     size = round(values) + overhead
     ratio = size / total if total else 1.0
-    return EstimateRow(name, size, ratio, (middle - start) * scale, (end - middle) * scale)
+    seconds = [
+        fixed * number / max(len(samples), 1) + max(whole - fixed, 0.0) * scale
+        for fixed, whole in ((fixed_pack, pack), (fixed_unpack, unpack))
+    ]
+    return EstimateRow(name, size, ratio, seconds[0], seconds[1])
+
+
+def _tiny(tensor: LazyTensor) -> LazyTensor:
+    """Few elements of a tensor, which cost what every tensor costs."""
+    info = tensor.info
+    if info.size <= _TINY or info.dtype.is_packed:
+        return tensor
+    row = prod(info.shape[1:])
+    shape = (_TINY,) if len(info.shape) < 2 else (1, *info.shape[1:]) if row <= _TINY else (1, _TINY)
+    stored = np.ascontiguousarray(tensor.read()).reshape(-1)[: prod(shape)].reshape(shape)
+    return LazyTensor(TensorInfo(info.name, info.dtype, shape), partial(_given, stored))
+
+
+def _timed(model: Model, plan: EncodePlan, threads: int) -> tuple[dict[str, int], float, float]:
+    """Sizes by tensor, seconds of encoding and of decoding."""
+    file = io.BytesIO()
+    start = time.perf_counter()
+    packed = encode_to(model, plan, file, threads=threads)
+    middle = time.perf_counter()
+    decode(file.getvalue(), threads=threads)
+    sizes = {tensor.name: tensor.unit_bytes for tensor in packed.tensors}
+    return sizes, middle - start, time.perf_counter() - middle
