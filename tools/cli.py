@@ -600,6 +600,42 @@ def _show(command: Any, report: Any, seconds: float, as_json: bool, quiet: bool)
         click.echo(command.report_text(report, seconds))
 
 
+@main.command(name="completion", short_help="Completion for a shell.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def _completion(shell: str) -> None:
+    """Print what makes the shell complete commands and options of nnbits.
+
+    \b
+    nnbits completion bash > ~/.local/share/bash-completion/completions/nnbits
+    nnbits completion zsh > ~/.zfunc/_nnbits        with fpath+=~/.zfunc before compinit in ~/.zshrc
+    nnbits completion fish > ~/.config/fish/completions/nnbits.fish
+    """
+    from nnbits.tools.commands import man as command
+
+    click.echo(command.completion(main, shell))
+
+
+@main.command(name="man", short_help="Write the manual pages.")
+@click.argument("folder", metavar="[DIR]", type=_PATH, default=Path("."))
+@_force
+@_json
+@_quiet
+def _man(folder: Path, force: bool, as_json: bool, quiet: bool) -> None:
+    """Write manual pages of all commands into DIR, the current folder if not given.
+
+    \b
+    nnbits man ~/.local/share/man/man1
+    man nnbits-pack
+    """
+    from nnbits.tools.commands import man as command
+
+    written = command.write_man_pages(main, folder, force=force)
+    if as_json:
+        print_json({"pages": list(map(str, written))})
+    elif not quiet:
+        click.echo(f"{printable(str(folder))}: {len(written)} pages")
+
+
 @main.command(name="demo", short_help="Pack a small real network and measure it.")
 @click.option("--out", type=_PATH, metavar="DIR", help="Folder for the files.  [default: nnbits-demo]")
 @_threads
