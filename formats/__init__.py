@@ -1,6 +1,7 @@
 """Model files: one adapter for each format, all in :data:`ADAPTERS`."""
 
 from ._plain import inexact, kept_exact, plain
+from ._recognised import recognised
 from .base import Adapter
 from .registry import ADAPTERS, adapter_by_name, adapter_for_file, adapter_for_output
 
@@ -13,4 +14,5 @@ __all__ = [
     "inexact",
     "kept_exact",
     "plain",
+    "recognised",
 ]

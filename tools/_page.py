@@ -30,7 +30,7 @@ h3{font-size:.9rem;margin:0 0 .3em;font-weight:600;overflow-wrap:anywhere}
 p{margin:.3em 0 .8em;color:var(--soft)}
 code,.name{font-family:ui-monospace,"Cascadia Mono","DejaVu Sans Mono",Menlo,monospace;font-size:.85em}
 .name,code{overflow-wrap:anywhere}
-.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(145px,1fr));gap:10px}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(128px,1fr));gap:10px}
 .cards div{background:var(--card);border-radius:8px;padding:10px 12px}
 .cards b{display:block;font-size:1.2rem;font-weight:600}
 .cards span,.small{color:var(--soft);font-size:.85rem}

@@ -216,6 +216,7 @@ _quiet = click.option("--quiet", "-q", is_flag=True, help="Print nothing but err
 @click.option("--plan", type=_PATH, metavar="FILE", help="Pack as this JSON plan says, tensor by tensor.")
 @click.option("--save-plan", type=_PATH, metavar="FILE", help="Write the plan that was used.")
 @click.option("--prune-report", is_flag=True, help="Show how sparse each tensor is, its map and what that saved.")
+@click.option("--estimate", is_flag=True, help="Only predict sizes and times, from a sample; nothing is written.")
 @_threads
 @_force
 @_json
@@ -224,6 +225,7 @@ def _pack(
     source: Path,
     target: Path | None,
     prune_report: bool,
+    estimate: bool,
     threads: int | None,
     as_json: bool,
     quiet: bool,
@@ -237,6 +239,13 @@ def _pack(
     from nnbits.tools._files import is_pipe, packed_path
     from nnbits.tools.commands import pack as command
 
+    if estimate:
+        found = command.estimate_pack(source, threads=threads)
+        if as_json:
+            print_json(command.estimate_dict(found, source))
+        elif not quiet:
+            click.echo(command.estimate_text(found, source))
+        return
     start = time.perf_counter()
     with progress_bar("Packing", enabled=not (as_json or quiet)) as progress:
         report = command.pack(source, target, threads=threads, progress=progress, **options)
@@ -597,6 +606,42 @@ def _show(command: Any, report: Any, seconds: float, as_json: bool, quiet: bool)
         print_json(command.report_dict(report, seconds))
     elif not quiet:
         click.echo(command.report_text(report, seconds))
+
+
+@main.command(name="completion", short_help="Completion for a shell.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def _completion(shell: str) -> None:
+    """Print what makes the shell complete commands and options of nnbits.
+
+    \b
+    nnbits completion bash > ~/.local/share/bash-completion/completions/nnbits
+    nnbits completion zsh > ~/.zfunc/_nnbits        with fpath+=~/.zfunc before compinit in ~/.zshrc
+    nnbits completion fish > ~/.config/fish/completions/nnbits.fish
+    """
+    from nnbits.tools.commands import man as command
+
+    click.echo(command.completion(main, shell))
+
+
+@main.command(name="man", short_help="Write the manual pages.")
+@click.argument("folder", metavar="[DIR]", type=_PATH, default=Path("."))
+@_force
+@_json
+@_quiet
+def _man(folder: Path, force: bool, as_json: bool, quiet: bool) -> None:
+    """Write manual pages of all commands into DIR, the current folder if not given.
+
+    \b
+    nnbits man ~/.local/share/man/man1
+    man nnbits-pack
+    """
+    from nnbits.tools.commands import man as command
+
+    written = command.write_man_pages(main, folder, force=force)
+    if as_json:
+        print_json({"pages": list(map(str, written))})
+    elif not quiet:
+        click.echo(f"{printable(str(folder))}: {len(written)} pages")
 
 
 @main.command(name="demo", short_help="Pack a small real network and measure it.")

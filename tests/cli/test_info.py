@@ -113,3 +113,39 @@ def test_names_cannot_control_the_terminal(run: Run, save_model: SaveModel) -> N
         assert not {"\x1b", "\x07", "\u202e"} & set(text)
         assert r"a\x1b[31mred\nnew line [bold]b[/bold] :smile: ä\u202e" in text
     assert json.loads(run("info", path.with_suffix(".nnc"), "--json").stdout)["tensors"][0]["name"] == name
+
+
+def test_what_is_recognised(run: Run, save_model: SaveModel) -> None:
+    rng = np.random.default_rng(6)
+    weight = rng.normal(size=(400, 300)).astype(np.float32)
+    mask = (rng.random((400, 300)) < 0.25).astype(np.float32)
+    pruned = save_model(
+        "pruned",
+        {"fc.weight_orig": np.where(mask > 0, weight, 0).astype(np.float32), "fc.weight_mask": mask, "other": weight},
+    )
+    codes = rng.integers(0, 2**31, (16, 32)).astype(np.int32)
+    gptq = {
+        "fc.qweight": codes,
+        "fc.qzeros": np.zeros((1, 4), np.int32),
+        "fc.scales": rng.normal(size=(1, 32)).astype(np.float16),
+        "fc.g_idx": np.zeros(128, np.int32),
+    }
+    for path, text in (
+        (pruned, "pruned by torch.nn.utils.prune: 1 modules"),
+        (save_model("q", gptq), "by gptq or awq"),
+    ):
+        assert run("pack", path).exit_code == 0
+        assert text in run("info", path.with_suffix(".nnc")).stdout
+    report = command.info(pruned.with_suffix(".nnc"))
+    rows = {row.name: row for row in report.tensors}
+    assert rows["fc.weight_orig"].maps
+    zeros = 120_000 - int(mask.sum())
+    assert 0.5 * zeros < (rows["fc.weight_orig"].zeros or 0) <= zeros
+    assert (rows["other"].maps, rows["other"].zeros) == ((), None)
+    assert (
+        f"{100 * (rows['fc.weight_orig'].zeros or 0) / 120_000:.1f} %" in run("info", pruned.with_suffix(".nnc")).stdout
+    )
+
+
+def test_nothing_is_recognised_in_a_plain_model(stream: Path) -> None:
+    assert command.info(stream).recognised == ()

@@ -39,6 +39,8 @@ class TensorRow:
         payload_bytes: size of the unit without its header.
         bits_per_weight: of the whole unit; None if the tensor is empty.
         share: ``bytes`` as a fraction of the file.
+        maps: kinds of the sparse maps of its parts.
+        zeros: elements that the maps leave out, which are zero; None without a map (zeros were not counted).
     """
 
     name: str
@@ -53,6 +55,8 @@ class TensorRow:
     payload_bytes: int
     bits_per_weight: float | None
     share: float
+    maps: tuple[str, ...] = ()
+    zeros: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class InfoReport:
         profile: ``standard`` or ``extended``.
         digest: the model digest of an extended stream, hexadecimal.
         attachments: names and sizes of the files that travel along.
+        recognised: what is known of the kind of model: quantized, pruned, tied tensors.
     """
 
     path: Path
@@ -102,6 +107,7 @@ class InfoReport:
     profile: str = "standard"
     digest: str | None = None
     attachments: tuple[tuple[str, int], ...] = ()
+    recognised: tuple[str, ...] = ()
 
 
 def info(path: Path) -> InfoReport:
@@ -121,6 +127,9 @@ def describe_stream(path: Path, stream: NncFile) -> InfoReport:
     Raises:
         NnbitsError: the errors of the stream.
     """
+    from nnbits.formats import recognised
+
+    maps = _maps(stream)
     tensors = tuple(
         TensorRow(
             name,
@@ -135,6 +144,7 @@ def describe_stream(path: Path, stream: NncFile) -> InfoReport:
             tensor.payload_bytes,
             8 * tensor.unit_bytes / tensor.info.size if tensor.info.size else None,
             tensor.unit_bytes / stream.size,
+            *maps.get(name, ((), None)),
         )
         for name, tensor in stream.tensors.items()
     )
@@ -170,7 +180,26 @@ def describe_stream(path: Path, stream: NncFile) -> InfoReport:
         stream.profile,
         stream.digest,
         tuple((a.name, a.size) for a in stream.attachments),
+        () if stream.is_update else tuple(recognised(stream.model())),
     )
+
+
+def _maps(stream: NncFile) -> dict[str, tuple[tuple[str, ...], int]]:
+    """By tensor: kinds of its sparse maps, and how many elements these leave out."""
+    from nnbits.codec.sparse import MapKind
+
+    extended = stream.extended
+    if extended is None:
+        return {}
+    kinds: dict[str, dict[str, None]] = {}
+    zeros: dict[str, int] = {}
+    for number in range(len(extended.index.au_offset)):
+        live = {extended.tensors[int(extended.index.piece_tensor[p])].name for p in extended.index.pieces_in(number)}
+        for piece in extended.access_unit(number).pieces:
+            if piece.map_kind and piece.name in live:
+                kinds.setdefault(piece.name, {})[MapKind(piece.map_kind).name.lower().replace("_", "-")] = None
+                zeros[piece.name] = zeros.get(piece.name, 0) + piece.count - (piece.value_count or 0)
+    return {name: (tuple(found), zeros[name]) for name, found in kinds.items()}
 
 
 def report_dict(report: InfoReport) -> dict[str, Any]:
@@ -204,6 +233,7 @@ def _head(report: InfoReport) -> list[str]:
     lines.append(f"{report.profile} profile, general_profile_idc {report.general_profile_idc}{source}")
     if report.digest is not None:
         lines.append(f"model digest {report.digest}")
+    lines += [printable(line) for line in report.recognised]
     for name, size in report.attachments:
         lines.append(f"with {printable(name)}, {size:,} bytes")
     if report.update is not None:
@@ -221,7 +251,9 @@ def _head(report: InfoReport) -> list[str]:
 
 def _tensor_table(report: InfoReport, *, compact: bool) -> Table:
     """All columns, or for narrow terminals short codings with their QP and no step."""
-    held = sum({row.unit: row.bytes for row in report.tensors}.values())
+    # In the standard profile the size is that of the whole unit, which several tensors may share.
+    standard = report.profile == "standard"
+    held = sum({row.unit if standard else row.name: row.bytes for row in report.tensors}.values())
     other = report.size - held
     table = new_table(footer=True)
     table.add_column("tensor", footer=_stacked("other units", "total"), overflow="fold")
@@ -231,6 +263,10 @@ def _tensor_table(report: InfoReport, *, compact: bool) -> Table:
     if not compact:
         table.add_column("QP", justify="right", no_wrap=True)
         table.add_column("step", justify="right", no_wrap=True)
+    mapped = not compact and any(row.maps for row in report.tensors)
+    if mapped:
+        table.add_column("map", no_wrap=True)
+        table.add_column("zeros", justify="right", no_wrap=True)
     table.add_column("bytes", _stacked(f"{other:,}", f"{report.size:,}"), justify="right", no_wrap=True)
     table.add_column("bits/w", _stacked("", _bits(report.bits_per_weight)), justify="right", no_wrap=True)
     table.add_column("share", _stacked(_share(other / report.size), _share(1.0)), justify="right", no_wrap=True)
@@ -239,6 +275,8 @@ def _tensor_table(report: InfoReport, *, compact: bool) -> Table:
             coding = [_SHORT_CODINGS.get(row.coding, row.coding) + ("" if row.qp is None else f" {row.qp}")]
         else:
             coding = [row.coding, "" if row.qp is None else str(row.qp), "" if row.step is None else f"{row.step:.4g}"]
+        if mapped:
+            coding += [", ".join(row.maps), _share(row.zeros / row.elements) if row.zeros is not None else ""]
         table.add_row(
             printable(row.name),
             _short_dtype(row.dtype) if compact else row.dtype,

@@ -15,8 +15,19 @@ if TYPE_CHECKING:
     from nnbits.codec.api import PackedTensor, PackReport
     from nnbits.codec.plan import EncodePlan, Profile, Speed
     from nnbits.codec.types import Model
+    from nnbits.tools.methods.estimate import Estimate
 
-__all__ = ["choose_plan", "load_plan", "pack", "print_prune_report", "report_dict", "report_text"]
+__all__ = [
+    "choose_plan",
+    "estimate_dict",
+    "estimate_pack",
+    "estimate_text",
+    "load_plan",
+    "pack",
+    "print_prune_report",
+    "report_dict",
+    "report_text",
+]
 
 _DEFAULT_DENSITY: Final = 2
 _MAX_PLAN_BYTES: Final = 1 << 30
@@ -329,6 +340,42 @@ def _counter(model: Model, progress: Progress | None) -> Callable[[PackedTensor]
         progress(done, total)
 
     return on_tensor
+
+
+def estimate_pack(source: Path, *, threads: int | None = None, sample_bytes: int | None = None) -> Estimate:
+    """Predict what :func:`pack` would give for a model file, from a sample; nothing is written.
+
+    Raises:
+        NnbitsError: the errors of the file.
+    """
+    from nnbits.formats import kept_exact
+    from nnbits.formats.registry import adapter_for_file
+    from nnbits.tools.methods.estimate import DEFAULT_SAMPLE, estimate
+
+    source = Path(source)
+    model = adapter_for_file(source).read(source)
+    with file_named(source):
+        sample = DEFAULT_SAMPLE if sample_bytes is None else sample_bytes
+        return estimate(model, threads=threads, sample_bytes=sample, spared=sorted(kept_exact(model)))
+
+
+def estimate_dict(found: Estimate, source: Path) -> dict[str, Any]:
+    """The estimate for ``--json``."""
+    return {"source": str(source), "source_bytes": tree_size(source), **asdict(found)}
+
+
+def estimate_text(found: Estimate, source: Path) -> str:
+    """The estimate for people."""
+    lines = [
+        f"{printable(str(source))}: {tree_size(source):,} bytes; predicted from {found.sample_bytes:,} bytes of "
+        f"tensors, {count(found.threads, 'thread')}; nothing was written"
+    ]
+    for row in found.rows:
+        lines.append(
+            f"  {row.name:<5}  {row.stream_bytes:>15,} bytes  {100 * row.ratio:5.1f} %  "
+            f"pack {row.pack_seconds:.1f} s, unpack {row.unpack_seconds:.1f} s"
+        )
+    return "\n".join([*lines, f"  {found.advice}"])
 
 
 def report_dict(report: PackReport, source: Path, target: Path, seconds: float) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from nnbits.tools._files import check_output, open_stream
 from nnbits.tools.commands.info import InfoReport, TensorRow, describe_stream
 
 if TYPE_CHECKING:
-    from nnbits.codec.api import NncFile
     from nnbits.codec.types import Array, LazyTensor, TensorInfo
 
 __all__ = ["Quality", "TensorReport", "report", "report_dict", "report_text"]
@@ -53,13 +52,11 @@ class TensorReport:
 
     Attributes:
         row: as in ``nnbits info``.
-        maps: names of the kinds of its sparse maps.
         zeros: how many elements are zero.
         quality: None without an original, or where it has no such tensor of this shape.
     """
 
     row: TensorRow
-    maps: tuple[str, ...]
     zeros: int | None
     quality: Quality | None
 
@@ -116,13 +113,12 @@ def report(
         model = stream.model()
         done = counter(model, progress)
         collector = _Collector(_largest(model, _HISTOGRAMS))
-        maps = _maps(stream)
         rows = {row.name: row for row in described.tensors}
         found = []
         for tensor in model:
             row = rows.get(tensor.info.name) or _row_without_unit(tensor.info)
             zeros, quality = collector.look(tensor, others.get(tensor.info.name))
-            found.append(TensorReport(row, maps.get(tensor.info.name, ()), zeros, quality))
+            found.append(TensorReport(row, zeros, quality))
             if done:
                 done(tensor.info)
     if original is not None and not any(item.quality for item in found):
@@ -145,20 +141,6 @@ def _row_without_unit(info: TensorInfo) -> TensorRow:
 def _largest(model: Iterable[LazyTensor], number: int) -> set[str]:
     infos = sorted((t.info for t in model), key=lambda info: -info.size)
     return {info.name for info in infos[:number] if info.size}
-
-
-def _maps(stream: NncFile) -> dict[str, tuple[str, ...]]:
-    """Kinds of the sparse maps by tensor."""
-    from nnbits.codec.sparse import MapKind
-
-    found: dict[str, dict[str, None]] = {}
-    if stream.extended is not None:
-        for number in range(len(stream.extended.index.au_offset)):
-            for piece in stream.extended.access_unit(number).pieces:
-                if piece.map_kind:
-                    name = MapKind(piece.map_kind).name.lower().replace("_", "-")
-                    found.setdefault(piece.name, {})[name] = None
-    return {name: tuple(kinds) for name, kinds in found.items()}
 
 
 def _numbers(info: TensorInfo, stored: Array) -> NDArray[Any] | None:
@@ -272,7 +254,8 @@ def _html(info: InfoReport, found: Sequence[TensorReport], drawn: _Collector, or
         parts += _quality_part(found, original)
     if drawn.histograms:
         parts += [
-            "<h2>Values of the largest tensors</h2><p>Without zeros and the outermost 0.1 %; the dashed line is zero.</p>"
+            "<h2>Values of the largest tensors</h2>",
+            "<p>Without zeros and the outermost 0.1 %; the dashed line is zero.</p>",
         ]
         parts.append(_grid(map(_histogram_part, sorted(drawn.histograms, key=lambda item: -item[0].size))))
     if drawn.pictures:
@@ -296,6 +279,7 @@ def _head(info: InfoReport, found: Sequence[TensorReport]) -> str:
         ("packed from", info.source_format or "unknown"),
     ]
     rows = [] if info.digest is None else [("model digest", info.digest)]
+    rows += [("recognised", line) for line in info.recognised]
     rows += list(info.metadata.items())
     rows += [(f"file {name}", f"{size:,} bytes") for name, size in info.attachments]
     shown = _page.table(("metadata", ""), rows) if rows else ""
@@ -314,7 +298,7 @@ def _codings(found: Sequence[TensorReport]) -> list[tuple[str, str, str]]:
     for item in found:
         row = item.row
         name = row.coding + ("" if row.qp is None else f", QP {row.qp}")
-        name += f", map {' and '.join(item.maps)}" if item.maps else ""
+        name += f", map {' and '.join(item.row.maps)}" if item.row.maps else ""
         number, size = sums.get(name, (0, 0))
         sums[name] = number + 1, size + row.bytes
     ordered = sorted(sums.items(), key=lambda entry: -entry[1][1])
@@ -370,7 +354,7 @@ def _tensor_table(found: Sequence[TensorReport], compared: bool) -> str:
         zeros = "" if item.zeros is None or not row.elements else f"{100 * item.zeros / row.elements:.1f} %"
         result = [row.name, row.dtype, shape_text(row.shape), row.coding]
         result += ["" if row.qp is None else str(row.qp), "" if row.step is None else f"{row.step:.4g}"]
-        result += [", ".join(item.maps), f"{row.bytes:,}"]
+        result += [", ".join(item.row.maps), f"{row.bytes:,}"]
         result += ["" if row.bits_per_weight is None else f"{row.bits_per_weight:.2f}", zeros]
         if compared:
             shown = [] if q is None else ["exact", "0", "0"] if q.snr_db == math.inf else _shown(q)
@@ -401,8 +385,7 @@ def report_dict(result: PageReport, seconds: float) -> dict[str, Any]:
         "original": None if result.original is None else str(result.original),
         "page_bytes": result.page_bytes,
         "tensors": [
-            {**asdict(item.row), "maps": list(item.maps), "zeros": item.zeros, "quality": quality(item.quality)}
-            for item in result.tensors
+            {**asdict(item.row), "zeros": item.zeros, "quality": quality(item.quality)} for item in result.tensors
         ],
         "seconds": round(seconds, 3),
     }

@@ -1,0 +1,249 @@
+"""What packing would give, from a sample: sizes and times for exact, 8 bit and 4 bit coding."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import gcd, prod
+from typing import Final
+
+import numpy as np
+
+from nnbits.codec.api import decode, encode_to, plan_exact, with_profile
+from nnbits.codec.errors import NnbitsError, ReasonCode
+from nnbits.codec.head import compress
+from nnbits.codec.parallel import default_threads
+from nnbits.codec.plan import EncodePlan, Speed
+from nnbits.codec.types import Array, LazyTensor, Model, TensorInfo
+from nnbits.codec.values import stored_bytes
+
+from .quantize import plan_bits
+
+__all__ = ["DEFAULT_SAMPLE", "Estimate", "EstimateRow", "estimate"]
+
+DEFAULT_SAMPLE: Final = 6 << 20  #: bytes of tensors that are coded
+
+_SLICES: Final = 6  # of a tensor at least
+_SLICE_BYTES: Final = 1 << 15  # more slices rather than longer ones: rows of an embedding are not alike
+_LEAST_BYTES: Final = 1 << 15  # of each tensor in the sample
+_ENTRY_BYTES: Final = 24  # of a tensor in headers and index, beside its name
+_TINY: Final = 256  # elements
+_PART_BYTES: Final = 1 << 20  # of an attachment
+_FIXED_BYTES: Final = 600
+_WORTH: Final = 0.97  # of the size of the tensors; above it coding is not worth its time
+
+
+@dataclass(frozen=True)
+class EstimateRow:
+    """A prediction.
+
+    Attributes:
+        name: ``exact``, ``8 bit`` or ``4 bit``.
+        stream_bytes: size of the stream.
+        ratio: that by the bytes of the tensors.
+        pack_seconds, unpack_seconds: with the threads of the estimate, without reading and writing files.
+    """
+
+    name: str
+    stream_bytes: int
+    ratio: float
+    pack_seconds: float
+    unpack_seconds: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Predictions for a model.
+
+    Attributes:
+        rows: exact first; the others only where there are float tensors to quantize.
+        tensor_bytes: of all tensors.
+        sample_bytes: of those parts that were coded.
+        threads: used.
+        exact_is_worth: whether exact coding saves at least 3 %.
+        advice: one sentence.
+    """
+
+    rows: tuple[EstimateRow, ...]
+    tensor_bytes: int
+    sample_bytes: int
+    threads: int
+    exact_is_worth: bool
+    advice: str
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A part of a tensor, under its name, and how many bytes of the model it stands for."""
+
+    tensor: LazyTensor
+    stands_for: int
+
+
+def estimate(
+    model: Model,
+    *,
+    sample_bytes: int = DEFAULT_SAMPLE,
+    threads: int | None = None,
+    speed: Speed = "balanced",
+    spared: Sequence[str] = (),
+) -> Estimate:
+    """Predict sizes and times by coding slices of all tensors, or of every n-th if there are very many.
+
+    Args:
+        model: read in parts where its tensors can be.
+        sample_bytes: about how much is coded, at least 65536.
+        threads: default: all processors.
+        speed: of exact coding.
+        spared: tensors that stay exact in every case (codes and scales of quantized models).
+
+    Raises:
+        NnbitsError: BAD_OPTION for a sample that is too small; what reading the tensors raises.
+    """
+    if sample_bytes < 1 << 16:
+        raise NnbitsError(ReasonCode.BAD_OPTION, f"a sample of {sample_bytes} bytes is too small", path="sample_bytes")
+    count = threads or default_threads()
+    tensors = [tensor for tensor in model if tensor.info.size]
+    total = sum(tensor.info.nbytes for tensor in tensors)
+    samples = _samples(tensors, total, sample_bytes)
+    part = Model([sample.tensor for sample in samples])
+    overhead = _overhead(model)
+    exact = replace(plan_exact(part), speed=speed)
+    plans: list[tuple[str, EncodePlan]] = [("exact", exact)]
+    for bits in (8, 4):
+        plan = with_profile(plan_bits(part, bits), "extended")
+        kept = {name: exact.tensors[name] for name in spared if name in exact.tensors}
+        plan = replace(plan, tensors={**plan.tensors, **kept}, speed=speed)
+        if any(how.qp is not None for how in plan.tensors.values()):
+            plans.append((f"{bits} bit", plan))
+    rows = tuple(_row(name, plan, part, samples, overhead, total, len(tensors), count) for name, plan in plans)
+    worth = rows[0].ratio <= _WORTH
+    taken = sum(sample.tensor.info.nbytes for sample in samples)
+    return Estimate(rows, total, taken, count, worth, _advice(rows, worth))
+
+
+def _advice(rows: Sequence[EstimateRow], worth: bool) -> str:
+    saved = 100 * (1 - rows[0].ratio)
+    if worth:
+        return f"Exact coding saves about {saved:.0f} %."
+    if len(rows) > 1:
+        return f"Exact coding saves only about {max(saved, 0):.1f} % and is not worth it; a quality (--qp, --bits) is."
+    return f"Coding saves only about {max(saved, 0):.1f} %: it is not worth it."
+
+
+def _overhead(model: Model) -> int:
+    """Bytes beside the values: names, index, metadata, attachments."""
+    names = sum(len(tensor.info.name.encode("utf-8", "replace")) // 4 + _ENTRY_BYTES for tensor in model)
+    parts = sum(-(-tensor.info.nbytes // (1 << 22)) * 80 for tensor in model)
+    metadata = sum(len(key) + len(value) for key, value in model.metadata.items())
+    size = _FIXED_BYTES + names + parts + metadata // 2
+    for attachment in model.attachments:
+        content = attachment.read()
+        start = content[:_PART_BYTES]
+        if start:
+            size += 64 + len(compress(start)) * len(content) // len(start)
+    return size
+
+
+def _samples(tensors: Sequence[LazyTensor], total: int, wanted: int) -> list[_Sample]:
+    """Slices of every tensor, or if even the least of each is too much of some of about every size."""
+    if not tensors:
+        return []
+    ordered = sorted(tensors, key=lambda tensor: tensor.info.nbytes)
+    least = sum(min(tensor.info.nbytes, _LEAST_BYTES) for tensor in tensors)
+    stride = max(1, -(-least // wanted))
+    large = [t for t in ordered if t.info.nbytes * wanted > total * _LEAST_BYTES]
+    small = ordered[: len(ordered) - len(large)]
+    result = []
+    for start in range(0, len(small), stride):
+        group = small[start : start + stride]
+        result.append(_slice(group[len(group) // 2], _LEAST_BYTES, sum(t.info.nbytes for t in group)))
+    for tensor in large:
+        result.append(_slice(tensor, tensor.info.nbytes * wanted // total, tensor.info.nbytes))
+    return result
+
+
+def _slice(tensor: LazyTensor, wanted: int, stands_for: int) -> _Sample:
+    info = tensor.info
+    row = prod(info.shape[1:])
+    unit = row if info.shape and stored_bytes(info.dtype, row) * _SLICES <= wanted else 1
+    if info.dtype.is_packed:
+        unit *= 8 // gcd(unit * info.dtype.bits, 8)
+    per_unit = stored_bytes(info.dtype, unit)
+    slices = max(_SLICES, wanted // max(_SLICE_BYTES, per_unit))
+    each = max(1, wanted // (slices * per_unit))
+    units = info.size // unit
+    if each * slices * per_unit >= info.nbytes or units < 2 * slices * each:
+        return _Sample(tensor, stands_for)
+    starts = [(2 * i + 1) * (units - slices * each) // (2 * slices) + i * each for i in range(slices)]
+    size = each * unit * slices
+    shape = (size // row, *info.shape[1:]) if row and not size % row and len(info.shape) > 1 else (size,)
+    part = TensorInfo(info.name, info.dtype, shape)
+
+    def read() -> Array:
+        ranges = [(first * unit, each * unit) for first in starts]
+        if tensor.read_range is not None:
+            taken = [tensor.read_range(first, length).reshape(-1) for first, length in ranges]
+        else:
+            whole = np.ascontiguousarray(tensor.read()).reshape(-1)
+            width = info.dtype.bits if info.dtype.is_packed else 8
+            taken = [whole[f * width // 8 : (f + n) * width // 8] for f, n in ranges]
+        return np.concatenate(taken).reshape(part.stored_shape)
+
+    stored = read()
+    return _Sample(LazyTensor(part, partial(_given, stored), None), stands_for)
+
+
+def _given(stored: Array) -> Array:
+    return stored
+
+
+def _row(
+    name: str,
+    plan: EncodePlan,
+    part: Model,
+    samples: Sequence[_Sample],
+    overhead: int,
+    total: int,
+    number: int,
+    threads: int,
+) -> EstimateRow:
+    tiny = Model([_tiny(tensor) for tensor in part])
+    _timed(tiny, plan, threads)  # the first call loads modules
+    _, fixed_pack, fixed_unpack = _timed(tiny, plan, threads)
+    sizes, pack, unpack = _timed(part, plan, threads)
+    values = sum(sizes[s.tensor.info.name] * s.stands_for / s.tensor.info.nbytes for s in samples)
+    taken = sum(sample.tensor.info.nbytes for sample in samples)
+    scale = total / taken if taken else 0.0
+    size = round(values) + overhead
+    ratio = size / total if total else 1.0
+    seconds = [
+        fixed * number / max(len(samples), 1) + max(whole - fixed, 0.0) * scale
+        for fixed, whole in ((fixed_pack, pack), (fixed_unpack, unpack))
+    ]
+    return EstimateRow(name, size, ratio, seconds[0], seconds[1])
+
+
+def _tiny(tensor: LazyTensor) -> LazyTensor:
+    """Few elements of a tensor, which cost what every tensor costs."""
+    info = tensor.info
+    if info.size <= _TINY or info.dtype.is_packed:
+        return tensor
+    row = prod(info.shape[1:])
+    shape = (_TINY,) if len(info.shape) < 2 else (1, *info.shape[1:]) if row <= _TINY else (1, _TINY)
+    stored = np.ascontiguousarray(tensor.read()).reshape(-1)[: prod(shape)].reshape(shape)
+    return LazyTensor(TensorInfo(info.name, info.dtype, shape), partial(_given, stored))
+
+
+def _timed(model: Model, plan: EncodePlan, threads: int) -> tuple[dict[str, int], float, float]:
+    """Sizes by tensor, seconds of encoding and of decoding."""
+    file = io.BytesIO()
+    start = time.perf_counter()
+    packed = encode_to(model, plan, file, threads=threads)
+    middle = time.perf_counter()
+    decode(file.getvalue(), threads=threads)
+    sizes = {tensor.name: tensor.unit_bytes for tensor in packed.tensors}
+    return sizes, middle - start, time.perf_counter() - middle
