@@ -8,6 +8,9 @@
  * bytes of each tensor, or verdict.txt (number of the reason code, byte offset of the unit). -m is the memory that a
  * decoded tensor may take.
  *
+ * Streams of the extended profile are read from front to back: index, attachments and metadata, which are compressed,
+ * are passed, so that what only they say is not noticed. Packed elements are written as they are stored.
+ *
  * Exit status: 0 decoded, 1 refused, 2 wrong usage or a file that cannot be read or written.
  */
 #include <stdio.h>
@@ -15,6 +18,7 @@
 #include <string.h>
 
 #include "nnb/nnb.h"
+#include "nnb/nnb_access.h"
 #include "nnb/nnb_unit.h"
 
 typedef struct tensor {
@@ -24,8 +28,14 @@ typedef struct tensor {
   uint64_t *dimensions;
   uint32_t count_dimensions;
   uint64_t elements;
-  void *values; /* 4 bytes each, int32 or binary32 */
+  void *values; /* 4 bytes each, int32 or binary32; of the extended profile the bytes to be written */
   uint8_t integer;
+  /* of the extended profile: */
+  uint8_t extended;
+  uint8_t element_type;
+  uint8_t base[NNB_DIGEST_BYTES]; /* of the state that it changed, else zeros */
+  uint64_t *parts;                /* first element and number of elements of each */
+  size_t count_parts;
 } tensor;
 
 /* What updates leave behind: the levels of the last one, and where any had a level other than zero. */
@@ -309,18 +319,135 @@ static void forget_tensors(decoder *d) {
     free(d->tensors[i].name);
     free(d->tensors[i].dimensions);
     free(d->tensors[i].values);
+    free(d->tensors[i].parts);
   }
   d->count = 0;
 }
 
+/* base_digest, which is all zeros where there is none; it does not begin at a whole byte. */
+static void read_base(const nnb_unit *header, uint8_t *base) {
+  const uint64_t position = header->body.ext.digest_position;
+  memset(base, 0, NNB_DIGEST_BYTES);
+  for (uint64_t i = 0; position > 0 && i < 8 * NNB_DIGEST_BYTES; i++) {
+    const uint64_t at = position + i;
+    base[i / 8] = (uint8_t)(base[i / 8] << 1 | (header->data[at / 8] >> (7 - at % 8) & 1));
+  }
+}
+
+/* The tensor that a piece belongs to, made with its first part, or again with the first one of another state. */
+static nnb_status tensor_of(decoder *d, const nnb_access_piece *found, const nnb_unit *header, nnb_string name,
+                            tensor **out) {
+  const nnb_piece *const piece = &found->piece;
+  const uint64_t bytes = nnb_stored_bytes(piece->element_type, piece->size);
+  uint8_t base[NNB_DIGEST_BYTES];
+  tensor *t = NULL;
+  read_base(header, base);
+  for (size_t i = 0; i < d->count && t == NULL; i++) {
+    tensor *const one = &d->tensors[i];
+    if (one->name_size == name.size && memcmp(one->name, name.data, name.size) == 0) t = one;
+  }
+  if (t == NULL) {
+    d->tensors = grown(d->tensors, d->count, sizeof *d->tensors);
+    t = &d->tensors[d->count++];
+    t->name = copy_of(name.data, name.size, 1);
+    t->name_size = name.size;
+  } else if (header->body.ext.au_relation == NNB_ACCESS_UNIT_RELATION_REPLACES &&
+             memcmp(t->base, base, sizeof base) != 0) {
+    free(t->dimensions);
+    free(t->values);
+    free(t->parts);
+    t->parts = NULL;
+    t->count_parts = 0;
+  }
+  *out = t;
+  nnb_list list = piece->dimensions;
+  uint64_t dimensions[NNB_MAX_DIMENSIONS];
+  for (uint32_t k = 0; k < piece->count_dimensions; k++) nnb_list_dimension(&list, &dimensions[k]);
+  const size_t dimension_bytes = piece->count_dimensions * sizeof *dimensions;
+  if (t->count_parts > 0) {
+    const int same = t->element_type == piece->element_type && t->count_dimensions == piece->count_dimensions &&
+                     memcmp(t->dimensions, dimensions, dimension_bytes) == 0;
+    return same ? NNB_OK : NNB_ACCESS_UNIT;
+  }
+  t->extended = 1;
+  t->element_type = piece->element_type;
+  memcpy(t->base, base, sizeof base);
+  t->count_dimensions = piece->count_dimensions;
+  t->dimensions = copy_of(dimensions, dimension_bytes, 1);
+  t->elements = piece->size;
+  t->values = allocate((size_t)bytes, 1);
+  return NNB_OK;
+}
+
+/* Parts may come in any order, but no element twice. */
+static nnb_status add_part(tensor *t, const nnb_piece *piece) {
+  const uint64_t end = piece->first_element + piece->element_count;
+  if (t->count_parts > 0 && piece->element_count == 0) return NNB_DUPLICATE_NAME;
+  for (size_t i = 0; i < t->count_parts; i++) {
+    const uint64_t *const part = t->parts + 2 * i;
+    if (part[0] < end && piece->first_element < part[0] + part[1]) return NNB_DUPLICATE_NAME;
+  }
+  t->parts = grown(t->parts, t->count_parts, 2 * sizeof *t->parts);
+  t->parts[2 * t->count_parts] = piece->first_element;
+  t->parts[2 * t->count_parts + 1] = piece->element_count;
+  t->count_parts++;
+  return NNB_OK;
+}
+
+static nnb_status decode_piece(decoder *d, const nnb_access_unit *au, const nnb_access_piece *found, nnb_string name) {
+  tensor *t;
+  size_t work_size;
+  nnb_status status = tensor_of(d, found, &au->header, name, &t);
+  if (status == NNB_OK) status = add_part(t, &found->piece);
+  if (status == NNB_OK) status = nnb_piece_work_size(found, &work_size);
+  if (status != NNB_OK) return status;
+  const size_t first = (size_t)nnb_stored_bytes(found->piece.element_type, found->piece.first_element);
+  void *const work = allocate(work_size, 1);
+  status =
+      nnb_piece_values(found, (uint8_t *)t->values + first, (size_t)nnb_piece_bytes(&found->piece), work, work_size);
+  free(work);
+  return status;
+}
+
+static nnb_status check_complete(const decoder *d) {
+  for (size_t i = 0; i < d->count; i++) {
+    uint64_t covered = 0;
+    for (size_t k = 0; k < d->tensors[i].count_parts; k++) covered += d->tensors[i].parts[2 * k + 1];
+    if (covered != d->tensors[i].elements) return NNB_INDEX;
+  }
+  return NNB_OK;
+}
+
+static nnb_status decode_extended(decoder *d, nnb_reader *reader, size_t *offset) {
+  static nnb_access_piece found;
+  static uint8_t name[NNB_MAX_NAME_BYTES + NNB_MAX_SHARED_NAME_BYTES];
+  nnb_access_unit au;
+  nnb_status status;
+  *offset = reader->offset;
+  while ((status = nnb_reader_next(reader, &au)) == NNB_OK && au.size > 0) {
+    *offset = au.offset;
+    while (nnb_access_unit_next_piece(&au, &found, name, sizeof name)) {
+      const nnb_string text = {name, found.piece.name_length};
+      status = decode_piece(d, &au, &found, text);
+      if (status != NNB_OK) return status;
+    }
+    *offset = reader->offset;
+  }
+  return status == NNB_OK ? check_complete(d) : status;
+}
+
 static nnb_status decode_stream(decoder *d, const uint8_t *data, size_t size, size_t *offset) {
   nnb_stream stream;
+  nnb_reader reader;
   nnb_unit unit;
-  nnb_status status = nnb_stream_open(&stream, data, size);
   forget_tensors(d);
   d->parts.pending = 0;
   d->parts.size = 0;
   *offset = 0;
+  nnb_status status = nnb_reader_open(&reader, data, size, d->budget);
+  if (status == NNB_OK) return d->sequence ? NNB_UNSUPPORTED_FEATURE : decode_extended(d, &reader, offset);
+  if (status == NNB_CHECKSUM) return status; /* only the extended profile has any */
+  status = nnb_stream_open(&stream, data, size);
   while (status == NNB_OK && (status = nnb_stream_next(&stream, &unit)) == NNB_OK && unit.size > 0) {
     *offset = unit.offset;
     if (unit.nnr_unit_type == NNB_NNR_NDU) {
@@ -384,6 +511,10 @@ static uint64_t element(const tensor *t, uint64_t index, uint32_t *bytes) {
 
 static void write_tensor(const tensor *t, FILE *file) {
   uint8_t buffer[8];
+  if (t->extended) {
+    fwrite(t->values, 1, (size_t)nnb_stored_bytes(t->element_type, t->elements), file);
+    return;
+  }
   for (uint64_t i = 0; i < t->elements; i++) {
     uint32_t bytes;
     const uint64_t value = element(t, i, &bytes);
@@ -410,6 +541,51 @@ static void close_file(FILE *file) {
   }
 }
 
+/* Names of the element types of the extended profile, by number. */
+static const char *const element_types[] = {
+    [NNB_ELEMENT_TYPE_BOOL] = "bool",
+    [NNB_ELEMENT_TYPE_UINT8] = "uint8",
+    [NNB_ELEMENT_TYPE_INT8] = "int8",
+    [NNB_ELEMENT_TYPE_UINT16] = "uint16",
+    [NNB_ELEMENT_TYPE_INT16] = "int16",
+    [NNB_ELEMENT_TYPE_UINT32] = "uint32",
+    [NNB_ELEMENT_TYPE_INT32] = "int32",
+    [NNB_ELEMENT_TYPE_UINT64] = "uint64",
+    [NNB_ELEMENT_TYPE_INT64] = "int64",
+    [NNB_ELEMENT_TYPE_FLOAT16] = "float16",
+    [NNB_ELEMENT_TYPE_BFLOAT16] = "bfloat16",
+    [NNB_ELEMENT_TYPE_FLOAT32] = "float32",
+    [NNB_ELEMENT_TYPE_FLOAT64] = "float64",
+    [NNB_ELEMENT_TYPE_FLOAT8_E4M3FN] = "float8_e4m3fn",
+    [NNB_ELEMENT_TYPE_FLOAT8_E5M2] = "float8_e5m2",
+    [NNB_ELEMENT_TYPE_FLOAT8_E4M3FNUZ] = "float8_e4m3fnuz",
+    [NNB_ELEMENT_TYPE_FLOAT8_E5M2FNUZ] = "float8_e5m2fnuz",
+    [NNB_ELEMENT_TYPE_FLOAT8_E8M0FNU] = "float8_e8m0fnu",
+    [NNB_ELEMENT_TYPE_FLOAT8_E4M3] = "float8_e4m3",
+    [NNB_ELEMENT_TYPE_FLOAT8_E3M4] = "float8_e3m4",
+    [NNB_ELEMENT_TYPE_FLOAT8_E4M3B11FNUZ] = "float8_e4m3b11fnuz",
+    [NNB_ELEMENT_TYPE_COMPLEX32] = "complex32",
+    [NNB_ELEMENT_TYPE_COMPLEX64] = "complex64",
+    [NNB_ELEMENT_TYPE_COMPLEX128] = "complex128",
+    [NNB_ELEMENT_TYPE_UINT1] = "uint1",
+    [NNB_ELEMENT_TYPE_UINT2] = "uint2",
+    [NNB_ELEMENT_TYPE_UINT3] = "uint3",
+    [NNB_ELEMENT_TYPE_UINT4] = "uint4",
+    [NNB_ELEMENT_TYPE_UINT5] = "uint5",
+    [NNB_ELEMENT_TYPE_UINT6] = "uint6",
+    [NNB_ELEMENT_TYPE_UINT7] = "uint7",
+    [NNB_ELEMENT_TYPE_INT1] = "int1",
+    [NNB_ELEMENT_TYPE_INT2] = "int2",
+    [NNB_ELEMENT_TYPE_INT3] = "int3",
+    [NNB_ELEMENT_TYPE_INT4] = "int4",
+    [NNB_ELEMENT_TYPE_INT5] = "int5",
+    [NNB_ELEMENT_TYPE_INT6] = "int6",
+    [NNB_ELEMENT_TYPE_INT7] = "int7",
+    [NNB_ELEMENT_TYPE_FLOAT4_E2M1FN] = "float4_e2m1fn",
+    [NNB_ELEMENT_TYPE_FLOAT6_E2M3FN] = "float6_e2m3fn",
+    [NNB_ELEMENT_TYPE_FLOAT6_E3M2FN] = "float6_e3m2fn",
+};
+
 static void write_tensors(const decoder *d, const char *directory) {
   static const char *const types[] = {"int32", "float32", "int8",  "int8",    "int8",
                                       "int8",  "int16",   "int64", "float16", "float64"};
@@ -420,7 +596,7 @@ static void write_tensors(const decoder *d, const char *directory) {
     snprintf(file, sizeof file, "%zu.bin", i);
     fprintf(list, "=");
     for (size_t k = 0; k < t->name_size; k++) fprintf(list, "%02x", (uint8_t)t->name[k]);
-    fprintf(list, " %s ", types[t->format]);
+    fprintf(list, " %s ", t->extended ? element_types[t->element_type] : types[t->format]);
     for (uint32_t k = 0; k < t->count_dimensions; k++) {
       fprintf(list, "%s%llu", k > 0 ? "x" : "", (unsigned long long)t->dimensions[k]);
     }

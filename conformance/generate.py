@@ -1,7 +1,7 @@
 """Makes the suite: ``python -m nnbits.conformance.generate``.
 
-The same seed gives the same streams. What valid streams decode to comes from the Python reference, and every stream must
-give the same with the C core before it is written.
+The same seed gives the same streams. What valid streams decode to comes from the Python reference, and every stream
+must give the same with the C core before it is written.
 
     --seed N          another suite (default 1, the one that is kept)
     --out DIR         where to (default: the package's own folder)

@@ -272,7 +272,8 @@ def _html(info: InfoReport, found: Sequence[TensorReport], drawn: _Collector, or
         parts += _quality_part(found, original)
     if drawn.histograms:
         parts += [
-            "<h2>Values of the largest tensors</h2><p>Without zeros and the outermost 0.1 %; the dashed line is zero.</p>"
+            "<h2>Values of the largest tensors</h2>"
+            "<p>Without zeros and the outermost 0.1 %; the dashed line is zero.</p>"
         ]
         parts.append(_grid(map(_histogram_part, sorted(drawn.histograms, key=lambda item: -item[0].size))))
     if drawn.pictures:

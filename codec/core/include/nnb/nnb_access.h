@@ -54,8 +54,8 @@ typedef struct nnb_access_piece {
   nnb_piece piece;
   nnb_string map;
   nnb_string values;
-  nnb_unit unit; /* of value_coding 3 */
-  uint64_t shape[255]; /* NNB_MAX_DIMENSIONS */
+  nnb_unit unit;        /* of value_coding 3 */
+  uint64_t shape[255];  /* NNB_MAX_DIMENSIONS */
   uint32_t count_shape; /* its own dimensions: the tensor's, for a part whole rows or just its elements */
   /* private */
   nnb_status status;
