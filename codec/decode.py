@@ -241,8 +241,8 @@ class Stream:
             if len(part.shape) > _MAX_ARRAY_DIMENSIONS:
                 raise NnbitsError(
                     ReasonCode.UNSUPPORTED_FEATURE,
-                    f"tensor {part.name!r} has {len(part.shape)} dimensions, "
-                    f"a NumPy array at most {_MAX_ARRAY_DIMENSIONS}",
+                    f"tensor {part.name!r} has {len(part.shape)} dimensions, a NumPy array at most "
+                    f"{_MAX_ARRAY_DIMENSIONS}",
                     path="count_tensor_dimensions",
                 )
             size = prod(part.shape)

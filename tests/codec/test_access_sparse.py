@@ -53,9 +53,9 @@ def test_pruned_tensors(kind: str, parts: bool, monkeypatch: pytest.MonkeyPatch)
         rows = np.repeat(np.arange(len(array)), np.diff(starts))
         dense[rows, columns] = numbers
         assert dense.tobytes() == array.tobytes()
-        if kind != "dense":
+        if kind not in ("dense", "0.5"):  # of parts with few more zeros than that, some take no map
             assert len(values) < 0.6 * array.size
-            assert len(nnbits.encode({"w": array}, plan=small)) <= 1.001 * len(nnbits.encode({"w": array}))
+        assert len(nnbits.encode({"w": array}, plan=small)) <= 1.005 * len(nnbits.encode({"w": array}))
 
 
 def test_negative_zeros_are_elements() -> None:
