@@ -266,8 +266,8 @@ def _wild(rng: random.Random, dq: int, value: int) -> bytes:
     for _ in reference.estimated(coding, False):
         engine.context_bin(par, 0)
     k = -((abs(value) + 1) // 2) if dq and value < 0 else (value + 1) // 2 if dq else value
-    choice = reference._Choice(coding)
-    reference._code_level(
+    choice = reference.ContextChoice(coding)
+    reference.code_level(
         lambda c, b: engine.context_bin(contexts[c], b), engine.bypass, k, choice, coding, 0, 0, 0, False
     )
     shifts = engine.shifts
