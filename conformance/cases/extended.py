@@ -21,6 +21,11 @@ __all__ = ["cases"]
 
 _FEATURES: Final = ("extended",)
 _SIGNATURE: Final = b"nnbX"
+#: Faults that only a decoder sees that reads index and metadata, which are compressed.
+_WITH_INDEX: Final = frozenset(
+    ("no-attachment", "digest", "end-places", "metadata-size", "index-overlap", "index-count", "index-tensors",
+     "index-rest", "index-head")
+)  # fmt: skip
 _METADATA, _HEADER, _DATA, _INDEX, _END, _ATTACHMENT = 1, 2, 3, 4, 5, 6
 
 
@@ -267,11 +272,13 @@ def _invalid() -> Iterator[Case]:
          "NOT_NNC", "UNIT_ORDER", "TRUNCATED"), "another head in the index"),
     ]  # fmt: skip
     for label, data, code, also, text in tests:
-        yield Case(f"extended-{label}", data, text, _FEATURES, code=code, also=also)
+        features = (*_FEATURES, "index") if label in _WITH_INDEX else _FEATURES
+        begins = offsets[au] if label == "au-bytes" else None
+        yield Case(f"extended-{label}", data, text, features, code=code, also=also, begins=begins)
     foreign = unit_bytes(40, b"somebody else's")
     data = b"".join([*stream.units[:au], foreign, *stream.units[au:]])
-    yield Case("extended-foreign", data, "a unit of another application that the index knows nothing of", _FEATURES,
-               code="INDEX")  # fmt: skip
+    yield Case("extended-foreign", data, "a unit of another application that the index knows nothing of",
+               (*_FEATURES, "index"), code="INDEX")  # fmt: skip
 
 
 def cases(seed: int) -> Iterator[Case]:

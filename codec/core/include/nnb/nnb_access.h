@@ -113,9 +113,9 @@ typedef struct nnb_reader {
   size_t size;
   nnb_parameters parameters; /* of the head */
   uint64_t max_tensor_bytes;
-  int ended; /* the last unit was an end unit */
+  int ended;     /* the last unit was an end unit */
+  size_t offset; /* of what comes next, or of what was wrong */
   /* private */
-  size_t offset;
   uint32_t index;
   uint64_t au_count;
   nnb_status status;
