@@ -59,7 +59,7 @@ def core_folder() -> Path:
 BUDGET: Final = 1 << 28
 
 #: What the C core leaves to the layers above it.
-NOT_IN_C: Final = ("source-description", "compressed-topology", "update-digests", "extended")
+NOT_IN_C: Final = ("source-description", "compressed-topology", "update-digests", "index")
 
 
 _SIGNATURE: Final = b"nnbX"
@@ -101,7 +101,7 @@ def _decode_extended(data: bytes) -> Decoded | None:
     if forward.head is None:
         return None
     stream = ExtendedStream.open(BytesSource(data), limits=limits)
-    found = {t.info.name: _described(t.info, t.read()) for t in stream.model()} if stream else {}
+    found: Decoded = {t.info.name: _described(t.info, t.read()) for t in stream.model()} if stream else {}
     if {name: tensors[name] for name in found} != found:
         raise NnbitsError(ReasonCode.INTERNAL, "the two readers of the extended profile disagree")
     return found

@@ -1,7 +1,8 @@
 """What streams exercise, measured while the Python reference reads them.
 
-Items of the declaration: the values of each element (smallest, largest, between), both ways of each condition, no, one and
-many repetitions of each list, each case of a choice. Items of the entropy layer: each context variable with both bins,
+Items of the declaration: the values of each element (smallest, largest, between), both ways of each condition, no, one
+and many repetitions of each list,
+each case of a choice. Items of the entropy layer: each context variable with both bins,
 each cell of the range table, each step of the probability estimates, each initial set, the transitions of the trellis,
 skipped rows from each state, and the lengths of bypass bins.
 """
@@ -20,9 +21,8 @@ from construct import Switch
 from nnbits.codec.entropy import reference
 from nnbits.codec.entropy.scan import GTX, PAR_OFFSET, SGN, SGN_T, SIG_H, SIG_T
 from nnbits.codec.entropy.tables import INITIAL_SETS, NEXT, RLPS, STEPS
-from nnbits.codec.syntax import codes
 from nnbits.codec.syntax.codes import Code, Hidden, _Enumerated, _Rest, _String
-from nnbits.codec.syntax.expr import text
+from nnbits.codec.syntax.expr import evaluate, text
 from nnbits.codec.syntax.tables import Array, Choose, If, Loop, Table, inlined_table
 from nnbits.codec.syntax.units import UNIT
 from nnbits.conformance.synthesis import domain, unwrapped
@@ -46,11 +46,13 @@ class _Declaration:
             if name is None:
                 self._group(row, path)
                 continue
-            inner, place = unwrapped(row), f"{path}.{name}" if path else name
+            inner = unwrapped(row)
+            place = f"{path}.{name}" if path else name
             if isinstance(inner, Table):
                 self._walk(inner.body.steps, place)
             elif isinstance(inner, Switch):
-                for case in inner.cases.values():
+                cases: Mapping[Any, Any] = inner.cases
+                for case in cases.values():
                     self._walk(case.body.steps, place)
             elif isinstance(inner, Array):
                 self._add(inner, "count", f"{place}[]", ("none", "one", "many"))
@@ -80,8 +82,8 @@ class _Declaration:
         elif isinstance(row, Loop):
             self._add(row, "count", f"{path}.{row._names[0]}...", ("none", "one", "many"))
             self._walk(row.steps, path)
-        elif (table := inlined_table(row)) is not None:
-            self._walk(table.body.steps, path)
+        elif (inlined := inlined_table(row)) is not None:
+            self._walk(inlined.body.steps, path)
 
     def _add(self, row: Any, group: str, place: str, values: Sequence[str]) -> None:
         # integer_codebook() stands twice; the place of the first counts.
@@ -219,7 +221,7 @@ def _watch_groups(wrap: Any, seen: set[Item]) -> None:
     def if_parse(original: Any) -> Any:
         def parse_into(self: Any, obj: Any, stream: Any, context: Any, path: str, index: str) -> None:
             if id(self) in names:
-                taken = bool(codes.evaluate(self.condition, context))
+                taken = bool(evaluate(self.condition, context))
                 seen.add(("branch", names[id(self)], "taken" if taken else "not taken"))
             original(self, obj, stream, context, path, index)
 
@@ -227,7 +229,7 @@ def _watch_groups(wrap: Any, seen: set[Item]) -> None:
 
     def choose_parse(original: Any) -> Any:
         def parse_into(self: Any, obj: Any, stream: Any, context: Any, path: str, index: str) -> None:
-            key = codes.evaluate(self.key, context)
+            key = evaluate(self.key, context)
             case = next((text(k) for k in self.cases if k == key), "other")
             seen.add(("case", names[id(self)], case))
             original(self, obj, stream, context, path, index)
@@ -235,7 +237,7 @@ def _watch_groups(wrap: Any, seen: set[Item]) -> None:
         return parse_into
 
     def counted(self: Any, context: Any) -> None:
-        count = max(codes.evaluate(self.count, context), 0)
+        count = max(evaluate(self.count, context), 0)
         seen.add(("count", names[id(self)], ("none", "one")[count] if count < 2 else "many"))
 
     def loop_parse(original: Any) -> Any:

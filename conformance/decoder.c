@@ -431,8 +431,8 @@ static nnb_status decode_extended(decoder *d, nnb_reader *reader, size_t *offset
       status = decode_piece(d, &au, &found, text);
       if (status != NNB_OK) return status;
     }
-    *offset = reader->offset;
   }
+  *offset = reader->offset;
   return status == NNB_OK ? check_complete(d) : status;
 }
 

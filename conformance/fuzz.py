@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -232,7 +232,7 @@ def check_differential(data: bytes) -> str | None:
         return f"the Python reader says {verdict}, the C parser {parse_verdict(data)}"
     if trace_stream(data) != list(trace.lines()):
         return "the traces differ"
-    results = []
+    results: list[tuple[ReasonCode | None, dict[str, Any]]] = []
     for decode in (reference, core):
         try:
             results.append((None, {name: describe_tensor(name, a) for name, a in decode([data], {}).items()}))

@@ -1,7 +1,7 @@
 """Makes the suite: ``python -m nnbits.conformance.generate``.
 
-The same seed gives the same streams. What valid streams decode to comes from the Python reference, and every stream must
-give the same with the C core before it is written.
+The same seed gives the same streams. What valid streams decode to comes from the Python reference, and every stream
+must give the same with the C core before it is written.
 
     --seed N          another suite (default 1, the one that is kept)
     --out DIR         where to (default: the package's own folder)
@@ -76,14 +76,17 @@ def _decode(case: Case, streams: Sequence[bytes]) -> _Decoded:
 
 def _places(case: Case, error: NnbitsError) -> tuple[int, int]:
     """Where the fault lies: from the unit, where the C parser stops, to the element, which the Python reader names."""
-    element = 0 if error.offset is None else error.offset
+    if error.offset is None:
+        return 0, len(case.data)
+    element = error.offset
     try:
         for _ in NativeStream(case.data, supplied_parameters(case.supplied)):
             pass
     except NnbitsError as stopped:
         unit = element if stopped.offset is None else stopped.offset
+        unit = unit if case.begins is None else case.begins
         return min(unit, element), max(unit, element)
-    return element, element
+    return (element if case.begins is None else case.begins), element
 
 
 def _entry(decoded: _Decoded) -> Entry:

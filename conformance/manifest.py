@@ -81,7 +81,8 @@ class Entry:
         code: the first fault of any other stream, a name of :class:`~nnbits.codec.errors.ReasonCode`.
         also: other codes that are as good, where a decoder may look at one fault before the other.
         unit_offset: where the unit with the fault begins, or what stands in a unit's place, bytes.
-        offset: the faulty element as far as it is known, not below ``unit_offset``; a decoder may name any place between.
+        offset: the faulty element as far as it is known, not below ``unit_offset``; a decoder may name any place
+            between.
         path: the faulty element.
         after: ids of the streams that a decoder must have decoded before, in order: the stream is an update of them.
         supplied: values from outside the bitstream by tensor name (nnc-bitstream 6.3).

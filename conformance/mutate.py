@@ -1,9 +1,9 @@
 """Planted bugs: ``python -m nnbits.conformance.mutate [--side c|python] [--only N] [--report FILE]``.
 
-``mutations.json`` lists edits of the C decoder and of the Python reader: a wrong bound, a number that is off by one, an entry
-of a table that is another, a check that is missing. Each is made in a copy, alone, and the suite must catch it: with a wrong
-tensor, a wrong verdict or code, a crash, or a decoder that does not come to an end. A survivor needs a stream or an
-explanation in the list. The exit status is 1 if one has neither.
+``mutations.json`` lists edits of the C decoder and of the Python reader: a wrong bound, a number that is off by one, an
+entry of a table that is another, a check that is missing. Each is made in a copy, alone, and the suite must catch it:
+with a wrong tensor, a wrong verdict or code, a crash, or a decoder that does not come to an end. A survivor needs a
+stream or an explanation in the list. The exit status is 1 if one has neither.
 """
 
 from __future__ import annotations

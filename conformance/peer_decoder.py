@@ -1,6 +1,7 @@
 """NNCodec as a decoder of the suite; needs the peer's Python: ``python peer_decoder.py PEER_SCRIPT STREAM DIRECTORY``.
 
-PEER_SCRIPT makes NNCodec importable without the packages that it does not need for decoding. NNCodec is a black box here.
+PEER_SCRIPT makes NNCodec importable without the packages that it does not need for decoding. NNCodec is a black box
+here.
 """
 
 from __future__ import annotations

@@ -112,7 +112,8 @@ def to_html(decoder: str, outcomes: Sequence[Outcome]) -> str:
         rows.append(f'<tr><td class="{outcome.status}">{outcome.status}</td>{cells}</tr>')
     head = ("status", "stream", "features", "kind", "expected", "what it exercises", "found")
     return (
-        f'<!doctype html><meta charset="utf-8"><title>Conformance: {html.escape(decoder)}</title><style>{_STYLE}</style>'
+        f'<!doctype html><meta charset="utf-8"><title>Conformance: {html.escape(decoder)}</title>'
+        f"<style>{_STYLE}</style>"
         f"<h1>{html.escape(decoder)}</h1>{_table(('feature', 'passed', 'failed', 'skipped'), counts)}"
         f"<h2>Streams</h2><table><tr>{''.join(f'<th>{h}</th>' for h in head)}</tr>{''.join(rows)}</table>\n"
     )

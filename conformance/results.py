@@ -113,10 +113,11 @@ def _wrong_verdict(entry: Entry, verdict: Verdict, strict: bool) -> tuple[str, s
     if verdict.code not in entry.codes:
         detail = f"refused with {verdict.code}, expected {' or '.join(sorted(entry.codes))}"
         return ("wrong code", detail) if strict else ("", detail)
-    if verdict.offset is not None and entry.unit_offset is not None and entry.offset is not None:
-        if not entry.unit_offset <= verdict.offset <= entry.offset:
-            detail = f"at byte {verdict.offset}, expected {entry.unit_offset}..{entry.offset}"
-            return ("wrong offset", detail) if strict else ("", detail)
+    if verdict.offset is None or entry.unit_offset is None or entry.offset is None:
+        return "", ""
+    if not entry.unit_offset <= verdict.offset <= entry.offset:
+        detail = f"at byte {verdict.offset}, expected {entry.unit_offset}..{entry.offset}"
+        return ("wrong offset", detail) if strict else ("", detail)
     return "", ""
 
 

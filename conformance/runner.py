@@ -163,10 +163,12 @@ def _last_words(path: Path) -> str:
 
 def supplied_parameters(supplied: Mapping[str, Mapping[str, Any]]) -> dict[str, SuppliedParameters]:
     """Values from outside, of a manifest."""
-    return {
-        name: SuppliedParameters(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-        for name, values in supplied.items()
-    }
+
+    def parameters(values: Mapping[str, Any]) -> SuppliedParameters:
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return SuppliedParameters(**fields)
+
+    return {name: parameters(values) for name, values in supplied.items()}
 
 
 class CallableDecoder(Decoder):

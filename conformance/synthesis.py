@@ -260,7 +260,7 @@ def poisons(code: Code) -> Iterator[str]:
 
 
 def _unbounded(code: Any) -> Any:
-    copy = type(code).__new__(type(code))
+    copy = object.__new__(type(code))
     copy.__dict__.update(code.__dict__, minimum=None, maximum=None, limit=None)
     return copy
 
@@ -385,11 +385,15 @@ def _loop(row: Loop, obj: Any, context: Any, writer: _Writer, chooser: Chooser) 
     context.update(columns)
 
 
-def _element(name: str, row: Any, obj: Any, context: Any, writer: _Writer, chooser: Chooser) -> None:
+def _element(name: str, row: Any, obj: Any, context: Any, writer: Any, chooser: Chooser) -> None:
     inner = unwrapped(row)
-    if chooser.poison and chooser.poison.code is (unwrapped(inner.subcon) if isinstance(inner, Array) else inner):
-        if not isinstance(inner, Array) or evaluate(inner.count, context) > 0:
-            chooser.poison.write(writer, context)
+    poison = chooser.poison
+    if isinstance(inner, Array):
+        present = poison and poison.code is unwrapped(inner.subcon) and evaluate(inner.count, context) > 0
+    else:
+        present = poison and poison.code is inner
+    if poison and present:
+        poison.write(writer, context)
     if isinstance(inner, Table):
         scope = _scope(context)
         _table(inner, scope, writer, chooser)
@@ -466,5 +470,5 @@ def _declared_group(row: Any, path: str) -> Iterator[tuple[str, Code]]:
             yield from declared_codes(table, path)
     elif isinstance(row, Loop):
         yield from declared_codes(row.steps, path)
-    elif (table := inlined_table(row)) is not None:
-        yield from declared_codes(table, path)
+    elif (inlined := inlined_table(row)) is not None:
+        yield from declared_codes(inlined, path)

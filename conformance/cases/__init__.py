@@ -1,4 +1,7 @@
-"""The streams of the suite, by subject: each module has ``cases(seed)``. A new part of the format is a new module here."""
+"""The streams of the suite, by subject: each module has ``cases(seed)``.
+
+A new part of the format is a new module here.
+"""
 
 from __future__ import annotations
 

@@ -53,7 +53,8 @@ def _tensors(rng: random.Random) -> Iterator[Case]:
              "decomposition_rank": 2**48, "g_number_of_rows": 2**40, "count_tensor_dimensions": 1,
              "tensor_dimensions": [2**40]}  # fmt: skip
     data = _data_unit(rng, builder, b"\x80\0\0", **fixed)
-    yield Case("attack-rank", builder.data + data, "factors of rank 2^48 with 2^40 rows", _FEATURE, code="MEMORY_BUDGET",
+    yield Case("attack-rank", builder.data + data, "factors of rank 2^48 with 2^40 rows", _FEATURE,
+               code="MEMORY_BUDGET",
                also=("LIMIT",))  # fmt: skip
 
 
@@ -124,7 +125,8 @@ def _counts(rng: random.Random) -> Iterator[Case]:
          {"num_of_nnr_units_minus2": 65535, "entry_points_present_flag": 1}, "TRUNCATED"),
     ]  # fmt: skip
     for label, kind, stop, fixed, code in tests:
-        yield Case(f"attack-count-{label}", stream(kind, stop, **fixed), f"a large count of {stop} with nothing behind it",
+        yield Case(f"attack-count-{label}", stream(kind, stop, **fixed),
+                   f"a large count of {stop} with nothing behind it",
                    _FEATURE, code=code)  # fmt: skip
     yield from _block_rows(rng)
 
@@ -154,7 +156,8 @@ def _nesting(rng: random.Random) -> Iterator[Case]:
     builder = StreamBuilder(rng)
     bomb = zlib.compress(bytes(2**28 + 1), 9)
     builder.unit(UnitType.NNR_TPL, topology_storage_format=0, topology_compression_format=1, topology_data=bomb)
-    yield Case("attack-inflate", builder.data, "topology_data that inflates to more than 2^28 bytes", ("compressed-topology",),
+    yield Case("attack-inflate", builder.data, "topology_data that inflates to more than 2^28 bytes",
+               ("compressed-topology",),
                code="LIMIT")  # fmt: skip
 
 

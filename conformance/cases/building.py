@@ -86,6 +86,7 @@ class Case:
         supplied: values from outside.
         pick: the stream is one of many, and kept only if it exercises what no other does.
         provenance: how it was made.
+        begins: where the fault begins, bytes, if that is before the unit that the reader names.
     """
 
     id: str
@@ -98,6 +99,7 @@ class Case:
     supplied: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pick: bool = False
     provenance: str = "written by hand with the generator's builder"
+    begins: int | None = None
 
 
 @dataclass(frozen=True)

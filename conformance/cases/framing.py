@@ -90,9 +90,11 @@ def _starts() -> Iterator[Case]:
         also = ("TRUNCATED",) if cut == 3 else ()
         yield Case(f"start-cut-{cut}", bytes.fromhex("00040201")[:cut], f"{cut} bytes of a start unit", ("framing",),
                    code="TRUNCATED", also=also)  # fmt: skip
-    yield Case("start-too-long", bytes.fromhex("0005020100") + bytes.fromhex("0006060080"), "a start unit with a byte too many",
+    yield Case("start-too-long", bytes.fromhex("0005020100") + bytes.fromhex("0006060080"),
+               "a start unit with a byte too many",
                ("framing",), code="UNIT_SIZE")  # fmt: skip
-    yield Case("start-long-cut", bytes.fromhex("80000006"), "a start unit with a long size, cut", ("framing",), code="NOT_NNC",
+    yield Case("start-long-cut", bytes.fromhex("80000006"), "a start unit with a long size, cut", ("framing",),
+               code="NOT_NNC",
                also=("TRUNCATED",))  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from nnbits.codec.entropy import reference
 from nnbits.codec.entropy.coding import LevelCoding, LevelsToCode
+from nnbits.codec.entropy.scan import estimated
 from nnbits.codec.syntax import ParameterSets, UnitType, build_unit, build_unit_prefix
 from nnbits.conformance.cases.building import Case, Coded, Levels, StreamBuilder
 from nnbits.conformance.synthesis import Chooser, stopping_at_broken_rules, synthesize_unit
@@ -41,26 +42,31 @@ def _headers(rng: random.Random) -> Iterator[Case]:
     book = {"codebook_present_flag": 1, "codebook_egk": 0, "codebook_size": 4, "codebook_zero_value": 0,
             "codebook_centre_offset": 0, "codebook_delta_left": 0, "codebook_delta_right": 0}  # fmt: skip
     block = {"nnr_compressed_data_unit_payload_type": _BLOCK, "nnr_multiple_topology_elements_present_flag": 1,
-             "count_topology_elements_minus2": 0, "topology_elem_id_list": ["w", "b"], "compressed_parameter_types": 8}  # fmt: skip
-    factors = {**block, "topology_elem_id_list": ["w_G", "w_H"], "compressed_parameter_types": 1, "decomposition_rank": 2,
+             "count_topology_elements_minus2": 0, "topology_elem_id_list": ["w", "b"],
+             "compressed_parameter_types": 8}  # fmt: skip
+    factors = {**block, "topology_elem_id_list": ["w_G", "w_H"], "compressed_parameter_types": 1,
+               "decomposition_rank": 2,
                "g_number_of_rows": 4}  # fmt: skip
     rules: list[tuple[str, str, str, dict[str, Any]]] = [
         ("block-one-name", "VALUE_RANGE", "a BLOCK with a single name",
          {"nnr_compressed_data_unit_payload_type": _BLOCK}),
         ("names-too-many", "VALUE_RANGE", "a BLOCK with more names than tensors",
          {**block, "count_topology_elements_minus2": 1, "topology_elem_id_list": ["w", "b", "c"]}),
-        ("names-too-few", "VALUE_RANGE", "a BLOCK with fewer names than tensors", {**block, "compressed_parameter_types": 10}),
+        ("names-too-few", "VALUE_RANGE", "a BLOCK with fewer names than tensors",
+         {**block, "compressed_parameter_types": 10}),
         ("split-topology", "UNSUPPORTED_FEATURE", "several names outside of a BLOCK",
          {**block, "nnr_compressed_data_unit_payload_type": _FLOAT, "compressed_parameter_types": 0}),
         ("centre-low", "VALUE_RANGE", "CbZeroOffset -1", {**book, "codebook_centre_offset": -3}),
-        ("centre-high", "VALUE_RANGE", "CbZeroOffset of the size of the codebook", {**book, "codebook_centre_offset": 2}),
+        ("centre-high", "VALUE_RANGE", "CbZeroOffset of the size of the codebook",
+         {**book, "codebook_centre_offset": 2}),
         ("centre-far", "VALUE_RANGE", "codebook_centre_offset 2^40", {**book, "codebook_centre_offset": 1 << 40}),
         ("codebook-low", "VALUE_RANGE", "a codebook entry below int32",
          {**book, "codebook_zero_value": -(2**31) + 1, "codebook_delta_left": 0}),
         ("codebook-high", "VALUE_RANGE", "a codebook entry above int32", {**book, "codebook_zero_value": 2**31 - 1}),
         ("codebook-far", "VALUE_RANGE", "a codebook gap of 2^63", {**book, "codebook_delta_right": (1 << 63)}),
         ("codebook-dq", "VALUE_RANGE", "dq_flag 1 with a codebook", {**book, "dq_flag": 1}),
-        ("no-dimensions", "SHAPE_MISSING", "tensor_dimensions_flag 0 and nothing supplied", {"tensor_dimensions_flag": 0}),
+        ("no-dimensions", "SHAPE_MISSING", "tensor_dimensions_flag 0 and nothing supplied",
+         {"tensor_dimensions_flag": 0}),
         ("no-parameters", "SHAPE_MISSING", "input_parameters_present_flag 0 and nothing supplied",
          {"input_parameters_present_flag": 0}),
         ("product", "LIMIT", "dimensions whose product is above 2^48", {"tensor_dimensions": [2**25, 2**24]}),
@@ -68,11 +74,13 @@ def _headers(rng: random.Random) -> Iterator[Case]:
          {"count_tensor_dimensions": 3, "tensor_dimensions": [2**32, 2**32, 4]}),
         ("product-hidden", "LIMIT", "dimensions above the limit behind one that is 0",
          {"count_tensor_dimensions": 3, "tensor_dimensions": [0, 2**40, 2**40]}),
-        ("factor-name", "VALUE_RANGE", "factors that are not named _G and _H", {**factors, "topology_elem_id_list": ["w", "v"]}),
+        ("factor-name", "VALUE_RANGE", "factors that are not named _G and _H",
+         {**factors, "topology_elem_id_list": ["w", "v"]}),
         ("factor-order", "VALUE_RANGE", "factor H in front of G", {**factors, "topology_elem_id_list": ["w_H", "w_G"]}),
         ("factor-alone", "VALUE_RANGE", "a factor in a unit of its own without the suffix",
          {"compressed_parameter_types": 1, "decomposition_rank": 2, "g_number_of_rows": 4}),
-        ("factor-rows", "SHAPE_MISMATCH", "rows of G that do not divide the tensor", {**factors, "g_number_of_rows": 3}),
+        ("factor-rows", "SHAPE_MISMATCH", "rows of G that do not divide the tensor",
+         {**factors, "g_number_of_rows": 3}),
         ("factor-no-rows", "SHAPE_MISMATCH", "G without rows, H with some", {**factors, "g_number_of_rows": 0}),
         ("qp-missing", "QP_MISSING", "a quantized tensor without quantization parameters in force",
          {"mps": {"mps_quantization_method_flags": 4}}),
@@ -185,10 +193,10 @@ def _payloads(rng: random.Random) -> Iterator[Case]:
     for attempt in range(4000):
         noise = random.Random(attempt)
         unit = blocks.tensor("t", (40, 12), Levels("dense"), scan_order=1, append=False)
-        payload = bytearray(unit.payload)
-        payload[len(payload) // 3 + noise.randrange(20)] ^= 1 << noise.randrange(8)
-        data = with_payload(bytes(payload), unit, blocks)
-        if _reset_fails(unit, bytes(payload), blocks.parameters):
+        damaged = bytearray(unit.payload)
+        damaged[len(damaged) // 3 + noise.randrange(20)] ^= 1 << noise.randrange(8)
+        data = with_payload(bytes(damaged), unit, blocks)
+        if _reset_fails(unit, bytes(damaged), blocks.parameters):
             yield Case("payload-block-row", data, "an offset that is not below 256 at a block row", ("payloads",),
                        code="CABAC_END")  # fmt: skip
             break
@@ -217,7 +225,8 @@ def _terminating(rng: random.Random) -> Iterator[Case]:
     yield Case("payload-more-levels", builder.data + data, "a payload with more levels than the tensor", ("payloads",),
                code="CABAC_END")  # fmt: skip
     data = _unit(builder, payload, count_tensor_dimensions=1, tensor_dimensions=[4000])
-    yield Case("payload-fewer-levels", builder.data + data, "a payload with fewer levels than the tensor", ("payloads",),
+    yield Case("payload-fewer-levels", builder.data + data, "a payload with fewer levels than the tensor",
+               ("payloads",),
                code="TRUNCATED")  # fmt: skip
 
 
@@ -245,8 +254,10 @@ def _levels(rng: random.Random) -> Iterator[Case]:
                    f"index {value} into a codebook of -2..1, profile 0", ("payloads",), code="LEVEL_RANGE")  # fmt: skip
     yield from _suffix(rng)
     for qp, density, code in ((-127, 0, "VALUE_RANGE"), (-126, 0, None), (127, 0, None), (128, 0, "VALUE_RANGE"),
-                              (-4096, 7, None), (1023, 3, None), (1024, 3, "VALUE_RANGE"), (-1009, 3, "VALUE_RANGE")):  # fmt: skip
-        for name, extra in (("uniform", {}), ("codebook", book)):
+                              (-4096, 7, None), (1023, 3, None), (1024, 3, "VALUE_RANGE"),
+                              (-1009, 3, "VALUE_RANGE")):  # fmt: skip
+        choices: tuple[tuple[str, dict[str, Any]], ...] = (("uniform", {}), ("codebook", book))
+        for name, extra in choices:
             builder = StreamBuilder(rng, mps={"mps_qp_density": density, "mps_quantization_parameter": qp})
             builder.tensor("t", (3, 4), Levels("small", qp_value=0), **extra)
             label = f"step-{name}-{density}-{'minus-' if qp < 0 else ''}{abs(qp)}"
@@ -263,11 +274,11 @@ def _wild(rng: random.Random, dq: int, value: int) -> bytes:
     contexts = [reference.Context() for _ in range(coding.context_count)]
     engine.bypass(0, 8)
     par = contexts[87 + 44]
-    for _ in reference.estimated(coding, False):
+    for _ in estimated(coding, False):
         engine.context_bin(par, 0)
     k = -((abs(value) + 1) // 2) if dq and value < 0 else (value + 1) // 2 if dq else value
-    choice = reference._Choice(coding)
-    reference._code_level(
+    choice = reference.ContextChoice(coding)
+    reference.code_level(
         lambda c, b: engine.context_bin(contexts[c], b), engine.bypass, k, choice, coding, 0, 0, 0, False
     )
     shifts = engine.shifts
@@ -299,7 +310,8 @@ def _suffix(rng: random.Random) -> Iterator[Case]:
     data = _unit(
         builder, payload, count_tensor_dimensions=1, tensor_dimensions=[1], cabac_unary_length_minus1=0, **book
     )
-    yield Case("codebook-suffix", builder.data + data, "a remainder whose suffix leads out of its codebook", ("payloads",),
+    yield Case("codebook-suffix", builder.data + data, "a remainder whose suffix leads out of its codebook",
+               ("payloads",),
                code="LEVEL_RANGE", also=("CABAC_END",))  # fmt: skip
 
 
@@ -346,7 +358,8 @@ def _descriptions(rng: random.Random) -> Iterator[Case]:
             ("source-description",),
             code="METADATA",
         )
-    yield Case("description-cut", stream('{"nnbits":1,"count":2}'), "fewer tensors than announced", ("source-description",),
+    yield Case("description-cut", stream('{"nnbits":1,"count":2}'), "fewer tensors than announced",
+               ("source-description",),
                code="TRUNCATED")  # fmt: skip
     right = '{"nnbits":1,"count":1,"dtypes":{"t":"uint16"},"shapes":{"t":[1,3]},"metadata":{"é":"\\u0000"}}'
     builder = StreamBuilder(rng)
@@ -387,7 +400,8 @@ def _supplied(rng: random.Random) -> Iterator[Case]:
         ("shape", {"tensor_dimensions": [5, 3]}, {"tensor_dimensions_flag": 0}, None, "dimensions supplied"),
         ("shape-replaced", {"tensor_dimensions": [5, 3]}, {}, None, "dimensions in the stream, others supplied"),
         ("unary", {"cabac_unary_length_minus1": 2}, {"cabac_unary_length_flag": 0}, None, "unary length supplied"),
-        ("all", {"tensor_dimensions": [4, 2], "cabac_unary_length_minus1": 0}, {"input_parameters_present_flag": 0}, None,
+        ("all", {"tensor_dimensions": [4, 2], "cabac_unary_length_minus1": 0}, {"input_parameters_present_flag": 0},
+         None,
          "no input parameters in the stream"),
     ]  # fmt: skip
     for label, values, fixed, code, text in tables:
@@ -408,7 +422,8 @@ def _supplied(rng: random.Random) -> Iterator[Case]:
     bare = StreamBuilder(rng, supplied=supplied_parameters({"t": {"compressed_parameter_types": 0}}))
     bare.tensor("t", (6, 4))
     table = {"t": {"compressed_parameter_types": 1}}
-    yield Case("supplied-no-rank", bare.data, "a decomposition supplied without its rank", ("out-of-band",), supplied=table,
+    yield Case("supplied-no-rank", bare.data, "a decomposition supplied without its rank", ("out-of-band",),
+               supplied=table,
                code="SHAPE_MISSING")  # fmt: skip
 
 

@@ -103,8 +103,8 @@ def _poisoned(kind: int, code: Code, how: str, seed: str) -> bytes | None:
             mps["mps_parent_signalling_enabled_flag"] = rng.getrandbits(1)
         if kind == UnitType.NNR_AGG and rng.getrandbits(1):
             mps |= {"mps_unification_flag": 1, "upm_count_thresholds": 1}
-        first = StreamBuilder(rng, profile=profile, mps=mps, plain=kind != UnitType.NNR_MPS) if kind != UnitType.NNR_MPS \
-            else StreamBuilder(rng, profile=profile, plain=False)  # fmt: skip
+        own = kind == UnitType.NNR_MPS
+        first = StreamBuilder(rng, profile=profile, mps=None if own else mps, plain=not own)
         chooser = Chooser(rng, _options(kind, rng), poison)
         try:
             unit = synthesize_unit(kind, chooser, first.parameters)

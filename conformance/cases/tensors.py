@@ -239,7 +239,12 @@ def _special(rng: random.Random) -> Iterator[Case]:
     )
 
     builder = StreamBuilder(rng)
-    book = {"codebook_present_flag": 1, "codebook_egk": 0, "codebook_size": 1, "codebook_centre_offset": 0}
+    book: dict[str, Any] = {
+        "codebook_present_flag": 1,
+        "codebook_egk": 0,
+        "codebook_size": 1,
+        "codebook_centre_offset": 0,
+    }
     for k, value in enumerate((2**31 - 1, -(2**31), 0)):
         builder.tensor(f"c{k}", (3,), codebook_zero_value=value, **book)
     book |= {"codebook_size": 2, "codebook_egk": 15, "codebook_centre_offset": -1, "codebook_zero_value": -(2**31)}
@@ -249,19 +254,19 @@ def _special(rng: random.Random) -> Iterator[Case]:
     )
 
     builder = StreamBuilder(rng, mps=_PARENT)
-    for k, fixed in enumerate(
-        (
-            {"parent_device_id": MAX},
-            {"parent_device_id": MIN, "parameter_id": MAX},
-            {"device_id": MAX, "node_id_present_flag": 1, "parameter_id": MAX, "put_node_depth": MAX},
-        )
-    ):
+    ends: tuple[dict[str, Any], ...] = (
+        {"parent_device_id": MAX},
+        {"parent_device_id": MIN, "parameter_id": MAX},
+        {"device_id": MAX, "node_id_present_flag": 1, "parameter_id": MAX, "put_node_depth": MAX},
+    )
+    for k, fixed in enumerate(ends):
         builder.tensor(f"p{k}", (2, 3), parent_node_id_present_flag=1, parent_node_id_type=0,
                        temporal_context_modeling_flag=0, **fixed)  # fmt: skip
     for kind, name in ((1, "sha256"), (2, "sha512")):
         for end in (MIN, MAX):
-            builder.tensor(f"{name}.{len(builder.data)}", (2, 3), parent_node_id_present_flag=1, parent_node_id_type=kind,
-                           temporal_context_modeling_flag=0, **{f"parent_node_payload_{name}": end})  # fmt: skip
+            node: dict[str, Any] = {"parent_node_id_type": kind, f"parent_node_payload_{name}": end}
+            builder.tensor(f"{name}.{len(builder.data)}", (2, 3), parent_node_id_present_flag=1,
+                           temporal_context_modeling_flag=0, **node)  # fmt: skip
     yield Case("node-ids", builder.data, "node and parent identifiers at their ends", ("headers",))
 
     builder = StreamBuilder(rng)
@@ -337,7 +342,8 @@ def _blocks(rng: random.Random) -> Iterator[tuple[str, bytes]]:
                                      "codebook_zero_value": 3, "codebook_centre_offset": 0, "codebook_delta_left": 1,
                                      "codebook_delta_right": 2}  # fmt: skip
             builder.tensor(names, (20, 12), Levels("small", 0.3), nnr_compressed_data_unit_payload_type=_BLOCK,
-                           compressed_parameter_types=types, decomposition_rank=18, g_number_of_rows=20, scan_order=scan,
+                           compressed_parameter_types=types, decomposition_rank=18, g_number_of_rows=20,
+                           scan_order=scan,
                            dq_flag=dq, **fixed)  # fmt: skip
             yield f"BLOCK with parameter types {types}" + (" and codebooks" if book else ""), builder.data
     builder = StreamBuilder(rng)

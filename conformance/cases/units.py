@@ -49,15 +49,25 @@ _COUNTS: Final = ("spm_count_thresholds", "ppm_count_pruning_ratios", "upm_count
 def _names_of(kind: int) -> list[str]:
     """Elements of a unit type by their last name."""
     inside = {
-        UnitType.NNR_MPS: ("topology_carriage_flag", "mps_", "base_", "metric_", "validation_", "performance_", "nnr_pre"),
+        UnitType.NNR_MPS: ("topology_carriage_flag", "mps_", "base_", "metric_", "validation_", "performance_",
+                           "nnr_pre"),
         UnitType.NNR_LPS: ("lps_",),
         UnitType.NNR_TPL: ("topology_storage", "topology_compression", "topology_data", "nnr_rep", "prune", "order",
                            "sparse_flag", "count_", "bit_mask", "element_id", "dim", "topology_elem_id_list"),
         UnitType.NNR_QNT: ("quantization_",),
-        UnitType.NNR_AGG: ("nnr_aggregate", "entry_points", "num_of", "nnr_unit_type_list", "nnr_unit_entry", "quant_bit",
-                           "ctu_"),
+        UnitType.NNR_AGG: ("nnr_aggregate", "entry_points", "num_of", "nnr_unit_type_list", "nnr_unit_entry",
+                           "quant_bit", "ctu_"),
     }[UnitType(kind)]  # fmt: skip
-    maps = ("spm_", "ppm_", "upm_", "dpm_", "sparsification_threshold", "non_zero", "pruning_ratio", "count_reshaped")
+    maps: tuple[str, ...] = (
+        "spm_",
+        "ppm_",
+        "upm_",
+        "dpm_",
+        "sparsification_threshold",
+        "non_zero",
+        "pruning_ratio",
+        "count_reshaped",
+    )
     maps += ("reshaped", "count_super", "super", "count_block", "block", "unification_threshold", "mse", "nn_reduction")
     if kind in (UnitType.NNR_MPS, UnitType.NNR_LPS):
         inside += maps

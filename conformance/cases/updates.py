@@ -70,7 +70,7 @@ class _Sequence:
 def _sequences(rng: random.Random) -> Iterator[Case]:
     for dq in (0, 1):
         for unary in (1, 10, 255) if dq else (10,):
-            options = {"dq_flag": dq, "cabac_unary_length_minus1": unary}
+            options: dict[str, Any] = {"dq_flag": dq, "cabac_unary_length_minus1": unary}
             s = _Sequence(rng, f"update-dq{dq}-u{unary}", **options)
             tail = f"dq_flag {dq}, cabac_unary_length_minus1 {unary}"
             yield s.step(
@@ -99,8 +99,8 @@ def _sequences(rng: random.Random) -> Iterator[Case]:
 def _ladders(rng: random.Random) -> Iterator[Case]:
     """Every greater flag with a temporal reference below and above its number, in every state of the trellis."""
     for dq in (0, 1):
-        options = {"dq_flag": dq, "cabac_unary_length_minus1": 255}
-        bases = []
+        options: dict[str, Any] = {"dq_flag": dq, "cabac_unary_length_minus1": 255}
+        bases: list[NDArray[np.int32]] = []
         for number in range(2):
             builder = StreamBuilder(rng, mps=_PARENT)
             child = _child(1) if number else {}
@@ -142,8 +142,8 @@ def _wrong(rng: random.Random) -> Iterator[Case]:
     builder = StreamBuilder(rng, mps=_PARENT)
     history: Mapping[str, Any] = {"t0": np.ones(63, np.bool_)}
     builder.tensor("t0", (9, 7), Levels("small"), history=history, **_node(2, 0), **_child(0))
-    yield Case("update-history-alone", builder.data, "history in a stream that follows none", ("updates",), code="BASE_MISSING",
-               also=("CABAC_END", "LEVEL_RANGE", "TRUNCATED"))  # fmt: skip
+    yield Case("update-history-alone", builder.data, "history in a stream that follows none", ("updates",),
+               code="BASE_MISSING", also=("CABAC_END", "LEVEL_RANGE", "TRUNCATED"))  # fmt: skip
     for bits, kind in ((256, 1), (512, 2)):
         for number, first in enumerate(("BASE_MISSING", "BASE_MISMATCH")):
             builder = StreamBuilder(rng, mps=_PARENT)

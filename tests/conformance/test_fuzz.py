@@ -1,4 +1,4 @@
-"""Fuzzing in small: stored inputs through every target under sanitizers, and the differential check on mutated streams."""
+"""Fuzzing in small: stored inputs through every target under sanitizers, mutated streams through both readers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runner fails where it must: a wrong tensor, an accepted invalid stream, a crash, a hang, too much memory, no output."""
+"""The runner fails where it must: wrong tensors, accepted invalid streams, crashes, hangs, memory, no output."""
 
 from __future__ import annotations
 

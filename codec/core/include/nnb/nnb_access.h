@@ -54,8 +54,8 @@ typedef struct nnb_access_piece {
   nnb_piece piece;
   nnb_string map;
   nnb_string values;
-  nnb_unit unit; /* of value_coding 3 */
-  uint64_t shape[255]; /* NNB_MAX_DIMENSIONS */
+  nnb_unit unit;        /* of value_coding 3 */
+  uint64_t shape[255];  /* NNB_MAX_DIMENSIONS */
   uint32_t count_shape; /* its own dimensions: the tensor's, for a part whole rows or just its elements */
   /* private */
   nnb_status status;
@@ -113,9 +113,9 @@ typedef struct nnb_reader {
   size_t size;
   nnb_parameters parameters; /* of the head */
   uint64_t max_tensor_bytes;
-  int ended; /* the last unit was an end unit */
+  int ended;     /* the last unit was an end unit */
+  size_t offset; /* of what comes next, or of what was wrong */
   /* private */
-  size_t offset;
   uint32_t index;
   uint64_t au_count;
   nnb_status status;

@@ -96,7 +96,9 @@ nnb_status nnb_reader_next(nnb_reader *reader, nnb_access_unit *au) {
       if (!reader->ended) reader->status = NNB_TRUNCATED;
       return reader->status;
     }
+    const size_t start = reader->offset;
     reader->status = step(reader, au);
+    if (reader->status != NNB_OK) reader->offset = start;
   }
   if (reader->status != NNB_OK) au->size = 0;
   return reader->status;
