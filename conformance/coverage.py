@@ -355,8 +355,23 @@ def summary(seen: set[Item]) -> list[tuple[str, int, int, int]]:
 _SIZE: Final = "the stream would have megabytes"
 _TRUE: Final = "the value must be right, and no payload of a reasonable size has this one"
 _ATLEAST2: Final = "a list has at least two entries"
+_NUMPY: Final = "NumPy, in which the reference delivers, has 64 dimensions at most"
+_DIGEST: Final = "it follows from all the bytes that it covers"
+_CONSTANT: Final = "any other value is refused"
+_UNKNOWN: Final = "unknown kinds are refused"
 _NO_LEVEL: Final = "the flag is never coded where it is known"
 _DRIFT: Final = "no start value and no run of bins leads there at this rate"
+
+#: Elements of the extended profile that cannot be chosen, and those whose largest value stands for very many bytes.
+_CHECKSUMS: Final = (
+    *("head_crc32c", "metadata_crc32c", "au_crc32c", "index_crc32c", "end_crc32c", "attachment_crc32c"),
+    *("base_digest", "model_digest"),
+)
+_NUMBERS: Final = (
+    *("metadata_size", "au_bytes", "au_number", "ndu_count", "piece_count_minus1", "first_element", "element_count"),
+    *("map_bytes", "value_count", "value_bytes", "index_offset", "index_bytes", "index_size", "previous_end"),
+    *("au_count", "attachment_size", "part_offset"),
+)
 
 #: Items that no stream of a reasonable size can show, and why: group, end of the place, value (empty: all).
 _UNREACHABLE: Final[tuple[tuple[str, str, str, str], ...]] = (
@@ -380,7 +395,7 @@ _UNREACHABLE: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("value", "codebook_delta_left", "max", "the entries must fit in int32"),
     ("value", "codebook_delta_right", "max", "the entries must fit in int32"),
     ("value", "scan_order", "max", "values above 4 are not defined"),
-    ("value", "count_tensor_dimensions", "max", "NumPy, in which the reference delivers, has 64 dimensions at most"),
+    ("value", "count_tensor_dimensions", "max", _NUMPY),
     ("value", "bit_offset_delta1", "max", _TRUE),
     ("value", "bit_offset_delta2", "min", _TRUE),
     ("value", "bit_offset_delta2", "max", _TRUE),
@@ -390,6 +405,23 @@ _UNREACHABLE: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("value", "count_bits", "max", _SIZE),
     ("value", "topology_data", "max", _SIZE),
     ("value", "quantization_data", "max", _SIZE),
+    *(("value", f"nnr_unit_payload.{name}", end, _DIGEST) for name in _CHECKSUMS for end in ("min", "max")),
+    *(("value", f"nnr_unit_payload.{name}", "max", _SIZE) for name in _NUMBERS),
+    *(
+        ("value", f"nnr_unit_payload.{name}", "min", "there is never nothing")
+        for name in ("metadata_size", "au_bytes", "index_offset", "index_bytes", "index_size")
+    ),
+    ("count", "nnr_unit_payload.name_shared...", "none", "an access unit has one piece at least"),
+    ("value", "nnr_unit_payload.count_dimensions", "max", _NUMPY),
+    ("value", "nnr_unit_payload.name", "max", "bytes of 255 are not UTF-8"),
+    ("value", "nnr_unit_payload.map_kind", "max", "no such kind is defined"),
+    ("value", "nnr_unit_payload.au_relation", "XOR", "such an access unit has no tensors without its base"),
+    ("value", "nnr_unit_payload.ext_signature", "", _CONSTANT),
+    ("value", "nnr_unit_payload.ext_version", "", _CONSTANT),
+    ("value", "nnr_unit_payload.reserved_zero", "", _CONSTANT),
+    ("value", "nnr_unit_payload.ext_kind", "min", _UNKNOWN),
+    ("value", "nnr_unit_payload.ext_kind", "max", _UNKNOWN),
+    ("case", "nnr_unit_payload: ext_kind", "other", _UNKNOWN),
     ("bin", "greater temporal 0 1", "", "abs(base) < 0 never holds"),
     ("bin", "greater temporal 1 1", "", "abs(base) < 1 never holds where there is a base"),
     ("bypass", "", "31", "it would take a remainder of more than 2^31"),

@@ -17,6 +17,7 @@ replayed by the tests. The exit status is 1 if anything was found; what was foun
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
 import shutil
@@ -25,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -38,10 +40,10 @@ from nnbits.codec.syntax.native import parse_verdict, trace_stream
 from nnbits.conformance.adapters import C_SOURCES, core, core_folder, reference
 from nnbits.conformance.manifest import DEFAULT_FOLDER, Manifest, describe_tensor
 
-__all__ = ["CORPUS", "TARGETS", "Findings", "build_target", "check_differential", "main", "mutated"]
+__all__ = ["CORPUS", "TARGETS", "Findings", "build_replayers", "build_target", "check_differential", "main", "mutated"]
 
 CORPUS: Final = core_folder() / "fuzz" / "corpus"
-_FLAGS: Final = ("-std=c11", "-O1", "-g", "-fno-sanitize-recover=all")
+_FLAGS: Final = ("-std=c11", "-O1", "-fno-sanitize-recover=all")
 _LARGEST: Final = 20_000
 
 
@@ -68,23 +70,45 @@ class Findings:
         return f"{self.target}: {self.executions:,} executions in {self.seconds:.0f} s, {self.coverage}, {found}"
 
 
-def build_target(name: str, program: Path, *, fuzzer: bool = True, compiler: str = "clang") -> Path:
-    """Compile a libFuzzer target, or with ``fuzzer=False`` the same with the driver that replays files.
+def build_target(name: str, program: Path) -> Path:
+    """Compile a libFuzzer target.
 
     Raises:
         NnbitsError: MISSING_PACKAGE without a compiler, INTERNAL if it fails.
     """
-    if shutil.which(compiler) is None:
-        raise NnbitsError(ReasonCode.MISSING_PACKAGE, f"there is no {compiler}", path="target")
-    folder = core_folder()
-    sources = [folder / "fuzz" / f"fuzz_{name}.c", *C_SOURCES[1:]] + ([] if fuzzer else [folder / "fuzz" / "driver.c"])
-    sanitizers = "-fsanitize=" + ("fuzzer," if fuzzer else "") + "address,undefined"
-    includes = [f"-I{folder / 'include'}", f"-I{folder / 'src'}"]
-    command = [compiler, *_FLAGS, sanitizers, *includes, *map(str, sources), "-o", str(program)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise NnbitsError(ReasonCode.INTERNAL, f"{compiler}: {done.stderr[-2000:]}", path="target")
+    sources = [core_folder() / "fuzz" / f"fuzz_{name}.c", *C_SOURCES[1:]]
+    _clang(["-g", "-fsanitize=fuzzer,address,undefined", *map(str, sources), "-o", str(program)])
     return program
+
+
+def build_replayers(names: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Compile the targets with a driver that replays files; the core is compiled once for all.
+
+    Raises:
+        NnbitsError: as :func:`build_target`.
+    """
+    objects = [folder / f"{number}.o" for number in range(len(C_SOURCES[1:]))]
+
+    def compile_one(pair: tuple[Path, Path]) -> None:
+        _clang(["-fsanitize=address,undefined", "-c", str(pair[0]), "-o", str(pair[1])])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(compile_one, zip(C_SOURCES[1:], objects, strict=True)))
+    driver = str(core_folder() / "fuzz" / "driver.c")
+    programs = {name: folder / f"replay_{name}" for name in names}
+    for name, program in programs.items():
+        source = str(core_folder() / "fuzz" / f"fuzz_{name}.c")
+        _clang(["-fsanitize=address,undefined", source, driver, *map(str, objects), "-o", str(program)])
+    return programs
+
+
+def _clang(words: Sequence[str]) -> None:
+    if shutil.which("clang") is None:
+        raise NnbitsError(ReasonCode.MISSING_PACKAGE, "there is no clang", path="target")
+    includes = [f"-I{core_folder() / 'include'}", f"-I{core_folder() / 'src'}"]
+    done = subprocess.run(["clang", *_FLAGS, *includes, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NnbitsError(ReasonCode.INTERNAL, f"clang: {done.stderr[-2000:]}", path="target")
 
 
 def _seeds(folder: Path) -> Path:

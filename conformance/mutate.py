@@ -92,7 +92,8 @@ class _CBuild:
         shutil.copytree(core_folder(), self.tree, ignore=shutil.ignore_patterns("fuzz", "tests", "bench", "enc"))
         self.objects: dict[Path, Path] = {}
         for source in C_SOURCES:
-            self.objects[source] = self._compile(self._copy_of(source), work / f"{source.stem}.o")
+            name = f"{source.parent.name}-{source.stem}.o"
+            self.objects[source] = self._compile(self._copy_of(source), work / name)
 
     def _copy_of(self, source: Path) -> Path:
         inside = source.is_relative_to(core_folder())

@@ -229,7 +229,10 @@ class CallableDecoder(Decoder):
         if os.WEXITSTATUS(status) != 0:
             path = folder / "error"
             return Result("crashed", detail=path.read_text() if path.exists() else "the process ended")
-        result = pickle.loads((folder / "result.pickle").read_bytes())
+        made = folder / "result.pickle"
+        if not made.exists():
+            return Result("crashed", detail="the process ended without a result")
+        result = pickle.loads(made.read_bytes())
         if not isinstance(result, Result):
             return Result("crashed", detail="no result")
         return result

@@ -14,7 +14,17 @@ from nnbits.conformance.cases.building import Case
 __all__ = ["MODULES", "Case", "all_cases"]
 
 #: In the order of the manifest.
-MODULES: Final = ("units", "tensors", "updates", "framing", "malformed", "invalid", "attacks", "extended")
+MODULES: Final = (
+    "units",
+    "tensors",
+    "updates",
+    "framing",
+    "malformed",
+    "invalid",
+    "attacks",
+    "extended",
+    "access_units",
+)
 
 
 def all_cases(seed: int) -> Iterator[Case]:

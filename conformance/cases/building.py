@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isqrt
 from typing import Any, Final
 
 import numpy as np
@@ -136,6 +137,9 @@ def _index(rng: random.Random, style: str, number: int, coding: LevelCoding, boo
         return 1 if rng.random() < 0.97 else rng.choice((0, -1))
     if style == "constant":
         return 1
+    if style in ("islands", "holes"):  # runs that end, each longer than the one before
+        end = isqrt(number) ** 2 == number or number % 500 == 499
+        return int(end == (style == "islands"))
     if style == "negative":
         return -1 if rng.random() < 0.97 else rng.choice((0, 1, -30))
     if style == "unary":  # every greater flag ends somewhere

@@ -187,7 +187,7 @@ def _runs(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     """The same bin until an estimate stands still."""
     for sets in range(9):
         builder = StreamBuilder(rng)
-        for style in ("zero", "constant"):
+        for style in ("zero", "constant", "islands", "holes"):
             builder.tensor(style, (3000,), Levels(style, None, sets), cabac_unary_length_minus1=0)
         yield f"long runs of one bin from initial set {sets}", builder.data
 

@@ -101,16 +101,15 @@ def _ladders(rng: random.Random) -> Iterator[Case]:
     for dq in (0, 1):
         options: dict[str, Any] = {"dq_flag": dq, "cabac_unary_length_minus1": 255}
         bases: list[NDArray[np.int32]] = []
-        for number in range(2):
+        for number, style in enumerate(("signs", "unary", "small")):
             builder = StreamBuilder(rng, mps=_PARENT)
-            child = _child(1) if number else {}
-            fill = Levels("unary" if number else "signs", None, "zero")
-            coded = builder.tensor(
-                "t", (8, 260), fill, base={"t": bases[0]} if number else {}, **options, **_node(number + 1, 0), **child
-            )
+            child: dict[str, Any] = {**_node(2, 0), **_child(1)} if number else _node(1, 0)
+            base = {"t": bases[0]} if number else {}
+            coded = builder.tensor("t", (8, 260), Levels(style, None, "zero"), base=base, **options, **child)
             bases.append(coded.levels["t"])
             after = (f"ladder-dq{dq}-0",) if number else ()
-            text = ("references of all magnitudes", "every greater flag with a temporal reference")[number]
+            text = ("references of all magnitudes", "every greater flag with a temporal reference",
+                    "zeros with references of all magnitudes")[number]  # fmt: skip
             yield Case(f"ladder-dq{dq}-{number}", builder.data, f"{text}, dq_flag {dq}", ("updates",), after=after)
 
 

@@ -10,27 +10,31 @@ from pathlib import Path
 import pytest
 
 from nnbits.codec.errors import NnbitsError
-from nnbits.conformance.fuzz import CORPUS, build_target, check_differential, main, mutated
+from nnbits.conformance.fuzz import CORPUS, build_replayers, check_differential, main, mutated
 from nnbits.conformance.manifest import Manifest
 
 TARGETS = ("units", "decode", "access", "lossless")
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_stored_inputs(target: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def replayers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     if shutil.which("clang") is None:
         pytest.skip("there is no clang")
     try:
-        program = build_target(target, tmp_path / target, fuzzer=False)
+        return build_replayers(TARGETS, tmp_path_factory.mktemp("replay"))
     except NnbitsError as error:
         if "clang_rt" in error.message or "libclang_rt" in error.message:
             pytest.skip("clang has no sanitizers here")
         raise
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_stored_inputs(target: str, replayers: dict[str, Path]) -> None:
     manifest = Manifest.load()
     files = [str(manifest.path(entry)) for entry in manifest if entry.size < 20_000]
     files += [str(path) for path in sorted((CORPUS / target).glob("*"))]
     assert len(files) > 400
-    done = subprocess.run([str(program), *files], capture_output=True, text=True, check=False)
+    done = subprocess.run([str(replayers[target]), *files], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == f"{len(files)} inputs\n"
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 
 import pytest
 
 from nnbits.codec.errors import NnbitsError
 from nnbits.codec.syntax import ParameterSets, UnitType, parse_unit
+from nnbits.codec.syntax.codes import Hidden
 from nnbits.conformance import coverage
 from nnbits.conformance.adapters import reference
 from nnbits.conformance.cases import framing
@@ -65,10 +67,15 @@ def test_every_element_has_a_domain_and_ways_to_be_wrong() -> None:
     ways = {path: set(poisons(code)) for path, code in codes.items()}
     assert ways["nnr_unit_header.nnr_compressed_data_unit_payload_type"] == {"cut", "unknown"}
     assert "above" in ways["nnr_unit_header.count_tensor_dimensions"]
-    for path, code in codes.items():
-        if "bit_mask_value" not in path:
-            low, high = domain(code, {}) if not callable(getattr(code, "width", None)) else (0, 1)
-            assert type(low) is type(high) or isinstance(low, int)
+    known = 0
+    for code in codes.values():
+        if isinstance(code, Hidden):
+            continue
+        with suppress(KeyError):  # widths and orders that other elements give
+            low, high = domain(code, {})
+            assert not low > high
+            known += 1
+    assert known > 100
 
 
 def test_poison_is_found_by_the_reader() -> None:
