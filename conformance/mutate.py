@@ -173,7 +173,7 @@ signal.signal(signal.SIGALRM, late)
 manifest = Manifest.load(Path(sys.argv[2]))
 decoder = CallableDecoder(reference)
 for entry in sorted(manifest, key=lambda entry: entry.size):
-    signal.alarm(20)
+    signal.alarm(120)
     streams = [path.read_bytes() for path in manifest.sequence(entry)]
     outcome = judge(entry, decoder.call(streams, supplied_parameters(entry.supplied)), strict=True)
     if outcome.status == "fail":

@@ -155,9 +155,19 @@ def _wrong(rng: random.Random) -> Iterator[Case]:
             )
 
 
+def _far(rng: random.Random) -> Iterator[Case]:
+    """Levels at the ends of int32, and remainders of all lengths, with a temporal reference."""
+    for dq in (0, 1):
+        s = _Sequence(rng, f"update-far-dq{dq}", dq_flag=dq)
+        yield s.step(f"start of updates with large levels, dq_flag {dq}", Levels("small"))
+        yield s.step(f"remainders of all lengths with a reference, dq_flag {dq}", Levels("powers"), temporal=1)
+        yield s.step(f"levels at their ends with a reference, dq_flag {dq}", Levels("limits"), temporal=1)
+
+
 def cases(seed: int) -> Iterator[Case]:
     """See the module."""
     rng = random.Random(f"updates {seed}")
     yield from _sequences(rng)
     yield from _ladders(rng)
     yield from _wrong(rng)
+    yield from _far(rng)
