@@ -120,6 +120,7 @@ nnb_status nnb_part_get(const nnb_unit *unit, const nnb_parameters *parameters, 
   nnb_status status = place(unit, parameters, number, part);
   if (status == NNB_OK) status = shape(ndu, part);
   if (status != NNB_OK || type == NNB_NNR_PT_RAW_FLOAT) return status;
+  if (ndu->scan_order > NNB_MAX_SCAN_ORDER) return NNB_UNSUPPORTED_FEATURE;
 
   const nnb_quantization_parameters *const in_force =
       parameters->lps_quantization.present ? &parameters->lps_quantization : &parameters->mps_quantization;
