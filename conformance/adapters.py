@@ -40,7 +40,11 @@ __all__ = [
 ]
 
 _CODEC: Final = Path(decode.__file__).resolve().parent
-_CORE: Final = _CODEC / "core"
+#: An installed package has no C sources: it is run in a checkout then.
+_CORE: Final = next(
+    (folder for folder in (_CODEC / "core", Path.cwd() / "codec" / "core") if (folder / "CMakeLists.txt").is_file()),
+    _CODEC / "core",
+)
 _PROGRAM: Final = Path(__file__).resolve().parent / "decoder.c"
 C_SOURCES: Final = (
     _PROGRAM,
