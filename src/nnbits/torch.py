@@ -27,6 +27,7 @@ from .formats._tensor_file import (
     with_aliases,
 )
 from .formats._torch_tensors import lazy_tensor, shared_tensors, torch_tensor
+from .formats.sparse import to_torch_csr, to_torch_semi_structured
 
 __all__ = ["load", "load_file", "load_model", "safe_open", "save", "save_file", "save_model"]
 
@@ -253,6 +254,30 @@ class safe_open:
         """
         source = self._lazy(name)
         return torch_tensor(source.info, source.read()).to(self._device)
+
+    def get_sparse_csr(self, name: str) -> torch.Tensor:
+        """A pruned tensor as ``torch.sparse_csr_tensor``, decoded without making it dense.
+
+        Its matrix is the first dimension by the product of the others.
+
+        Raises:
+            NnbitsError: NO_SUCH_TENSOR; UNSUPPORTED_FEATURE in the standard profile and for packed types;
+                BAD_TENSOR for other types that cannot be sparse.
+        """
+        info = self._lazy(name).info
+        sparse_map, values = self._file.read_sparse(info.name)
+        return to_torch_csr(sparse_map, values, info.dtype).to(self._device)
+
+    def get_semi_structured(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """A 2:4 tensor as values and metadata, see :func:`nnbits.formats.sparse.to_torch_semi_structured`.
+
+        Raises:
+            NnbitsError: as :meth:`get_sparse_csr`; BAD_TENSOR if it is no 2:4 tensor.
+        """
+        info = self._lazy(name).info
+        sparse_map, values = self._file.read_sparse(info.name)
+        kept, metadata = to_torch_semi_structured(sparse_map, values, info.dtype)
+        return kept.to(self._device), metadata.to(self._device)
 
     def get_tensors(self, names: list[str]) -> dict[str, torch.Tensor]:
         """Decode some tensors."""

@@ -195,3 +195,32 @@ def test_names_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(NnbitsError) as caught:
         ours.safe_open(tmp_path / "m.nnc", framework="jax")
     assert caught.value.code is ReasonCode.BAD_OPTION
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_pruned_tensors_without_making_them_dense(tmp_path: Path, dtype: Any) -> None:
+    dense = torch.randn(96, 128, generator=torch.Generator().manual_seed(0)).mul(10)
+    dense[torch.rand(96, 128, generator=torch.Generator().manual_seed(1)) < 0.8] = 0
+    dense = dense.to(dtype)
+    ours.save_file({"w": dense}, tmp_path / "m.nnc")
+    with ours.safe_open(tmp_path / "m.nnc") as file:
+        sparse = file.get_sparse_csr("w")
+    assert sparse.layout == torch.sparse_csr
+    assert sparse.dtype == dtype
+    assert sparse.values().numel() < 0.3 * dense.numel()
+    assert torch.equal(sparse.to_dense(), dense)
+
+
+def test_two_of_four(tmp_path: Path) -> None:
+    dense = torch.randn(32, 64, generator=torch.Generator().manual_seed(0)).to(torch.float16)
+    groups = dense.reshape(-1, 4)
+    groups.scatter_(1, groups.abs().argsort(dim=1)[:, :2], 0)
+    ours.save_file({"w": dense, "dense": torch.randn(8, 8)}, tmp_path / "m.nnc")
+    with ours.safe_open(tmp_path / "m.nnc") as file:
+        values, metadata = file.get_semi_structured("w")
+        assert tuple(values.shape) == (32, 32)
+        assert metadata.dtype == torch.int16
+        assert values.abs().sum() == pytest.approx(float(dense.abs().sum()), rel=1e-2)
+        with pytest.raises(NnbitsError):
+            file.get_semi_structured("dense")
