@@ -49,7 +49,6 @@ def prepare(source: Path, folder: Path) -> None:
 
 def measure(kind: str, folder: Path) -> dict[str, float]:
     """One load, in this process."""
-    import resource
     import time
 
     import torch
@@ -88,7 +87,9 @@ def measure(kind: str, folder: Path) -> dict[str, float]:
     if isinstance(loaded, dict):  # mapped tensors are read when they are used
         sum(float(tensor.view(torch.uint8).reshape(-1)[::4096].sum()) for tensor in loaded.values() if tensor.dim())
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    status = Path("/proc/self/status").read_text(encoding="ascii")  # of this program only, unlike getrusage
+    peak = int(status.split("VmHWM:")[1].split()[0])
+    return {"seconds": seconds, "mb": peak / 1024}
 
 
 def main() -> int:

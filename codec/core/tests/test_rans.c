@@ -168,8 +168,8 @@ static void check_costs(void) {
   CHECK(frequencies['a'] == 3072 && frequencies['b'] == 1024);
   /* 3 log2(4 / 3) + 2 = 3.24511 bits. */
   CHECK(nnb_rans_cost(histogram, frequencies) / 66 == UINT64_C(212672) / 66);
-  CHECK(nnb_rans_state_count(0) == 4 && nnb_rans_state_count(8191) == 4 && nnb_rans_state_count(8192) == 8);
-  CHECK(nnb_rans_state_count(65535) == 32 && nnb_rans_state_count(SIZE_MAX) == 64);
+  CHECK(nnb_rans_state_count(0) == 4 && nnb_rans_state_count(2047) == 4 && nnb_rans_state_count(2048) == 8);
+  CHECK(nnb_rans_state_count(16383) == 32 && nnb_rans_state_count(16384) == 64 && nnb_rans_state_count(SIZE_MAX) == 64);
   CHECK(nnb_rans_bound(SIZE_MAX) == SIZE_MAX);
 }
 
