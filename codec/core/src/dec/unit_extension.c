@@ -98,7 +98,7 @@ static void complete_name(nnb_bits *s, uint64_t position, uint32_t shared, uint3
 
 /* Elements of a tensor; more than NNB_MAX_ELEMENTS is no error of a header, but none that can be in a stream. */
 static uint64_t multiplied(uint64_t size, uint64_t dimension) {
-  if (dimension != 0 && size > UINT64_MAX / dimension) return UINT64_MAX;
+  if (dimension != 0 && size > NNB_MAX_ELEMENTS / dimension) return NNB_MAX_ELEMENTS + 1;
   return size * dimension;
 }
 
