@@ -6,15 +6,18 @@ import json
 from collections.abc import Callable, Mapping
 from math import prod
 from os import PathLike
-from typing import Any, Final, TypeVar
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
-from nnbits.codec.api import NncFile
+from nnbits.codec.api import NncFile, open_file
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.parallel import default_threads, largest_first_map
 from nnbits.codec.types import Array, LazyTensor, Model, TensorInfo
 
 __all__ = [
     "ALIASES",
+    "OpenFile",
+    "OpenSlice",
     "StrPath",
     "aliases_of",
     "public_metadata",
@@ -80,6 +83,60 @@ def public_metadata(file: NncFile) -> dict[str, str]:
 def tensors_by_name(model: Model) -> dict[str, LazyTensor]:
     """The tensors of a model by name."""
     return {tensor.info.name: tensor for tensor in model.tensors}
+
+
+class OpenFile:
+    """What an open file offers in either module: names, metadata, and its tensors before they are converted."""
+
+    def __init__(self, filename: StrPath) -> None:
+        self._file = open_file(filename)
+        try:
+            self._tensors = tensors_by_name(self._file.model())
+            self._aliases = aliases_of(self._file)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def keys(self) -> list[str]:
+        """All names, in the order of the file."""
+        return [*self._tensors, *self._aliases]
+
+    def offset_keys(self) -> list[str]:
+        """The same: the names in the order of the file."""
+        return self.keys()
+
+    def metadata(self) -> dict[str, str] | None:
+        """String metadata, None if there is none."""
+        return public_metadata(self._file) or None
+
+    def _lazy(self, name: str) -> LazyTensor:
+        found = self._tensors.get(self._aliases.get(name, name))
+        if found is None:
+            raise NnbitsError(ReasonCode.NO_SUCH_TENSOR, f"the file has no tensor {name!r}", path=name)
+        return found
+
+
+class OpenSlice:
+    """A tensor of a file, to be indexed."""
+
+    def __init__(self, tensor: LazyTensor) -> None:
+        self._tensor = tensor
+
+    def get_shape(self) -> list[int]:
+        """Dimensions."""
+        return list(self._tensor.info.shape)
+
+    def get_dtype(self) -> str:
+        """Element type, by its name in nnbits (``float32``)."""
+        return self._tensor.info.dtype.name
 
 
 def read_all(model: Model, convert: Callable[[TensorInfo, Array], _Value]) -> dict[str, _Value]:

@@ -6,7 +6,6 @@ Element types that NumPy lacks come back as those of ml_dtypes (extra ``dtypes``
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,14 @@ import numpy as np
 from .codec.api import NncFile, encode, open_file
 from .codec.api import save as _save
 from .codec.errors import NnbitsError, ReasonCode
-from .codec.types import Array, LazyTensor, Model, from_numpy, to_numpy
+from .codec.types import Array, Model, from_numpy, to_numpy
 from .formats._tensor_file import (
+    OpenFile,
+    OpenSlice,
     StrPath,
     aliases_of,
-    public_metadata,
     read_all,
     read_part,
-    tensors_by_name,
     with_aliases,
 )
 
@@ -91,7 +90,7 @@ def _load(file: NncFile) -> dict[str, Array]:
     return arrays | {name: arrays[target] for name, target in aliases_of(file).items()}
 
 
-class safe_open:
+class safe_open(OpenFile):
     """An open file whose arrays, or rows of them, are decoded when asked for. Thread-safe.
 
     Raises:
@@ -106,33 +105,7 @@ class safe_open:
                 path="framework",
                 hint="Use 'np', or nnbits.torch.safe_open for PyTorch tensors",
             )
-        self._file = open_file(filename)
-        try:
-            self._tensors = tensors_by_name(self._file.model())
-            self._aliases = aliases_of(self._file)
-        except BaseException:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> safe_open:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def keys(self) -> list[str]:
-        """All names, in the order of the file."""
-        return [*self._tensors, *self._aliases]
-
-    def offset_keys(self) -> list[str]:
-        """The same: the names in the order of the file."""
-        return self.keys()
-
-    def metadata(self) -> dict[str, str] | None:
-        """String metadata, None if there is none."""
-        return public_metadata(self._file) or None
+        super().__init__(filename)
 
     def get_tensor(self, name: str) -> Array:
         """Decode one tensor.
@@ -155,26 +128,9 @@ class safe_open:
         """
         return ArraySlice(self._lazy(name))
 
-    def _lazy(self, name: str) -> LazyTensor:
-        found = self._tensors.get(self._aliases.get(name, name))
-        if found is None:
-            raise NnbitsError(ReasonCode.NO_SUCH_TENSOR, f"the file has no tensor {name!r}", path=name)
-        return found
 
-
-class ArraySlice:
+class ArraySlice(OpenSlice):
     """A tensor of a file, to be indexed."""
-
-    def __init__(self, tensor: LazyTensor) -> None:
-        self._tensor = tensor
-
-    def get_shape(self) -> list[int]:
-        """Dimensions."""
-        return list(self._tensor.info.shape)
-
-    def get_dtype(self) -> str:
-        """Element type, by its name in nnbits (``float32``)."""
-        return self._tensor.info.dtype.name
 
     def __getitem__(self, index: Any) -> Any:
         info, stored, left = read_part(self._tensor, index)

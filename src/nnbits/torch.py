@@ -8,7 +8,6 @@ are quantized; without, every bit comes back.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any, TypeAlias
 
 import torch
@@ -18,9 +17,10 @@ from .codec.api import save as _save
 from .codec.errors import NnbitsError, ReasonCode
 from .codec.types import LazyTensor, Model, TensorInfo
 from .formats._tensor_file import (
+    OpenFile,
+    OpenSlice,
     StrPath,
     aliases_of,
-    public_metadata,
     read_all,
     read_part,
     tensors_by_name,
@@ -197,7 +197,7 @@ def _mismatch(model: torch.nn.Module, missing: list[str], unexpected: list[str])
     return "\n".join(lines)
 
 
-class safe_open:
+class safe_open(OpenFile):
     """An open file whose tensors, or rows of them, are decoded when asked for. Thread-safe.
 
     Args:
@@ -218,33 +218,7 @@ class safe_open:
                 hint="Use 'pt', or nnbits.numpy.safe_open for NumPy arrays",
             )
         self._device = torch.device(device)
-        self._file = open_file(filename)
-        try:
-            self._tensors = tensors_by_name(self._file.model())
-            self._aliases = aliases_of(self._file)
-        except BaseException:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> safe_open:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def keys(self) -> list[str]:
-        """All names, in the order of the file."""
-        return [*self._tensors, *self._aliases]
-
-    def offset_keys(self) -> list[str]:
-        """The same: the names in the order of the file."""
-        return self.keys()
-
-    def metadata(self) -> dict[str, str] | None:
-        """String metadata, None if there is none."""
-        return public_metadata(self._file) or None
+        super().__init__(filename)
 
     def get_tensor(self, name: str) -> torch.Tensor:
         """Decode one tensor.
@@ -291,27 +265,13 @@ class safe_open:
         """
         return TensorSlice(self._lazy(name), lambda tensor: tensor.to(self._device))
 
-    def _lazy(self, name: str) -> LazyTensor:
-        found = self._tensors.get(self._aliases.get(name, name))
-        if found is None:
-            raise NnbitsError(ReasonCode.NO_SUCH_TENSOR, f"the file has no tensor {name!r}", path=name)
-        return found
 
-
-class TensorSlice:
+class TensorSlice(OpenSlice):
     """A tensor of a file, to be indexed."""
 
     def __init__(self, tensor: LazyTensor, place: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        self._tensor = tensor
+        super().__init__(tensor)
         self._place = place
-
-    def get_shape(self) -> list[int]:
-        """Dimensions."""
-        return list(self._tensor.info.shape)
-
-    def get_dtype(self) -> str:
-        """Element type, by its name in nnbits (``float32``)."""
-        return self._tensor.info.dtype.name
 
     def __getitem__(self, index: Any) -> torch.Tensor:
         info, stored, left = read_part(self._tensor, index)
