@@ -6,17 +6,16 @@ Tensors of block types appear as planes (``name#codes``, ``name#scales``, ...), 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Final, NoReturn
 
-from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.types import DTYPES, Model, TensorInfo
 
 from ._blocks import BLOCKS, planes
 from ._input import InputFile
-from ._template import FilePart, Names, Span, is_restorable, model_of, restore, span
+from ._restoring import restorer
+from ._template import FilePart, Names, Span, model_of, span
 from .base import Adapter, quote
 
 __all__ = ["ADAPTER", "probe", "read", "write"]
@@ -216,28 +215,6 @@ def _check_end(file: InputFile, name: str, offset: int, size: int) -> None:
         file.refuse(f"tensor {quote(name)} goes beyond its end", offset)
 
 
-def write(
-    path: Path,
-    model: Model,
-    /,
-    *,
-    force: bool = False,
-    threads: int = 1,
-    on_tensor: Callable[[TensorInfo], None] | None = None,
-) -> None:
-    """Write the GGUF file that the model was read from, byte for byte.
-
-    Raises:
-        NnbitsError: UNSUPPORTED_FEATURE if the model does not come from a GGUF file; those of :func:`restore`.
-    """
-    if not is_restorable(model, "gguf"):
-        raise NnbitsError(
-            ReasonCode.UNSUPPORTED_FEATURE,
-            "a GGUF file can only be written from the whole model of a GGUF file",
-            path=str(path),
-            hint="Choose --to safetensors",
-        )
-    restore(path, model, force=force, threads=threads, on_tensor=on_tensor)
-
+write: Final = restorer("gguf")
 
 ADAPTER: Final = Adapter("gguf", (".gguf",), probe, read, write)

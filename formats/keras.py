@@ -6,7 +6,7 @@ h5py tells where the elements of a data set are. Data sets that are in pieces or
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,8 @@ from nnbits.codec.types import DTYPES, Model, TensorInfo
 
 from . import _zip
 from ._input import InputFile
-from ._template import Check, FilePart, Names, Span, is_restorable, model_of, restore, span
+from ._restoring import restorer
+from ._template import Check, FilePart, Names, Span, model_of, span
 from .base import Adapter
 
 __all__ = ["H5_ADAPTER", "KERAS_ADAPTER", "probe_h5", "probe_keras", "read_h5", "read_keras", "write_h5", "write_keras"]
@@ -183,57 +184,9 @@ class _Part(io.RawIOBase):
         return filled
 
 
-def write_h5(
-    path: Path,
-    model: Model,
-    /,
-    *,
-    force: bool = False,
-    threads: int = 1,
-    on_tensor: Callable[[TensorInfo], None] | None = None,
-) -> None:
-    """Write the HDF5 file that the model was read from, byte for byte.
+write_h5: Final = restorer("h5")
 
-    Raises:
-        NnbitsError: UNSUPPORTED_FEATURE if the model does not come from such a file; those of :func:`restore`.
-    """
-    _write("h5", path, model, force, threads, on_tensor)
-
-
-def write_keras(
-    path: Path,
-    model: Model,
-    /,
-    *,
-    force: bool = False,
-    threads: int = 1,
-    on_tensor: Callable[[TensorInfo], None] | None = None,
-) -> None:
-    """Write the .keras archive that the model was read from, byte for byte.
-
-    Raises:
-        NnbitsError: UNSUPPORTED_FEATURE if the model does not come from such a file; those of :func:`restore`.
-    """
-    _write("keras", path, model, force, threads, on_tensor)
-
-
-def _write(
-    name: str,
-    path: Path,
-    model: Model,
-    force: bool,
-    threads: int,
-    on_tensor: Callable[[TensorInfo], None] | None,
-) -> None:
-    if not is_restorable(model, name):
-        raise NnbitsError(
-            ReasonCode.UNSUPPORTED_FEATURE,
-            f"a file of format {name} can only be written from the whole model of one",
-            path=str(path),
-            hint="Choose --to safetensors",
-        )
-    restore(path, model, force=force, threads=threads, on_tensor=on_tensor)
-
+write_keras: Final = restorer("keras")
 
 H5_ADAPTER: Final = Adapter("h5", (".h5", ".hdf5"), probe_h5, read_h5, write_h5)
 KERAS_ADAPTER: Final = Adapter("keras", (".keras",), probe_keras, read_keras, write_keras)

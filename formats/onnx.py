@@ -6,20 +6,20 @@ sparse initializers, and larger tensors in attributes, of all graphs and functio
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 import numpy as np
 
-from nnbits.codec.errors import NnbitsError, ReasonCode
+from nnbits.codec.errors import NnbitsError
 from nnbits.codec.types import DTYPES, DType, Model, TensorInfo
 
 from . import _fills
 from ._input import InputFile
 from ._protobuf import BYTES, VARINT, Field, fields, varints
-from ._template import FilePart, Names, Span, is_restorable, model_of, restore, safe_relative, span
+from ._restoring import restorer
+from ._template import FilePart, Names, Span, model_of, safe_relative, span
 from .base import Adapter, quote
 
 __all__ = ["ADAPTER", "probe", "read", "write"]
@@ -265,28 +265,6 @@ def _external_span(file: InputFile, names: Names, tensor: _Tensor) -> Span:
     return span(names.take(tensor.name), dtype, tensor.dimensions, offset, size)
 
 
-def write(
-    path: Path,
-    model: Model,
-    /,
-    *,
-    force: bool = False,
-    threads: int = 1,
-    on_tensor: Callable[[TensorInfo], None] | None = None,
-) -> None:
-    """Write the ONNX file that the model was read from, and its external data beside it, byte for byte.
-
-    Raises:
-        NnbitsError: UNSUPPORTED_FEATURE if the model does not come from an ONNX file; those of :func:`restore`.
-    """
-    if not is_restorable(model, "onnx"):
-        raise NnbitsError(
-            ReasonCode.UNSUPPORTED_FEATURE,
-            "an ONNX file can only be written from the whole model of an ONNX file",
-            path=str(path),
-            hint="Choose --to safetensors",
-        )
-    restore(path, model, force=force, threads=threads, on_tensor=on_tensor)
-
+write: Final = restorer("onnx")
 
 ADAPTER: Final = Adapter("onnx", (".onnx",), probe, read, write)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Final, NoReturn
 
-from nnbits.codec.errors import NnbitsError, ReasonCode
-from nnbits.codec.types import DTYPES, Model, TensorInfo
+from nnbits.codec.types import DTYPES, Model
 
 from ._input import InputFile
-from ._template import FilePart, Names, Span, View, is_restorable, model_of, restore, span
+from ._restoring import restorer
+from ._template import FilePart, Names, Span, View, model_of, span
 from .base import Adapter
 
 __all__ = ["ADAPTER", "probe", "read", "write"]
@@ -175,28 +174,6 @@ def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def write(
-    path: Path,
-    model: Model,
-    /,
-    *,
-    force: bool = False,
-    threads: int = 1,
-    on_tensor: Callable[[TensorInfo], None] | None = None,
-) -> None:
-    """Write the TensorFlow Lite file that the model was read from, byte for byte.
-
-    Raises:
-        NnbitsError: UNSUPPORTED_FEATURE if the model does not come from such a file; those of :func:`restore`.
-    """
-    if not is_restorable(model, "tflite"):
-        raise NnbitsError(
-            ReasonCode.UNSUPPORTED_FEATURE,
-            "a TensorFlow Lite file can only be written from the whole model of one",
-            path=str(path),
-            hint="Choose --to safetensors",
-        )
-    restore(path, model, force=force, threads=threads, on_tensor=on_tensor)
-
+write: Final = restorer("tflite")
 
 ADAPTER: Final = Adapter("tflite", (".tflite",), probe, read, write)
