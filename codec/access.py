@@ -24,9 +24,11 @@ from .syntax import (
     Piece,
     UnitType,
     ValueCoding,
+    is_extension,
     parse_unit,
     peek_unit_size,
 )
+from .syntax.native import read_access_unit_part
 from .types import DTYPES, Array, DType, LazyTensor, TensorInfo
 from .values import decode_values, stored_bytes
 
@@ -183,9 +185,10 @@ class _UnitReader:
                 path=f"unit[{self.index}]",
                 offset=offset,
             )
-        unit = parse_unit(
-            self.data[self.at : self.at + size], index=self.index, offset=offset, parameters=self.parameters
-        )
+        data = self.data[self.at : self.at + size]
+        unit = read_access_unit_part(data, index=self.index, offset=offset) if is_extension(data) else None
+        if unit is None:
+            unit = parse_unit(data, index=self.index, offset=offset, parameters=self.parameters)
         self.at += size
         self.index += 1
         return unit
