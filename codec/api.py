@@ -385,9 +385,7 @@ def decode(data: bytes | bytearray | memoryview, *, threads: int | None = None) 
         return _decode_file(file, threads)
 
 
-def load(
-    path: StreamTarget, *, threads: int | None = None, base: BaseTarget | None = None
-) -> dict[str, Array]:
+def load(path: StreamTarget, *, threads: int | None = None, base: BaseTarget | None = None) -> dict[str, Array]:
     """Like :func:`decode`, from whatever :func:`open_file` takes, which also says what ``base`` is.
 
     Raises:

@@ -22,7 +22,7 @@ from .access import (
     parse_access_unit,
     tensor_info,
 )
-from .base import Base
+from .base import Base, digest_text
 from .errors import NnbitsError, ReasonCode
 from .head import Head, UpdateOf, decompress, parse_head
 from .index import Index
@@ -226,14 +226,15 @@ class ExtendedStream:
         if self.base is None:
             raise NnbitsError(
                 ReasonCode.BASE_MISSING,
-                f"the stream is an update of the model {self.update.base}",
+                f"the stream is an update; it applies to {digest_text(self.update.base)}",
                 path="update.base",
                 hint="Apply it to its base: nnbits apply, or nnbits.open with base=",
             )
         if self.base.digest != self.update.base_digest:
             raise NnbitsError(
                 ReasonCode.BASE_MISMATCH,
-                f"the update applies to the model {self.update.base}, not to {self.base.digest.hex()}",
+                f"the update applies to the model {digest_text(self.update.base)}, "
+                f"not to {digest_text(self.base.digest.hex())}",
                 path="update.base",
                 hint="Apply the updates in order, each to the model it was made for",
             )

@@ -22,6 +22,7 @@ _SHOWN_VALUE: Final = 60
 _UPDATES: Final = {
     "difference": "differences to the values of the base",
     "full": "complete tensors in place of those of the base",
+    "exact": "changed bits of the base",
     "unspecified": "presumably differences",
 }
 _SHORT_CODINGS: Final = {"integer": "int", "uniform": "unif", "dependent": "dep", "codebook": "book"}
