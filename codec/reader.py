@@ -620,10 +620,10 @@ def check_relation(unit: AccessUnit, update: UpdateOf | None) -> None:
         NnbitsError: BASE_MISMATCH.
     """
     found = unit.header.base_digest
-    if update is not None and found is not None and found != update.base_digest:
+    if update is not None and found != update.base_digest:
         raise NnbitsError(
             ReasonCode.BASE_MISMATCH,
-            f"the access unit changes the model {found.hex()}, the stream {update.base}",
+            f"the access unit changes {found.hex() if found else 'no'} model, the stream {update.base}",
             path=f"{unit.label}.base_digest",
             offset=unit.offset,
         )
