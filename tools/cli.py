@@ -215,6 +215,7 @@ _quiet = click.option("--quiet", "-q", is_flag=True, help="Print nothing but err
 @click.option("--speed", type=click.Choice(["fast", "balanced", "small"]), help="Of exact coding.  [default: balanced]")
 @click.option("--plan", type=_PATH, metavar="FILE", help="Pack as this JSON plan says, tensor by tensor.")
 @click.option("--save-plan", type=_PATH, metavar="FILE", help="Write the plan that was used.")
+@click.option("--pruning-container", is_flag=True, help="With --profile standard: leave out what is zero, say which.")
 @click.option("--prune-report", is_flag=True, help="Show how sparse each tensor is, its map and what that saved.")
 @click.option("--estimate", is_flag=True, help="Only predict sizes and times, from a sample; nothing is written.")
 @_threads
@@ -427,6 +428,9 @@ def _sign(source: Path, key: Path, signature: Path | None, force: bool, as_json:
 @click.option("--no-temporal", is_flag=True, help="Code without regard to the values of the last update.")
 @click.option("--no-history", is_flag=True, help="Code without regard to what changed in earlier updates.")
 @click.option("--compare", is_flag=True, help="Tell the size of NEW packed whole at the same quality.")
+@click.option(
+    "--profile", type=click.Choice(["standard", "extended"]), help="Kind of stream.  [default: extended if exact]"
+)
 @_threads
 @_force
 @_json

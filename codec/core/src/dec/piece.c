@@ -205,16 +205,30 @@ static nnb_status expand(const nnb_access_piece *found, const layout *l, const u
   return NNB_OK;
 }
 
-nnb_status nnb_piece_values(const nnb_access_piece *found, uint8_t *out, size_t out_size, void *work,
-                            size_t work_size) {
+static nnb_status piece_values(const nnb_access_piece *found, const uint8_t *base, uint8_t *out, size_t out_size,
+                               void *work, size_t work_size) {
   layout l;
   uint8_t *const memory = work;
   if (out_size != nnb_piece_bytes(&found->piece)) return NNB_BUFFER_SIZE;
   nnb_status status = lay_out(found, &l);
   if (status != NNB_OK) return status;
   if (work_size < l.all) return NNB_BUFFER_SIZE;
+  if (found->changes && base == NULL) return NNB_BASE_MISSING;
   if (found->piece.map_kind == 0) return read_values(found, &l, out, memory);
   uint8_t *const rest = memory + l.values;
   status = read_values(found, &l, memory, rest);
   return status == NNB_OK ? expand(found, &l, memory, out, out_size, rest) : status;
+}
+
+nnb_status nnb_piece_values(const nnb_access_piece *found, uint8_t *out, size_t out_size, void *work,
+                            size_t work_size) {
+  return piece_values(found, NULL, out, out_size, work, work_size);
+}
+
+nnb_status nnb_piece_values_on(const nnb_access_piece *found, const uint8_t *base, uint8_t *out, size_t out_size,
+                               void *work, size_t work_size) {
+  const nnb_status status = piece_values(found, base, out, out_size, work, work_size);
+  if (status != NNB_OK || !found->changes) return status;
+  for (size_t i = 0; i < out_size; i++) out[i] = out[i] ^ base[i];
+  return NNB_OK;
 }
