@@ -18,16 +18,13 @@ typedef struct nnb_survey {
 void nnb_survey_items(const nnb_items *items, const void *values, size_t count, nnb_survey *survey);
 size_t nnb_count_zeros(const nnb_items *items, const void *values, size_t count);
 
-/* Coding FLOAT: exponents with `upper` mantissa bits, and the rest. highs may be NULL, or symbols. */
-typedef struct nnb_parts {
-  uint16_t *highs;
-  uint8_t *symbols; /* high - base, 0 where that is negative */
-  uint8_t *field;   /* packed */
-  uint8_t *bytes[7];
-  uint32_t base;
-} nnb_parts;
-
-void nnb_divide_float(const nnb_items *items, const void *values, size_t count, unsigned upper, nnb_parts *parts);
+/* Coding FLOAT: exponents with the mantissa bits above `shift`; as symbols, less `base`, which is at most 255 below. */
+void nnb_float_highs(const nnb_items *items, const void *values, size_t count, unsigned shift, uint16_t *highs);
+void nnb_float_symbols(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
+                       uint8_t *symbols);
+/* What remains: division.bytes planes, lowest first, and the packed field. */
+void nnb_float_lows(const nnb_items *items, const void *values, size_t count, nnb_division division, uint8_t *field,
+                    uint8_t *const *bytes);
 void nnb_divide_bytes(const nnb_items *items, const void *values, size_t count, uint8_t *const *planes);
 void nnb_delta(const nnb_items *items, const void *values, size_t count, void *out);
 /* The bits of items that are not zero; `dense` receives these items and has room for one more. Returns how many. */
