@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -22,12 +23,10 @@ __all__ = ["decode_range", "decode_values", "encode_values"]
 
 _SPEEDS: Final[dict[Speed, int]] = {"fast": 0, "balanced": 1, "small": 2}
 _RUN_BYTES: Final = 2**20  # of items that a thread takes at a time, at least
-_DIRECT_BYTES: Final = 2**18  # of items whose code is better copied than made in memory of its own
 _KEPT_PIECES: Final = 16  # of memory, between calls
 _KEPT_BYTES: Final = 2**25  # of each
 
 Bytes = NDArray[np.uint8]
-Sizes = NDArray[np.uint32]
 
 
 class _Piece(NamedTuple):
@@ -109,16 +108,10 @@ class _Encoder:
         self.blocks = -(-data.size // self.block_bytes)
         _, self.work_size, self.bound = _sizes(dtype, min(self.block_items, count))
 
-    def capacity(self, blocks: int) -> int:
-        """Bytes that so many blocks need: none but the last may want more than it has items."""
-        if self.force is not None:
-            return blocks * self.bound
-        return (blocks - 1) * (self.block_bytes + self.block_bytes // 16 + 1024) + self.bound
-
-    def encode(self, first: int, blocks: int, out: Any, capacity: int, planes_raw: bool = False) -> Sizes:
-        """Codes blocks one after the other into memory; returns their sizes."""
+    def encode(self, first: int, blocks: int, out: Any, capacity: int, planes_raw: bool = False) -> list[int]:
+        """Codes blocks one after the other, as far as there is room for the next; returns the sizes."""
         data = self.data[first * self.block_bytes : (first + blocks) * self.block_bytes]
-        sizes = np.empty(blocks, np.uint32)
+        sizes, encoded = ffi.new("uint32_t[]", blocks), ffi.new("size_t *")
         force = 0 if self.force in (None, Coding.ZSTD) else self.force + 1
         work = _WORK.take(self.work_size)
         try:
@@ -133,26 +126,28 @@ class _Encoder:
                 work.array.size,
                 out,
                 capacity,
-                ffi.from_buffer("uint32_t[]", sizes),
+                sizes,
+                encoded,
             )
         finally:
             _WORK.give(work)
         check(status, "lossless block")
-        return sizes
+        found: list[int] = ffi.unpack(sizes, encoded[0])
+        return found
 
     def encode_small(self, block: int, code: _Piece) -> bytes:
         """One block, compressed with zstd where that makes it smaller."""
-        size = int(self.encode(block, 1, code.address, code.array.size)[0])
+        size = self.encode(block, 1, code.address, code.array.size)[0]
         plain = code.array[:size].tobytes()
         items = self.data[block * self.block_bytes : (block + 1) * self.block_bytes]
         if self.force is not Coding.ZSTD and not (self.force is None and _may_repeat(items, size)):
             return plain
-        size = int(self.encode(block, 1, code.address, code.array.size, planes_raw=True)[0])
+        size = self.encode(block, 1, code.address, code.array.size, planes_raw=True)[0]
         packed = _ZSTD_MARK + zstandard.ZstdCompressor(level=9).compress(code.array[:size].tobytes())
         return packed if self.force is Coding.ZSTD or len(packed) < len(plain) - len(plain) // 100 else plain
 
-    def frame(self, sizes: tuple[int, ...], zstd: bool = False) -> bytes:
-        return write_frame(BlockLayout(self.block_items, self.row_items, sizes, zstd))
+    def frame(self, sizes: Sequence[int], zstd: bool = False) -> bytes:
+        return write_frame(BlockLayout(self.block_items, self.row_items, tuple(sizes), zstd))
 
     @property
     def frame_size(self) -> int:
@@ -167,10 +162,6 @@ class _Turns:
         self._next = 0
         self._end = start
         self._failed = False
-
-    @property
-    def end(self) -> int:
-        return self._end
 
     def place(self, number: int, size: int) -> int:
         """Where ``size`` bytes of ``number`` begin; waits for those of all lower numbers to have a place."""
@@ -221,37 +212,57 @@ def encode_values(
     encoder = _Encoder(data, dtype, row_length, speed, force)
     if speed == "small" or force is Coding.ZSTD:
         return _encode_with_zstd(encoder, threads)
-    if encoder.blocks == 1 and data.size <= _DIRECT_BYTES:
-        code = _CODE.take(encoder.bound)
-        size = int(encoder.encode(0, 1, code.address, code.array.size)[0])
-        payload = encoder.frame((size,)) + code.array[:size].tobytes()
-        _CODE.give(code)
-        return memoryview(payload)
-    out = np.empty(encoder.frame_size + encoder.capacity(encoder.blocks), np.uint8)
-    if threads == 1 or encoder.blocks == 1:
-        body = out[encoder.frame_size :]
-        sizes = encoder.encode(0, encoder.blocks, _address(body), body.size)
-        end = encoder.frame_size + int(sizes.sum(dtype=np.int64))
-        del body
-    else:
-        sizes, end = _encode_in_parallel(encoder, out, threads)
-    out[: encoder.frame_size] = np.frombuffer(encoder.frame(tuple(sizes.tolist())), np.uint8)
-    out.resize(end, refcheck=False)
-    return out.data
+    if encoder.blocks > 1 and threads > 1:
+        return _encode_in_parallel(encoder, threads)
+    code = _CODE.take(encoder.bound)
+    first = encoder.encode(0, 1, code.address, code.array.size)
+    payload = b"".join([encoder.frame(first), code.array[: first[0]].data]) if encoder.blocks == 1 else b""
+    _CODE.give(code)
+    return memoryview(payload) if payload else _encode_in_line(encoder, first[0])
 
 
-def _encode_in_parallel(encoder: _Encoder, out: Bytes, threads: int) -> tuple[Sizes, int]:
+def _encode_in_line(encoder: _Encoder, first: int) -> memoryview:
+    """All blocks into one piece of memory of about the size that they need if all are as the first."""
+    start = encoder.frame_size
+    out = np.empty(start + first * encoder.blocks * 33 // 32, np.uint8)
+    code = _CODE.take(encoder.bound)
+    sizes: list[int] = []
+    end = start
+    while len(sizes) < encoder.blocks:
+        left = encoder.blocks - len(sizes)
+        if out.size - end >= encoder.bound:
+            found = encoder.encode(len(sizes), left, _address(out[end:]), out.size - end)
+        else:
+            found = encoder.encode(len(sizes), 1, code.address, code.array.size)
+            if found[0] > out.size - end:
+                out.resize(end + found[0] * left, refcheck=False)
+            out[end : end + found[0]] = code.array[: found[0]]
+        sizes += found
+        end += sum(found)
+    _CODE.give(code)
+    return _finish(encoder, out, sizes)
+
+
+def _finish(encoder: _Encoder, out: Bytes, sizes: Sequence[int]) -> memoryview:
+    out[: encoder.frame_size] = np.frombuffer(encoder.frame(sizes), np.uint8)
+    end = encoder.frame_size + sum(sizes)
+    if out.size - end > end // 16:
+        out.resize(end, refcheck=False)
+    return out[:end].data
+
+
+def _encode_in_parallel(encoder: _Encoder, threads: int) -> memoryview:
     blocks = max(1, min(_RUN_BYTES // encoder.block_bytes, -(-encoder.blocks // threads)))
+    out = np.empty(encoder.frame_size + encoder.blocks * encoder.bound, np.uint8)
     turns = _Turns(encoder.frame_size)
 
-    def encode(run: int) -> Sizes:
-        code = _CODE.take(encoder.capacity(blocks))
+    def encode(run: int) -> list[int]:
+        code = _CODE.take(blocks * encoder.bound)
         try:
             first = run * blocks
             sizes = encoder.encode(first, min(blocks, encoder.blocks - first), code.address, code.array.size)
-            size = int(sizes.sum(dtype=np.int64))
-            start = turns.place(run, size)
-            out[start : start + size] = code.array[:size]
+            start = turns.place(run, sum(sizes))
+            out[start : start + sum(sizes)] = code.array[: sum(sizes)]
         except BaseException:
             turns.fail()
             raise
@@ -260,7 +271,7 @@ def _encode_in_parallel(encoder: _Encoder, out: Bytes, threads: int) -> tuple[Si
         return sizes
 
     runs = ordered_map(encode, range(-(-encoder.blocks // blocks)), threads=threads)
-    return np.concatenate(list(runs)), turns.end
+    return _finish(encoder, out, list(chain.from_iterable(runs)))
 
 
 def _encode_with_zstd(encoder: _Encoder, threads: int) -> memoryview:

@@ -112,7 +112,7 @@ static void make_map(uint8_t *map, unsigned tables, int modulo) {
 /* Size of the plane's code, if it is worth it, else SIZE_MAX; leaves histograms and frequencies behind. */
 static size_t estimate(encoder *e, const uint8_t *data, size_t count, const uint8_t *contexts, const uint8_t *map,
                        unsigned tables) {
-  const int sampled = e->choice->speed != NNB_LOSSLESS_SMALL && data == e->symbols;
+  const int sampled = e->choice->speed != NNB_LOSSLESS_SMALL;
   if ((sampled ? nnb_rans_sample_histogram(data, contexts, map, count, tables, e->histograms)
                : nnb_rans_histogram(data, contexts, map, count, tables, e->histograms)) != NNB_OK) {
     e->failed = 1;
@@ -581,16 +581,18 @@ nnb_status nnb_lossless_encode_block(const nnb_items *items, const nnb_lossless_
 
 nnb_status nnb_lossless_encode_blocks(const nnb_items *items, const nnb_lossless_choice *choice, const void *values,
                                       size_t row_items, size_t block_items, size_t count, void *work, size_t work_size,
-                                      uint8_t *out, size_t capacity, uint32_t *sizes) {
+                                      uint8_t *out, size_t capacity, uint32_t *sizes, size_t *encoded) {
   const uint8_t *from = values;
+  *encoded = 0;
   if (block_items == 0) return NNB_BAD_OPTION;
   while (count > 0) {
     const size_t n = count < block_items ? count : block_items;
     size_t size = 0;
+    if (capacity < nnb_lossless_bound(items, n)) break;
     const nnb_status status =
         nnb_lossless_encode_block(items, choice, from, row_items, n, work, work_size, out, capacity, &size);
     if (status != NNB_OK) return status;
-    *sizes++ = (uint32_t)size;
+    sizes[(*encoded)++] = (uint32_t)size;
     out += size;
     capacity -= size;
     from += n * items->bytes;

@@ -50,12 +50,17 @@ SURVEY(u16, nnb_any16)
 SURVEY(u32, nnb_any32)
 SURVEY(u64, nnb_any64)
 
-static void survey_bytes(const uint8_t *v, size_t count, nnb_survey *survey) {
+NNB_INLINE void survey_bytes(const uint8_t *v, size_t count, nnb_survey *survey) {
   uint8_t differ = 0;
   size_t zeros = 0;
-  for (size_t i = 0; i < count; i++) {
-    differ |= (uint8_t)(v[i] ^ v[0]);
-    zeros += v[i] == 0;
+  for (size_t at = 0; at < count;) {
+    const size_t end = count - at < 192 ? count : at + 192;
+    uint8_t found = 0;
+    for (; at < end; at++) {
+      differ |= (uint8_t)(v[at] ^ v[0]);
+      found = (uint8_t)(found + (v[at] == 0));
+    }
+    zeros += found;
   }
   *survey = (nnb_survey){0, 127, zeros, differ == 0};
 }
