@@ -1,5 +1,7 @@
 #include "enc/lossless.h"
 
+#include "enc/rans.h"
+
 #define MAX_TABLES NNB_BYTES_TABLES
 #define FEW_SYMBOLS 64u /* alphabets up to here are decoded fastest */
 
