@@ -46,6 +46,7 @@ class Coding(IntEnum):
     CONSTANT = 7
     RAW = 8
     ZSTD = 9
+    MULTIPLES = 10
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,16 @@ size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, 
                       void *work);
 uint64_t nnb_item(const nnb_items *items, const void *values, size_t index);
 
+/*
+ * Whether a row looks like integers times scales: *length becomes the length of its runs (0: a scale a column), of which
+ * `integers` are work for one row or column, in place.
+ */
+int nnb_probe_multiples(const nnb_items *items, const void *values, size_t count, size_t row_items, uint8_t *integers,
+                        size_t *length);
+/* The parts of coding MULTIPLES; 0 if some run is none. */
+int nnb_find_multiples(const nnb_items *items, const void *values, size_t count, size_t row_items, size_t length,
+                       nnb_any32 *scales, uint8_t *offsets, uint8_t *integers, size_t *scale_count);
+
 /* Contexts of items by the scales of their row and their column. */
 typedef struct nnb_scales {
   uint8_t *rows, *columns;
