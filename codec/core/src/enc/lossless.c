@@ -180,16 +180,17 @@ static void write_constant(encoder *e, const nnb_items *items, const void *value
   for (unsigned i = 0; i < items->bytes; i++) put_u8(e, (unsigned)(item >> (8 * i)) & 255u);
 }
 
-static unsigned choose_upper(const encoder *e, const nnb_items *items) {
-  if (items->bytes == 1 || e->choice->planes_raw) return 0;
-  switch (e->choice->speed) {
-    case NNB_LOSSLESS_FAST:
-      return 0;
-    case NNB_LOSSLESS_BALANCED:
-      return e->present != NULL ? 2 : 1; /* one makes no more than 64 symbols */
-    default:
-      return 2;
+/* Mantissa bits for coding FLOAT: more where magnitudes are so close together that few symbols hold them. */
+static unsigned choose_upper(const encoder *e, const nnb_items *items, const nnb_survey *survey, size_t count) {
+  enum { ENOUGH = 16384 }; /* items for larger tables */
+  if (items->bytes == 1 || e->choice->planes_raw || e->choice->speed == NNB_LOSSLESS_FAST) return 0;
+  unsigned upper = e->choice->speed == NNB_LOSSLESS_BALANCED && e->present == NULL ? 1 : 2;
+  while (count >= ENOUGH && upper < NNB_MAX_UPPER) {
+    const unsigned shift = items->mantissa_bits - upper - 1u;
+    if ((survey->greatest >> shift) - (survey->least >> shift) >= FEW_SYMBOLS) break;
+    upper++;
   }
+  return upper;
 }
 
 /* Symbols and contexts under scales of rows and columns; returns whether that is smaller than `plain` bytes. */
@@ -225,7 +226,7 @@ static void make_symbols(const uint16_t *highs, size_t count, uint32_t base, uin
 
 static void write_float(encoder *e, const nnb_items *items, const void *values, size_t count,
                         const nnb_survey *survey) {
-  const unsigned upper = choose_upper(e, items);
+  const unsigned upper = choose_upper(e, items, survey, count);
   const nnb_division division = nnb_divide(items, upper);
   const uint64_t greatest = survey->greatest >> division.shift, least = survey->least >> division.shift;
   const int small = e->choice->speed == NNB_LOSSLESS_SMALL && !e->choice->planes_raw && count >= 1024;

@@ -4,6 +4,7 @@
 #define MOST_DIVISOR 16u /* of the least magnitude of a run: what multiple of the scale it is */
 #define ENOUGH 8u        /* items other than zero that make a run worth looking at */
 #define PROBES 8u
+#define SLACK 0x1p-23 /* of bounds: products are rounded to binary32 before they become items */
 
 /* Items that are next to each other in a row, or under each other in a column. */
 typedef struct run {
@@ -63,7 +64,7 @@ static int narrow_bounds(const run *r, double most, double *low, double *high) {
     if (below > *low || above < *high) {
       *low = below > *low ? below : *low;
       *high = above < *high ? above : *high;
-      if (*low > *high) return 0;
+      if (*low > *high * (1 + SLACK)) return 0;
       reciprocal = 2 / (*low + *high);
     }
   }
@@ -98,6 +99,8 @@ static int divide_by(const run *r, uint32_t scale, uint8_t *integers, uint8_t *o
 /* The number between the bounds with most zeros at the end; that of the run before, if it fits. */
 static int choose_scale(const run *r, double low, double high, uint32_t before, uint8_t *integers, uint8_t *offset,
                         uint32_t *scale) {
+  low -= low * SLACK;
+  high += high * SLACK;
   if (before && (double)nnb_float_of(before) >= low && (double)nnb_float_of(before) <= high &&
       divide_by(r, before, integers, offset)) {
     *scale = before;
@@ -116,7 +119,7 @@ static int choose_scale(const run *r, double low, double high, uint32_t before, 
     }
     if (zeros == 0) break;
   }
-  for (uint32_t s = first; s <= last && s - first < 4; s++) {
+  for (uint32_t s = first; s <= last && s - first < 16; s++) {
     if (divide_by(r, s, integers, offset)) {
       *scale = s;
       return 1;
