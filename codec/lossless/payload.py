@@ -27,7 +27,7 @@ __all__ = [
 
 Speed = Literal["fast", "balanced", "small"]
 
-MAX_BLOCK_ITEMS: Final = 2**18
+MAX_BLOCK_ITEMS: Final = 2**20
 _ZSTD_FLAG: Final = 1
 _HEAD: Final = struct.Struct("<BII")
 _MANTISSA: Final = {"float16": 10, "complex32": 10, "bfloat16": 7, "float32": 23, "complex64": 23, "float64": 52}
@@ -46,6 +46,7 @@ class Coding(IntEnum):
     CONSTANT = 7
     RAW = 8
     ZSTD = 9
+    MULTIPLES = 10
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def choose_layout(items: Items, row_length: int) -> tuple[int, int]:
         row = 1024
     elif row < 64:
         row *= -(-64 // row)
-    most = MAX_BLOCK_ITEMS // 2 if items.itemsize == 8 else MAX_BLOCK_ITEMS
+    most = {1: 2**20, 2: 2**18, 4: 2**18, 8: 2**17}[items.itemsize]
     rows = most // row
     step = 8 // gcd(row, 8)  # blocks of whole bytes in masks and fields
     rows = max(1, rows // step * step)

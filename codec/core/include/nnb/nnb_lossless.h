@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define NNB_LOSSLESS_MAX_BLOCK 262144u /* items of a block */
+#define NNB_LOSSLESS_MAX_BLOCK 1048576u /* items of a block */
 
 /* What the items are. */
 typedef struct nnb_items {

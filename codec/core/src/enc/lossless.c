@@ -42,7 +42,7 @@ static size_t lay_out(const nnb_items *items, size_t capacity, uint8_t *work, en
   PART(code, nnb_rans_bound(items->packed_bits ? capacity * 3 : capacity));
   PART(contexts, capacity);
   PART(field, capacity);
-  for (unsigned i = 0; i < items->bytes; i++) PART(bytes[i], capacity);
+  for (unsigned i = 0; i < items->bytes || i < 4; i++) PART(bytes[i], capacity); /* scales have 4 bytes */
   PART(map, capacity);
   PART(mask, capacity / 8 + 1);
   PART(classes, capacity * items->bytes);
@@ -197,16 +197,17 @@ static void write_constant(encoder *e, const nnb_items *items, const void *value
   for (unsigned i = 0; i < items->bytes; i++) put_u8(e, (unsigned)(item >> (8 * i)) & 255u);
 }
 
-static unsigned choose_upper(const encoder *e, const nnb_items *items) {
-  if (items->bytes == 1 || e->choice->planes_raw) return 0;
-  switch (e->choice->speed) {
-    case NNB_LOSSLESS_FAST:
-      return 0;
-    case NNB_LOSSLESS_BALANCED:
-      return e->present != NULL ? 2 : 1; /* one makes no more than 64 symbols */
-    default:
-      return 2;
+/* Mantissa bits for coding FLOAT: more where magnitudes are so close together that few symbols hold them. */
+static unsigned choose_upper(const encoder *e, const nnb_items *items, const nnb_survey *survey, size_t count) {
+  enum { ENOUGH = 16384 }; /* items for larger tables */
+  if (items->bytes == 1 || e->choice->planes_raw || e->choice->speed == NNB_LOSSLESS_FAST) return 0;
+  unsigned upper = e->choice->speed == NNB_LOSSLESS_BALANCED && e->present == NULL ? 1 : 2;
+  while (count >= ENOUGH && upper < NNB_MAX_UPPER) {
+    const unsigned shift = items->mantissa_bits - upper - 1u;
+    if ((survey->greatest >> shift) - (survey->least >> shift) >= FEW_SYMBOLS) break;
+    upper++;
   }
+  return upper;
 }
 
 /* Symbols and contexts under scales of rows and columns; returns whether that is smaller than `plain` bytes. */
@@ -286,7 +287,7 @@ static void write_lows(encoder *e, const nnb_items *items, const void *values, s
 
 static void write_float(encoder *e, const nnb_items *items, const void *values, size_t count,
                         const nnb_survey *survey) {
-  const unsigned upper = choose_upper(e, items);
+  const unsigned upper = choose_upper(e, items, survey, count);
   const nnb_division division = nnb_divide(items, upper);
   const uint64_t greatest = survey->greatest >> division.shift, least = survey->least >> division.shift;
   const int small = e->choice->speed == NNB_LOSSLESS_SMALL && !e->choice->planes_raw && count >= 1024;
@@ -493,8 +494,49 @@ static void write_narrow(encoder *e, const nnb_items *items, const void *values,
   write_leaf(e, items, values, count);
 }
 
+/* Returns whether the items are multiples, and are written. */
+static int write_multiples(encoder *e, const nnb_items *items, const void *values, size_t count) {
+  static const nnb_items scale_items = {4, 23, 0}, integer_items = {1, 0, 0};
+  size_t length, scales;
+  uint8_t *const integers = e->delta, *const offsets = e->delta + count;
+  if (!nnb_probe_multiples(items, values, count, e->row_items, integers, &length) ||
+      !nnb_find_multiples(items, values, count, e->row_items, length, (nnb_any32 *)e->dense, offsets, integers,
+                          &scales))
+    return 0;
+  put_u8(e, NNB_CODING_MULTIPLES);
+  put_u32(e, length);
+  write_narrow(e, &scale_items, e->dense, scales);
+  write_leaf(e, &integer_items, integers, count);
+  write_plane(e, offsets, scales);
+  return 1;
+}
+
+/* Whether no other coding can be shorter: dense numbers of which many are different take more than half of their bits.
+ */
+static int surely_shorter(const encoder *e, const nnb_items *items, const void *values, size_t count, size_t size) {
+  nnb_survey survey;
+  nnb_survey_items(items, values, count, &survey);
+  return size < (count - survey.zeros) * items->bytes / 2 && !few_different(e, items, values, count);
+}
+
+static void write_any(encoder *e, const nnb_items *items, const void *values, size_t count);
+
 static void write_group(encoder *e, const nnb_items *items, const void *values, size_t count) {
+  const size_t start = e->used;
   e->present = NULL;
+  if (e->choice->force == 0 || forced(e, NNB_CODING_MULTIPLES)) {
+    if (write_multiples(e, items, values, count)) {
+      const size_t middle = e->used;
+      if (forced(e, NNB_CODING_MULTIPLES) || surely_shorter(e, items, values, count, middle - start)) return;
+      write_any(e, items, values, count);
+      keep_shorter(e, start, middle);
+      return;
+    }
+  }
+  write_any(e, items, values, count);
+}
+
+static void write_any(encoder *e, const nnb_items *items, const void *values, size_t count) {
   if (!items->packed_bits && (e->choice->force == 0 || forced(e, NNB_CODING_MASK)) && !e->choice->planes_raw) {
     nnb_survey survey;
     nnb_survey_items(items, values, count, &survey);
@@ -561,7 +603,7 @@ nnb_status nnb_lossless_encode_block(const nnb_items *items, const nnb_lossless_
                                      size_t row_items, size_t count, void *work, size_t work_size, uint8_t *out,
                                      size_t capacity, size_t *size) {
   const size_t needed = nnb_lossless_encode_work_size(items, count);
-  if (needed == 0 || row_items == 0 || choice->speed > NNB_LOSSLESS_SMALL || choice->force > NNB_CODING_RAW + 1)
+  if (needed == 0 || row_items == 0 || choice->speed > NNB_LOSSLESS_SMALL || choice->force > NNB_CODING_MULTIPLES + 1)
     return NNB_BAD_OPTION;
   if (work_size < needed || capacity < nnb_lossless_bound(items, count)) return NNB_BUFFER_SIZE;
   encoder e;

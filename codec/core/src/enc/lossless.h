@@ -38,6 +38,16 @@ size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, 
                       void *work);
 uint64_t nnb_item(const nnb_items *items, const void *values, size_t index);
 
+/*
+ * Whether a row looks like integers times scales: *length becomes the length of its runs (0: a scale a column), of which
+ * `integers` are work for one row or column, in place.
+ */
+int nnb_probe_multiples(const nnb_items *items, const void *values, size_t count, size_t row_items, uint8_t *integers,
+                        size_t *length);
+/* The parts of coding MULTIPLES; 0 if some run is none. */
+int nnb_find_multiples(const nnb_items *items, const void *values, size_t count, size_t row_items, size_t length,
+                       nnb_any32 *scales, uint8_t *offsets, uint8_t *integers, size_t *scale_count);
+
 /* Contexts of items by the scales of their row and their column. */
 typedef struct nnb_scales {
   uint8_t *rows, *columns;
@@ -56,7 +66,7 @@ int nnb_find_scales(const uint16_t *measures, const uint8_t *mask, size_t positi
 /* Highs as measures: those more than `range` below the greatest say nothing about scale. */
 void nnb_clamp_measures(const uint16_t *highs, size_t count, unsigned range, uint16_t *measures);
 
-/* Symbols of highs (below 2^15) less their octaves, as of nnb_parts, below `widest`; `base` may be negative. Returns
+/* Symbols of highs (below 2^15) less their octaves, less `base`, below `widest`; `base` may be negative. Returns
  * how many escape. */
 size_t nnb_scale_symbols(const uint16_t *highs, const uint8_t *contexts, size_t count, unsigned upper, unsigned widest,
                          int16_t *scaled, uint8_t *symbols, int32_t *base);
