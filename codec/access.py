@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -269,15 +269,22 @@ def decode_pieces(
     *,
     limits: Limits = DEFAULT_LIMITS,
     engine: Engine = NATIVE,
+    out: Callable[[Piece], Array | None] = lambda piece: None,
 ) -> Iterator[tuple[Piece, Array]]:
     """All pieces of an access unit, or those with the given numbers, and their elements, see :func:`decode_piece`."""
     coded = _DataUnits(unit, head, limits, engine)
     for j in range(len(unit.pieces)) if numbers is None else numbers:
-        yield unit.pieces[j], _decode(unit, j, coded)
+        yield unit.pieces[j], _decode(unit, j, coded, out(unit.pieces[j]))
 
 
 def decode_piece(
-    unit: AccessUnit, number: int, head: Head, *, limits: Limits = DEFAULT_LIMITS, engine: Engine = NATIVE
+    unit: AccessUnit,
+    number: int,
+    head: Head,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    engine: Engine = NATIVE,
+    out: Array | None = None,
 ) -> Array:
     """The elements of one piece.
 
@@ -285,6 +292,8 @@ def decode_piece(
         unit: from :func:`parse_access_unit`.
         number: of the piece in the access unit.
         head: of the stream.
+        out: writable, contiguous, of the shape and type that is returned; default: a new array. After an error its
+            contents are undefined.
 
     Returns:
         One-dimensional array of the element type's storage dtype; bytes if the type is packed.
@@ -292,17 +301,20 @@ def decode_piece(
     Raises:
         NnbitsError: codes 1xx..4xx with access unit and offset.
     """
-    return _decode(unit, number, _DataUnits(unit, head, limits, engine))
+    return _decode(unit, number, _DataUnits(unit, head, limits, engine), out)
 
 
-def _decode(unit: AccessUnit, number: int, coded: _DataUnits) -> Array:
-    dtype = dtype_of(unit.pieces[number])
+def _decode(unit: AccessUnit, number: int, coded: _DataUnits, out: Array | None) -> Array:
+    dtype, mapped = dtype_of(unit.pieces[number]), bool(unit.pieces[number].map_kind)
     try:
         _check_alone(unit)
-        values = _values(unit, number, coded)
-        if not unit.pieces[number].map_kind:
-            return values
-        return decode_piece_map(unit, number).expand(values, bits=dtype.bits if dtype.is_packed else 8)
+        elements = _values(unit, number, coded, None if mapped else out)
+        if mapped:
+            elements = decode_piece_map(unit, number).expand(elements, bits=dtype.bits if dtype.is_packed else 8)
+        if out is None or elements is out:
+            return elements
+        out[:] = elements
+        return out
     except NnbitsError as error:
         raise _placed(error, unit, number) from None
 
@@ -381,13 +393,13 @@ def single_data_units(unit: AccessUnit, head: Head) -> dict[int, memoryview]:
     return found
 
 
-def _values(unit: AccessUnit, number: int, coded: _DataUnits) -> Array:
+def _values(unit: AccessUnit, number: int, coded: _DataUnits, out: Array | None = None) -> Array:
     piece = unit.pieces[number]
     if piece.value_coding == ValueCoding.NDU:
         return coded.read(piece)
     count = piece.count if piece.value_count is None else piece.value_count
     try:
-        return decode_values(piece.value_coding, unit.values[number], dtype_of(piece), count)
+        return decode_values(piece.value_coding, unit.values[number], dtype_of(piece), count, out=out)
     except NnbitsError as error:
         error.offset = (error.offset or 0) + unit.value_offsets[number]
         raise

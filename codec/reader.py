@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -350,13 +350,69 @@ class ExtendedStream:
                     continue
                 low, high = max(piece.first, first), min(piece.first + piece.count, first + count)
                 if low < high:
-                    stored = _elements(info, self._piece(unit, name, piece.first), low - piece.first, high - low)
                     at = stored_index(info, low - first)
-                    result[at : at + len(stored)] = stored
+                    part = result[at : at + stored_bytes(info.dtype, high - low) // info.dtype.itemsize]
+                    if high - low == piece.count:
+                        self._piece(unit, name, piece.first, part)
+                    else:
+                        stored = self._piece(unit, name, piece.first)
+                        part[:] = _elements(info, stored, low - piece.first, high - low)
 
         for _ in self._mapped(copy, sorted(wanted), threads):
             pass
         return result
+
+    def read_into(self, targets: Mapping[str, Array], *, threads: int = 1) -> None:
+        """Decode tensors into memory that is there, each access unit once, without another copy of them.
+
+        Args:
+            targets: by name of the tensor, one-dimensional, contiguous and writable: its stored array, flat. After an
+                error their contents are undefined.
+            threads: access units that are decoded at the same time.
+
+        Raises:
+            NnbitsError: NO_SUCH_TENSOR; BAD_OPTION for memory of another size or type; as :meth:`read`.
+        """
+        units: set[int] = set()
+        for name, target in targets.items():
+            info = self.tensors[self.tensor(name)]
+            if target.dtype != info.dtype.storage or target.shape != (info.nbytes // info.dtype.itemsize,):
+                raise NnbitsError(
+                    ReasonCode.BAD_OPTION, f"{name!r} does not fit in {target.dtype} {target.shape}", path=name
+                )
+            units.update(self.units_of(self.tensor(name)))
+        buffers: list[bytearray] = []
+
+        def decode(run: list[int]) -> None:
+            buffer = buffers.pop() if buffers else bytearray()
+            start = int(self.index.au_offset[run[0]])
+            size = int(self.index.au_offset[run[-1]]) + int(self.index.au_bytes[run[-1]]) - start
+            if hasattr(self.source, "read_into"):
+                if len(buffer) < size:
+                    buffer = bytearray(size + size // 4)
+                data = memoryview(buffer)[:size]
+                self.source.read_into(start, data)
+            else:
+                data = memoryview(self.source.read_range(start, size))
+            for number in run:
+                offset = int(self.index.au_offset[number]) - start
+                self._decode_into(number, data[offset : offset + int(self.index.au_bytes[number])], targets)
+            buffers.append(buffer)
+
+        for _ in ordered_map(decode, self.runs(sorted(units), _THREAD_RUN_BYTES), threads=threads):
+            pass
+
+    def _decode_into(self, number: int, data: memoryview, targets: Mapping[str, Array]) -> None:
+        unit = self.parse(number, data)
+        listed = self.listed(number)
+        wanted = [j for j, p in enumerate(unit.pieces) if p.name in targets and (p.name, p.first) in listed]
+
+        def place(piece: Piece) -> Array:
+            at = stored_index(TensorInfo(piece.name, dtype_of(piece), piece.dimensions), piece.first)
+            return targets[piece.name][at : at + stored_bytes(dtype_of(piece), piece.count) // dtype_of(piece).itemsize]
+
+        for _ in decode_pieces(unit, self.head, wanted, limits=self.limits, out=place):
+            pass
 
     def read_sparse(self, name: str, *, threads: int = 1) -> tuple[SparseMap, Array]:
         """Which elements of a tensor exist, and their values, without making it dense.
@@ -408,10 +464,10 @@ class ExtendedStream:
         found = [unit for unit in cached if unit is not None]
         return found if len(found) == len(run) else self._fetch(run)
 
-    def _piece(self, unit: AccessUnit, name: str, first: int) -> Array:
+    def _piece(self, unit: AccessUnit, name: str, first: int, out: Array | None = None) -> Array:
         for j, piece in enumerate(unit.pieces):
             if piece.name == name and piece.first == first:
-                return decode_piece(unit, j, self.head, limits=self.limits)
+                return decode_piece(unit, j, self.head, limits=self.limits, out=out)
         raise NnbitsError(ReasonCode.INTERNAL, f"{name!r} is not in the access unit", path=unit.label)
 
     def decode_all(self, *, threads: int = 1) -> Iterator[tuple[TensorInfo, Array]]:

@@ -117,7 +117,9 @@ def _with_map(stored: Array, dtype: DType, shape: Sequence[int], speed: Speed, m
 _BITS: Final[dict[int, np.dtype[Any]]] = {size: np.dtype(f"<u{size}") for size in (1, 2, 4, 8)}
 
 
-def decode_values(coding: ValueCoding, section: memoryview, dtype: DType, count: int) -> Array:
+def decode_values(
+    coding: ValueCoding, section: memoryview, dtype: DType, count: int, *, out: Array | None = None
+) -> Array:
     """The elements of a section.
 
     Args:
@@ -125,20 +127,28 @@ def decode_values(coding: ValueCoding, section: memoryview, dtype: DType, count:
         section: its bytes; of the right length if they are raw.
         dtype: element type.
         count: number of elements.
+        out: writable, contiguous, of the shape and type that is returned; default: a new array. After an error its
+            contents are undefined.
 
     Returns:
-        A new one-dimensional array of ``dtype.storage``; of ``stored_bytes`` bytes if the type is packed.
+        A one-dimensional array of ``dtype.storage``; of ``stored_bytes`` bytes if the type is packed.
 
     Raises:
         NnbitsError: LOSSLESS_BLOCK, VALUE_RANGE for a bool that is neither 0 nor 1, RESERVED_BITS for bits behind the
             last element. The offset counts from the beginning of the section.
     """
     if coding == ValueCoding.NOTHING:
-        return np.zeros(stored_bytes(dtype, count) // dtype.itemsize, dtype.storage)
+        if out is None:
+            return np.zeros(stored_bytes(dtype, count) // dtype.itemsize, dtype.storage)
+        out[:] = 0
+        return out
     if coding == ValueCoding.LOSSLESS:
-        stored = lossless.decode_values(section, dtype, count)
-    else:
+        stored = lossless.decode_values(section, dtype, count, out=out)
+    elif out is None:
         stored = np.frombuffer(section, np.uint8).copy().view(dtype.storage)
+    else:
+        stored = out
+        stored.view(np.uint8)[:] = np.frombuffer(section, np.uint8)
     raw = stored.view(np.uint8)
     if dtype.kind == "bool" and raw.size and raw.max() > 1:
         raise NnbitsError(ReasonCode.VALUE_RANGE, "a bool is neither 0 nor 1", path="values")

@@ -10,6 +10,7 @@ import base64
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -88,10 +89,19 @@ def plain(fill: Fill, tensors: Sequence[LazyTensor]) -> Sequence[LazyTensor]:
         info = TensorInfo(tensor.info.name, DTYPES[fill[1]], tuple(fill[2]))
         if info.nbytes != tensor.info.nbytes:
             raise NnbitsError(ReasonCode.METADATA, f"{info} has another size than {tensor.info}", path=info.name)
-        return (LazyTensor(info, lambda: _stored(_bytes(tensor.read()), info)),)
+        ranged, bits = None, tensor.info.dtype.bits
+        if tensor.read_range is not None and not 8 % bits:
+            ranged = partial(_as_range, tensor.read_range, bits, info)
+        return (LazyTensor(info, lambda: _stored(_bytes(tensor.read()), info), ranged),)
     if fill[0] == "blocks":
         return _blocks.plain(fill[1], tensors)
     return tensors
+
+
+def _as_range(read: Callable[[int, int], Array], bits: int, info: TensorInfo, first: int, count: int) -> Array:
+    """Elements of ``info`` from a tensor with the same bytes, of elements of ``bits`` bits that fill bytes."""
+    start, stop = first * info.dtype.bits // 8, -(-(first + count) * info.dtype.bits // 8)
+    return _bytes(read(start * 8 // bits, (stop - start) * 8 // bits)).view(info.dtype.storage)
 
 
 def _bytes(array: Array) -> Bytes:

@@ -41,6 +41,7 @@ __all__ = [
     "Span",
     "View",
     "are_booleans",
+    "c_strides",
     "check_count",
     "is_representable",
     "is_restorable",
@@ -291,10 +292,11 @@ def _tied(hidden: Iterable[tuple[int, Span]], places: Iterable[tuple[int, Span]]
         hole = holes.get((file, found.offset, found.size))
         info = found.tensors[0]
         if hole is not None and len(found.tensors) == 1 and found.fill is None and not info.dtype.is_packed:
-            yield [hole, info.name, info.dtype.name, 0, list(info.shape), _c_strides(info.shape)]
+            yield [hole, info.name, info.dtype.name, 0, list(info.shape), c_strides(info.shape)]
 
 
-def _c_strides(shape: Sequence[int]) -> list[int]:
+def c_strides(shape: Sequence[int]) -> list[int]:
+    """Strides of a tensor whose last dimension is the fastest, in elements."""
     return list(accumulate((shape[:0:-1]), lambda a, b: a * max(b, 1), initial=1))[::-1] if shape else []
 
 
