@@ -84,9 +84,9 @@ def plain(fill: Fill, tensors: Sequence[LazyTensor]) -> Sequence[LazyTensor]:
     """
     if fill is None:
         return tensors
-    if fill[0] == "as":
+    if fill[0] == "as" or (fill[0] == "varint" and len(fill) > 1):
         (tensor,) = tensors
-        info = TensorInfo(tensor.info.name, DTYPES[fill[1]], tuple(fill[2]))
+        info = TensorInfo(tensor.info.name, DTYPES[fill[1]], tuple(fill[2]) if fill[0] == "as" else tensor.info.shape)
         if info.nbytes != tensor.info.nbytes:
             raise NnbitsError(ReasonCode.METADATA, f"{info} has another size than {tensor.info}", path=info.name)
         ranged, bits = None, tensor.info.dtype.bits
@@ -284,7 +284,9 @@ _TRANSFORMS: Final = {
             len(a) == 1 and isinstance(a[0], list) and sorted(a[0], key=repr) == sorted(range(len(a[0])), key=repr)
         ),
     ),
-    "varint": _Transform(_varint_split, _varint_merge, lambda a: not a),
+    "varint": _Transform(
+        _varint_split, _varint_merge, lambda a: not a or (len(a) == 1 and isinstance(a[0], str) and a[0] in DTYPES)
+    ),
     "deflate": _Transform(_deflate_split, _deflate_merge, _deflate_arguments),
     "blocks": _Transform(
         lambda a, raw, infos, index: _blocks.split(a[0], raw, infos, index),

@@ -13,8 +13,9 @@ from nnbits.codec.types import DTYPES, Array, LazyTensor, Model, TensorInfo
 
 from . import _fills
 from ._input import Bytes
+from ._layout import check_count, layout_of, unusable
 from ._parts import FOLDER, parts_of
-from ._template import c_strides, check_count, is_representable, layout_of, unusable
+from ._spans import c_strides, is_representable
 from .base import quote
 
 __all__ = ["Shown", "inexact", "kept_exact", "plain", "shown"]

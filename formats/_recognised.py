@@ -7,9 +7,9 @@ from typing import Any
 
 from nnbits.codec.types import Model
 
+from ._layout import layout_of
 from ._parts import FOLDER, parts_of
 from ._quantized import recognise
-from ._template import layout_of
 
 __all__ = ["recognised"]
 

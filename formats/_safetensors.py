@@ -9,7 +9,8 @@ from nnbits.codec.types import Model
 
 from ._input import InputFile
 from ._quantized import packed_codes, recognise
-from ._template import FilePart, Span, are_booleans, model_of
+from ._spans import FilePart, Span, are_booleans
+from ._template import model_of
 
 __all__ = ["described"]
 

@@ -26,10 +26,13 @@ from nnbits.codec.types import DTYPES, Array, DType, LazyTensor, Model, TensorIn
 from . import _zip
 from ._fills import Fill
 from ._input import InputFile
+from ._layout import is_restorable
 from ._pickle import Call, Global, PersistentId, PickleError, load
 from ._plain import plain
 from ._quantized import recognise
-from ._template import Check, FilePart, Names, Span, View, is_restorable, model_of, restore, span
+from ._restoring import restore
+from ._spans import Check, FilePart, Names, Span, View, span
+from ._template import model_of
 from ._torch_pickle import state_dict_pickle
 from .base import Adapter, quote
 
