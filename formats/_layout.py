@@ -2,7 +2,7 @@
 
 The attachments are ``nnbits:template`` (the bytes of the files outside the tensors, in parts) and ``nnbits:layout``
 (JSON: where the holes are, how tensors fill them, and the SHA-256 of the files). Holes take the tensors of the model in
-their order. ``Model.source`` has ``template``: 1; whoever changes values (a lossy plan) removes the key ``exact`` there,
+their order. ``Model.source`` has ``template``: 1; whoever changes values (a lossy plan) removes its key ``exact``,
 so that the digests are not checked.
 """
 
