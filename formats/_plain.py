@@ -15,6 +15,7 @@ from . import _fills
 from ._input import Bytes
 from ._layout import check_count, layout_of, unusable
 from ._parts import FOLDER, parts_of
+from ._quantized import schemes_of
 from ._spans import c_strides, is_representable
 from .base import quote
 
@@ -38,7 +39,8 @@ def plain(model: Model) -> Model:
     """
     if model.source_format != FOLDER and layout_of(model) is None:
         return model
-    return Model(tuple(found.tensor for found in shown(model)), model.metadata, model.source_format)
+    name = None if model.source_format == FOLDER else model.source_format
+    return Model(tuple(found.tensor for found in shown(model)), model.metadata, name)
 
 
 def shown(model: Model) -> list[Shown]:
@@ -72,10 +74,9 @@ def kept_exact(model: Model) -> set[str]:
     """Names of the tensors that no lossy plan may touch: codes, scales and so on of quantized models, and masks."""
     if model.source_format == FOLDER:
         return {part.prefix + name for part in parts_of(model) for name in kept_exact(part.model)}
-    quantized = model.source.get("quantization")
-    roles = quantized.get("roles") if isinstance(quantized, Mapping) else None
-    found = roles if isinstance(roles, Mapping) else {}
-    suffixes = tuple(suffix for suffix, role in found.items() if role != "values")
+    roles = [scheme.get("roles") for scheme in schemes_of(model.source.get("quantization"))]
+    found = [item for each in roles if isinstance(each, Mapping) for item in each.items()]
+    suffixes = tuple(str(suffix) for suffix, role in found if role != "values")
     names = {tensor.info.name for tensor in model if suffixes and tensor.info.name.endswith(suffixes)}
     layout = layout_of(model)
     if layout is not None:
