@@ -27,7 +27,7 @@ def plain(model: Model) -> Model:
     Raises:
         NnbitsError: METADATA if the description is damaged.
     """
-    if model.source_format == FOLDER:
+    if model.source_format == FOLDER and "files" in model.source:
         found = [(part.prefix, tensor) for part in parts_of(model) for tensor in plain(part.model)]
         tensors = tuple(replace(t, info=replace(t.info, name=prefix + t.info.name)) for prefix, t in found)
         return Model(tensors, model.metadata, model.source_format)
@@ -47,7 +47,7 @@ def inexact(model: Model) -> Model:
 
 def kept_exact(model: Model) -> set[str]:
     """Names of the tensors that no lossy plan may touch: codes, scales and so on of quantized models, and masks."""
-    if model.source_format == FOLDER:
+    if model.source_format == FOLDER and "files" in model.source:
         return {part.prefix + name for part in parts_of(model) for name in kept_exact(part.model)}
     quantized = model.source.get("quantization")
     roles = quantized.get("roles") if isinstance(quantized, Mapping) else None

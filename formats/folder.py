@@ -173,7 +173,7 @@ def write(
             of the files raise.
     """
     path = Path(path)
-    if model.source_format != FOLDER:
+    if model.source_format != FOLDER or "files" not in model.source:
         raise NnbitsError(
             ReasonCode.UNSUPPORTED_FEATURE,
             "a folder can only be written from the whole model of a folder",
