@@ -37,9 +37,9 @@ def plain(model: Model) -> Model:
     Raises:
         NnbitsError: METADATA if the description is damaged.
     """
-    if model.source_format != FOLDER and layout_of(model) is None:
+    if not _is_folder(model) and layout_of(model) is None:
         return model
-    name = None if model.source_format == FOLDER else model.source_format
+    name = None if _is_folder(model) else model.source_format
     return Model(tuple(found.tensor for found in shown(model)), model.metadata, name)
 
 
@@ -49,9 +49,14 @@ def shown(model: Model) -> list[Shown]:
     Raises:
         NnbitsError: METADATA if the description is damaged.
     """
-    if model.source_format != FOLDER:
+    if not _is_folder(model):
         return _shown(model)
     return [_prefixed(part.prefix, found) for part in parts_of(model) for found in _shown(part.model)]
+
+
+def _is_folder(model: Model) -> bool:
+    """Whether the model knows the files that it comes from; after ``convert`` it does not."""
+    return model.source_format == FOLDER and "files" in model.source
 
 
 def _prefixed(prefix: str, found: Shown) -> Shown:
@@ -72,7 +77,7 @@ def inexact(model: Model) -> Model:
 
 def kept_exact(model: Model) -> set[str]:
     """Names of the tensors that no lossy plan may touch: codes, scales and so on of quantized models, and masks."""
-    if model.source_format == FOLDER:
+    if _is_folder(model):
         return {part.prefix + name for part in parts_of(model) for name in kept_exact(part.model)}
     roles = [scheme.get("roles") for scheme in schemes_of(model.source.get("quantization"))]
     found = [item for each in roles if isinstance(each, Mapping) for item in each.items()]

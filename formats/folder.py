@@ -175,7 +175,7 @@ def write(
     path = Path(path)
     if path.is_symlink() and path.is_dir():
         path = Path(os.path.realpath(path))
-    if model.source_format != FOLDER:
+    if model.source_format != FOLDER or "files" not in model.source:
         raise NnbitsError(
             ReasonCode.UNSUPPORTED_FEATURE,
             "a folder can only be written from the whole model of a folder",

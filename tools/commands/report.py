@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.tools import _page
 from nnbits.tools._console import Progress, count, printable, shape_text
-from nnbits.tools._files import check_output, open_stream
+from nnbits.tools._files import check_output, open_stream, unpacked_path
 from nnbits.tools.commands.info import InfoReport, TensorRow, describe_stream
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class PageReport:
 
 def report(
     source: Path,
-    target: Path,
+    target: Path | None = None,
     *,
     original: Path | None = None,
     force: bool = False,
@@ -84,7 +84,7 @@ def report(
 
     Args:
         source: the stream.
-        target: the page.
+        target: the page; default: next to ``source``, with the suffix ``.html``.
         original: model file or stream to compare the values with.
         force: replace an existing file.
         progress: called after each tensor.
@@ -99,7 +99,8 @@ def report(
     from nnbits.tools._models import counter, open_model
     from nnbits.tools.commands.apply import check_is_model
 
-    source, target = Path(source), Path(target)
+    source = Path(source)
+    target = unpacked_path(source, ".html") if target is None else Path(target)
     original = None if original is None else Path(original)
     check_output(target, force=force, inputs=(source,) if original is None else (source, original))
     with ExitStack() as stack:
