@@ -66,7 +66,7 @@ def core_folder() -> Path:
 BUDGET: Final = 1 << 28
 
 #: What the C core leaves to the layers above it.
-NOT_IN_C: Final = ("source-description", "compressed-topology", "update-digests", "index")
+NOT_IN_C: Final = ("source-description", "compressed-topology", "update-digests", "index", "zstd")
 
 
 _SIGNATURE: Final = b"nnbX"

@@ -24,6 +24,9 @@ MODULES: Final = (
     "attacks",
     "extended",
     "access_units",
+    "pieces",
+    "maps",
+    "exact",
 )
 
 
