@@ -108,7 +108,10 @@ def _decode_extended(data: bytes) -> Decoded | None:
     if forward.head is None:
         return None
     stream = ExtendedStream.open(BytesSource(data), limits=limits)
-    found: Decoded = {t.info.name: _described(t.info, t.read()) for t in stream.model()} if stream else {}
+    model = stream.model() if stream else ()
+    found: Decoded = {t.info.name: _described(t.info, t.read()) for t in model}
+    for attachment in stream.attachments if stream else ():
+        attachment.read()
     if {name: tensors[name] for name in found} != found:
         raise NnbitsError(ReasonCode.INTERNAL, "the two readers of the extended profile disagree")
     return found

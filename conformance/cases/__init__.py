@@ -27,6 +27,7 @@ MODULES: Final = (
     "pieces",
     "maps",
     "exact",
+    "indexes",
 )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import numpy as np
+
 from nnbits.codec.access_encoder import EncodedPiece, EncodedUnit, finish_header
 from nnbits.codec.encode import default_parameters
 from nnbits.codec.head import Metadata, write_head
@@ -25,7 +27,7 @@ from nnbits.codec.syntax import (
     build_unit,
     build_unit_prefix,
 )
-from nnbits.codec.types import DTYPES, TensorInfo
+from nnbits.codec.types import DTYPES, Attachment, TensorInfo
 from nnbits.codec.writer import StateWriter
 from nnbits.conformance.cases.building import Case, Levels, StreamBuilder, unit_bytes
 
@@ -95,10 +97,16 @@ def info_of(one: Piece) -> TensorInfo:
     return TensorInfo(one.name, dtype, one.dimensions)
 
 
-def stream(*units: AccessUnit, metadata: Metadata | None = None) -> bytes:
-    """A stream of access units, with head, index and end."""
-    mps = parameters().mps
-    if not isinstance(mps, ModelParameterSet):
+def stream(
+    *units: AccessUnit,
+    metadata: Metadata | None = None,
+    attachments: Sequence[Attachment] = (),
+    numbers: int = 0,
+    mps: ModelParameterSet | None = None,
+) -> bytes:
+    """A stream of access units, numbered from ``numbers``, with head, index and end."""
+    mps = mps or parameters().mps
+    if mps is None:
         raise TypeError("no parameter set")
     head = write_head(mps, _PLAN.general_profile_idc, SourceDescription(), metadata or Metadata())
     infos = {info.name: info for unit in units for info, _, _ in unit._listed()}
@@ -106,7 +114,9 @@ def stream(*units: AccessUnit, metadata: Metadata | None = None) -> bytes:
     builder = IndexBuilder(head.data, list(infos.values()))
     writer = StateWriter(lambda data: chunks.append(bytes(data)), parameters(), builder, 0)
     writer.put(head.data)
-    for number, unit in enumerate(units):
+    for attachment in attachments:
+        writer.attachment(attachment)
+    for number, unit in enumerate(units, numbers):
         writer.access_unit(unit.encoded(number))
     writer.finish(0)
     return b"".join(chunks)
@@ -186,20 +196,36 @@ def _checks() -> Iterator[tuple[str, AccessUnit, str, tuple[str, ...], str]]:
            "a bit behind the last packed element is set")  # fmt: skip
 
 
+#: Parameter sets that allow updates.
+_UPDATES: Final = ParameterSets(1, ModelParameterSet(
+    topology_carriage_flag=1, mps_quantization_method_flags=1, mps_qp_density=2, mps_quantization_parameter=0,
+    mps_parent_signalling_enabled_flag=1,
+))  # fmt: skip
+
+
+def _data_unit(
+    name: str | Sequence[str] = "t",
+    fill: str = "small",
+    *,
+    within: ParameterSets | None = None,
+    base: Any = None,
+    history: Any = None,
+    **fixed: Any,
+) -> bytes:
+    """A data unit of 3 x 4 elements."""
+    builder = StreamBuilder(random.Random("pieces"), plain=False)
+    builder.parameters = within or parameters()
+    how = Levels(fill, None if history is None else 0.3)
+    return builder.tensor(name, (3, 4), how, append=False, base=base, history=history, **fixed).data
+
+
+def _of_data(dtype: str = "float32", shape: Sequence[int] = (3, 4), **elements: Any) -> Piece:
+    return piece("t", dtype, shape, value_coding=_NDU, **elements)
+
+
 def _coded() -> Iterator[tuple[str, AccessUnit, str, tuple[str, ...], str]]:
     """Data units in access units."""
-
-    def unit(name: str | Sequence[str] = "t", shape: Sequence[int] = (3, 4), fill: str = "small", **fixed: Any) -> bytes:
-        builder = StreamBuilder(random.Random("pieces"), plain=False)
-        builder.parameters = parameters()
-        base = fixed.pop("base", None)
-        history = fixed.pop("history", None)
-        how = Levels(fill, None if history is None else 0.3)
-        return builder.tensor(name, shape, how, append=False, base=base, history=history, **fixed).data
-
-    def coded(dtype: str = "float32", shape: Sequence[int] = (3, 4), **elements: Any) -> Piece:
-        return piece("t", dtype, shape, value_coding=_NDU, **elements)
-
+    unit, coded = _data_unit, _of_data
     yield "other-name", AccessUnit([coded()], None, [unit("u")]), "ACCESS_UNIT", (), "a data unit of another name"
     yield "missing", AccessUnit([coded()], None, []), "ACCESS_UNIT", (), "a piece whose data unit is missing"
     yield ("more", AccessUnit([coded()], None, [unit(), unit("u")]), "ACCESS_UNIT", (),
@@ -235,6 +261,18 @@ def _coded() -> Iterator[tuple[str, AccessUnit, str, tuple[str, ...], str]]:
            "float16 values whose levels take twice the memory that they may")  # fmt: skip
 
 
+def _updates() -> Iterator[Case]:
+    """Data units that are coded relative to something, in an access unit that follows none."""
+    child = {"parent_node_id_present_flag": 1, "parent_node_id_type": 0, "temporal_context_modeling_flag": 1}
+    base = {"t": np.zeros(12, np.int32)}
+    temporal = _data_unit(within=_UPDATES, base=base, **child)
+    history = _data_unit(within=_UPDATES, history={"t": np.zeros(12, np.bool_)}, **{**child, "temporal_context_modeling_flag": 0})
+    for label, data, text in (("temporal", temporal, "temporal contexts"), ("history", history, "history")):
+        yield Case(f"au-ndu-{label}", stream(AccessUnit([_of_data()], None, [data]), mps=_UPDATES.mps),
+                   f"a data unit with {text} in an access unit that follows none", _FEATURES,
+                   code="BASE_MISSING")  # fmt: skip
+
+
 def cases(seed: int) -> Iterator[Case]:
     """The streams."""
     del seed  # nothing is random
@@ -242,3 +280,4 @@ def cases(seed: int) -> Iterator[Case]:
     for prefix, maker in (("au", _checks), ("au-ndu", _coded)):
         for label, unit, code, also, text in maker():
             yield Case(f"{prefix}-{label}", stream(unit), text, _FEATURES, code=code, also=also)
+    yield from _updates()
