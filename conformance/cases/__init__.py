@@ -28,6 +28,7 @@ MODULES: Final = (
     "maps",
     "exact",
     "indexes",
+    "codestrings",
 )
 
 

@@ -159,7 +159,7 @@ def _tables() -> Iterator[Rule]:
     ):  # fmt: skip
         yield f"tables-{label}", "uint8", _N, section(text), what
     yield "tables-padding", "uint8", _N, section(f"{0:04b}" + one, "1"), "padding that is not zero"
-    cut = _section(_block(Coding.BYTES, b"\0", _coded(b"\x0f", b"")))
+    cut = _section(_block(Coding.BYTES, b"\0", _coded(b"\0\0", b"")))
     yield "tables-cut", "uint8", _N, cut, "tables that end inside"
 
 

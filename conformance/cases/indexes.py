@@ -124,6 +124,8 @@ def _several(*changes: Callable[[Columns], None]) -> Callable[[Columns], None]:
 
 def _columns() -> Iterator[Case]:
     good = _good()
+    units = _Stream(good)
+    header_size = len(units.units[units.find(_HEADER)])
     rules: list[tuple[str, Callable[[Columns], None], str, str]] = [
         ("overlap", _put("au_offset", 1, 100), "INDEX", "access units that overlap"),
         ("far", _put("au_bytes", 1, 2**40), "INDEX", "an access unit that goes on behind the index"),
@@ -152,8 +154,8 @@ def _columns() -> Iterator[Case]:
         ("unit-attachment", lambda c: _as_unit(c, c["part_offset"][0], c["part_bytes"][0]), "INDEX",
          "the place of the attachment as that of an access unit"),
         ("attachment-digest", _put("part_sha256", 3, 0), "INDEX", "another digest of an attachment unit"),
-        ("attachment-unit", lambda c: _as_part(c, c["au_offset"][0], c["au_bytes"][0]), "INDEX",
-         "the place of an access unit as that of an attachment"),
+        ("attachment-unit", lambda c: _as_part(c, c["au_offset"][0], header_size), "INDEX",
+         "the place of an access unit's header as that of an attachment"),
         ("other-type", _put("element_type", 0, 2), "INDEX", "another element type than the access unit has"),
         ("other-name", _put("names", 0, ord("c")), "INDEX", "another name than the access unit has"),
         ("other-unit", _several(_put("piece_au", 0, 1), _put("piece_au", 1, 0)), "INDEX",
