@@ -9,6 +9,8 @@ import io
 import shutil
 import subprocess
 import sys
+import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -64,6 +66,9 @@ def core_folder() -> Path:
 
 #: Memory that one tensor may take, as decoder.c has it.
 BUDGET: Final = 1 << 28
+
+#: NNCodec imports torch, which takes its time.
+_SERVER_SECONDS: Final = 300
 
 #: What the C core leaves to the layers above it.
 NOT_IN_C: Final = ("source-description", "compressed-topology", "update-digests", "index", "zstd")
@@ -171,12 +176,33 @@ def _nncodec(work: Path) -> Decoder:
             path="decoder",
             hint="bench/interop.py --setup installs it into .peers",
         )
-    wrapper = Path(__file__).resolve().parent / "peer_decoder.py"
-    words = [str(peers), str(wrapper), str(script), "{in}", "{out}"]
-    without = ("updates", "extended", "source-description", "compressed-topology")
-    return CommandDecoder(
-        words, name="nncodec", without=without, limits=Limits(seconds=120, memory=4 << 30, enforce_memory=False)
+    wrapper = str(Path(__file__).resolve().parent / "peer_decoder.py")
+    limits = Limits(seconds=30, memory=1 << 30, enforce_memory=False)  # the server bounds memory, above its imports
+    path = work / "nncodec"
+    log = (work / "nncodec.log").open("wb")
+    server = subprocess.Popen(
+        [str(peers), wrapper, str(script), "--serve", str(path), str(limits.memory)],
+        stdin=subprocess.PIPE,  # it ends when we do
+        stdout=log,
+        stderr=log,
     )
+    until = time.monotonic() + _SERVER_SECONDS
+    while not path.exists():
+        if server.poll() is not None or time.monotonic() > until:
+            server.kill()
+            said = (work / "nncodec.log").read_text(errors="replace")[-500:]
+            raise NnbitsError(ReasonCode.INTERNAL, f"NNCodec does not start: {said}", path="decoder")
+        time.sleep(0.1)
+    words = [sys.executable, "-I", "-S", wrapper, "--client", str(path), "{in}", "{out}"]
+    decoder = CommandDecoder(words, name="nncodec", without=("updates",), limits=limits)
+    weakref.finalize(decoder, _end, server)
+    return decoder
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    if server.stdin:
+        server.stdin.close()
+    server.wait()
 
 
 #: Builders by name; each gets a folder for what it makes.

@@ -225,7 +225,7 @@ def _take(found: _Found, tensor: _Tensor, label: str) -> None:
     start, size = items[0].start, items[0].stop - items[0].start
     if number == 9 or dtype.name in _FLOATS.get(number, ()):
         found.spans.append(span(found.names.take(tensor.name), dtype, tensor.dimensions, start, size))
-    elif number in _NUMBERS and not dtype.is_packed:
+    elif number in _NUMBERS and not dtype.is_packed and dtype.itemsize <= 8:
         _take_numbers(found, tensor, dtype, start, size)
 
 
