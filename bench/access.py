@@ -3,10 +3,10 @@
     python bench/access.py [--megabytes 1000] [--folder DIR] [--rounds 15]
 
 The model: layers of 4096 x 1024 bfloat16 weights and biases, values of a normal distribution. Reported for each way
-are the bytes fetched and the least and the median time to open the file and get one weight (and 16 rows of it), in a warm
-page cache. What safetensors maps is not read until it is touched: ``copied`` is a copy of it in memory, which is what
-nnbits delivers. The server counts what it sends. safetensors over HTTP means what its documentation shows: header by
-two range requests, then the tensor's range.
+are the bytes fetched and the least and the median time to open the file and get one weight (and 16 rows of it), in a
+warm page cache. What safetensors maps is not read until it is touched: ``copied`` is a copy of it in memory, which is
+what nnbits delivers. The server counts what it sends. safetensors over HTTP means what its documentation shows: header
+by two range requests, then the tensor's range.
 """
 
 from __future__ import annotations
