@@ -22,6 +22,7 @@ _EMPTY: Final = memoryview(b"")
 #: A map, which can be used without making the tensor dense, may cost this part more than exact coding of everything, if
 #: half of the elements are zero.
 _TOLERANCE: Final = 32
+_FAST_GAIN: Final = 1 / 256  # what a coded map must save, of map and values, where decoding has to be fast
 _MIN_ZEROS: Final = 16  # a map is tried if at least this part of the elements is zero: one in ...
 
 
@@ -100,7 +101,8 @@ def _shorter(
 
 def _with_map(stored: Array, dtype: DType, shape: Sequence[int], speed: Speed, most: int) -> Sections | None:
     """The sections with a sparse map, None if they are not shorter than ``most``."""
-    found = encode_map(stored, shape, bits=dtype.bits if dtype.is_packed else 8)
+    min_gain = _FAST_GAIN if speed == "fast" else 0.0
+    found = encode_map(stored, shape, bits=dtype.bits if dtype.is_packed else 8, min_gain=min_gain)
     if found is None or len(found.payload) >= most:
         return None
     values = found.values
