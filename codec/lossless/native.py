@@ -22,8 +22,7 @@ from .payload import BlockLayout, Coding, Items, Speed, choose_layout, items_of,
 __all__ = ["decode_range", "decode_values", "encode_values"]
 
 _SPEEDS: Final[dict[Speed, int]] = {"fast": 0, "balanced": 1, "small": 2}
-_ENCODE_BYTES: Final = 2**20  # of items that a thread takes at a time, about
-_DECODE_BYTES: Final = 2**22
+_RUN_BYTES: Final = 2**22  # of items that a thread takes at a time, at most
 _KEPT_PIECES: Final = 16  # of memory, between calls
 _KEPT_BYTES: Final = 2**25  # of each
 
@@ -252,6 +251,10 @@ def _finish(encoder: _Encoder, out: Bytes, sizes: Sequence[int]) -> memoryview:
     return out[:end].data
 
 
+def _run_length(blocks: int, block_bytes: int, threads: int) -> int:
+    return max(1, min(_RUN_BYTES // block_bytes, blocks // (4 * threads)))
+
+
 def _share(work: Callable[[int], None], count: int, threads: int) -> None:
     """Calls ``work`` with 0 .. count - 1, each thread with the next number as soon as it is free."""
     numbers = iter(range(count))
@@ -276,7 +279,7 @@ def _share(work: Callable[[int], None], count: int, threads: int) -> None:
 
 
 def _encode_in_parallel(encoder: _Encoder, threads: int) -> memoryview:
-    blocks = max(1, min(_ENCODE_BYTES // encoder.block_bytes, -(-encoder.blocks // threads)))
+    blocks = _run_length(encoder.blocks, encoder.block_bytes, threads)
     out = np.empty(encoder.frame_size + encoder.blocks * encoder.bound, np.uint8)
     turns = _Turns(encoder.frame_size)
     sizes: list[list[int]] = [[] for _ in range(-(-encoder.blocks // blocks))]
@@ -454,7 +457,7 @@ def decode_values(
         decoder.decode(0, decoder.blocks, target)
         return result
     step = decoder.layout.block_items * decoder.itemsize
-    blocks = max(1, min(_DECODE_BYTES // step, -(-decoder.blocks // threads)))
+    blocks = _run_length(decoder.blocks, step, threads)
 
     def decode(run: int) -> None:
         first = run * blocks
