@@ -511,12 +511,29 @@ static int write_multiples(encoder *e, const nnb_items *items, const void *value
   return 1;
 }
 
-/* Whether no other coding can be shorter: dense numbers of which many are different take more than half of their bits.
- */
+/* Whether no other coding can be shorter: of numbers of which many are different, none takes less than 9 bits. */
 static int surely_shorter(const encoder *e, const nnb_items *items, const void *values, size_t count, size_t size) {
   nnb_survey survey;
   nnb_survey_items(items, values, count, &survey);
-  return size < (count - survey.zeros) * items->bytes / 2 && !few_different(e, items, values, count);
+  return size < (count - survey.zeros) * 9 / 8 && !few_different(e, items, values, count);
+}
+
+/* Returns whether so few items are different, and they are written. */
+static int write_dictionary(encoder *e, const nnb_items *items, const void *values, size_t count) {
+  static const nnb_items index_items = {2, 0, 0};
+  const int always = forced(e, NNB_CODING_DICTIONARY);
+  if (items->bytes < 4 || !(always || nnb_probe_dictionary(items, values, count))) return 0;
+  const size_t limit = always ? count : count / 4, most = limit < NNB_MAX_ENTRIES ? limit : NNB_MAX_ENTRIES;
+  nnb_any16 *const indices = (nnb_any16 *)(void *)e->narrow;
+  const size_t entries =
+      nnb_find_dictionary(items, values, count, most, e->dense, indices, (uint32_t *)(void *)e->sums);
+  if (entries == 0) return 0;
+  put_u8(e, NNB_CODING_DICTIONARY);
+  put_u8(e, (unsigned)(entries - 1) & 255u);
+  put_u8(e, (unsigned)(entries - 1) >> 8);
+  write_leaf(e, items, e->dense, entries);
+  write_leaf(e, &index_items, indices, count);
+  return 1;
 }
 
 static void write_any(encoder *e, const nnb_items *items, const void *values, size_t count);
@@ -524,16 +541,15 @@ static void write_any(encoder *e, const nnb_items *items, const void *values, si
 static void write_group(encoder *e, const nnb_items *items, const void *values, size_t count) {
   const size_t start = e->used;
   e->present = NULL;
-  if (e->choice->force == 0 || forced(e, NNB_CODING_MULTIPLES)) {
-    if (write_multiples(e, items, values, count)) {
-      const size_t middle = e->used;
-      if (forced(e, NNB_CODING_MULTIPLES) || surely_shorter(e, items, values, count, middle - start)) return;
-      write_any(e, items, values, count);
-      keep_shorter(e, start, middle);
-      return;
-    }
-  }
+  const int any = e->choice->force == 0;
+  const int multiples = (any || forced(e, NNB_CODING_MULTIPLES)) && write_multiples(e, items, values, count);
+  const int dictionary =
+      !multiples && (any || forced(e, NNB_CODING_DICTIONARY)) && write_dictionary(e, items, values, count);
+  const size_t middle = e->used;
+  if ((multiples || dictionary) && !any) return;
+  if (multiples && surely_shorter(e, items, values, count, middle - start)) return;
   write_any(e, items, values, count);
+  if (multiples || dictionary) keep_shorter(e, start, middle);
 }
 
 static void write_any(encoder *e, const nnb_items *items, const void *values, size_t count) {
@@ -555,21 +571,43 @@ static void write_any(encoder *e, const nnb_items *items, const void *values, si
   write_narrow(e, items, values, count);
 }
 
-/* Kinds of rows: 0 ordinary, 1 numbers of half the width. Returns the number of kinds. */
+enum { ROW_ORDINARY = 0, ROW_NARROW = 1, ROW_BRAIN = 2, ROW_EITHER = 3, ROW_ZERO = 4 };
+
+/* What a row is: numbers of half the width, bfloat16 numbers, both, nothing. */
+static unsigned kind_of_row(encoder *e, const nnb_items *items, const void *row, size_t count) {
+  nnb_survey survey;
+  const int narrow = nnb_narrow(items, row, count, e->narrow);
+  if (narrow) {
+    nnb_survey_items(items, row, count, &survey);
+    if (survey.zeros == count) return ROW_ZERO;
+  }
+  int brain = items->bytes == 4;
+  for (size_t i = 0; i < count && brain; i++) brain = (((const nnb_any32 *)row)[i] & 0xffffu) == 0;
+  return (narrow ? ROW_NARROW : 0u) | (brain ? ROW_BRAIN : 0u);
+}
+
+/* Kinds of rows, from 0, in the map; returns their number. What fits several goes where other rows are. */
 static unsigned find_kinds(encoder *e, const nnb_items *items, const void *values, size_t count) {
   const size_t rows = (count + e->row_items - 1) / e->row_items;
   if (items->bytes == 1 || items->packed_bits || rows < 2 || e->row_items < 16 || e->choice->speed == NNB_LOSSLESS_FAST)
     return 1;
   if (nnb_narrow_items(items).mantissa_bits == 0) return 1;
-  unsigned seen = 0;
+  size_t members[5] = {0};
   for (size_t row = 0, at = 0; row < rows; row++, at += e->row_items) {
     const size_t n = count - at < e->row_items ? count - at : e->row_items;
-    const uint8_t *const start = (const uint8_t *)values + at * items->bytes;
-    e->map[row] = (uint8_t)nnb_narrow(items, start, n, e->narrow);
-    seen |= 1u << e->map[row];
+    e->map[row] = (uint8_t)kind_of_row(e, items, (const uint8_t *)values + at * items->bytes, n);
+    members[e->map[row]]++;
   }
-  if (seen != 3) return 1;
-  return 2;
+  uint8_t kinds[5];
+  const unsigned either = members[ROW_BRAIN] > members[ROW_NARROW] ? ROW_BRAIN : ROW_NARROW;
+  members[either] += members[ROW_EITHER];
+  unsigned found = 0;
+  for (unsigned kind = ROW_ORDINARY; kind <= ROW_BRAIN; kind++) kinds[kind] = (uint8_t)(members[kind] ? found++ : 0);
+  kinds[ROW_EITHER] = kinds[either];
+  kinds[ROW_ZERO] = 0;
+  if (found < 2) return 1;
+  for (size_t row = 0; row < rows; row++) e->map[row] = kinds[e->map[row]];
+  return found;
 }
 
 static void write_split(encoder *e, const nnb_items *items, const void *values, size_t count, unsigned kinds) {
@@ -603,7 +641,7 @@ nnb_status nnb_lossless_encode_block(const nnb_items *items, const nnb_lossless_
                                      size_t row_items, size_t count, void *work, size_t work_size, uint8_t *out,
                                      size_t capacity, size_t *size) {
   const size_t needed = nnb_lossless_encode_work_size(items, count);
-  if (needed == 0 || row_items == 0 || choice->speed > NNB_LOSSLESS_SMALL || choice->force > NNB_CODING_MULTIPLES + 1)
+  if (needed == 0 || row_items == 0 || choice->speed > NNB_LOSSLESS_SMALL || choice->force > NNB_CODING_DICTIONARY + 1)
     return NNB_BAD_OPTION;
   if (work_size < needed || capacity < nnb_lossless_bound(items, count)) return NNB_BUFFER_SIZE;
   encoder e;
