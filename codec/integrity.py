@@ -11,6 +11,7 @@ __all__ = ["c_header", "check_crc32c", "crc32c", "crc32c_reference", "sha256"]
 
 _POLYNOMIAL: Final = 0x82F63B78  # bits reversed
 _SHIFT_BYTES: Final = 1024  # of one of the lanes of the C core
+_FOLD_BITS: Final = (2048, 512, 128)  # by which the C core folds with carry-less multiplication
 
 
 def crc32c(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
@@ -85,6 +86,18 @@ def _shifts(table: list[int]) -> list[list[int]]:
     return rows
 
 
+def _folds() -> list[tuple[int, int]]:
+    """For each distance of folding: what moves the lower and the upper half of 128 bits so much further."""
+
+    def power(exponent: int) -> int:
+        crc = 1 << 31  # x^0 with its bits reversed
+        for _ in range(exponent):
+            crc = crc >> 1 ^ (_POLYNOMIAL if crc & 1 else 0)
+        return crc << 1
+
+    return [(power(bits + 32), power(bits - 32)) for bits in _FOLD_BITS]
+
+
 def c_header() -> str:
     """``crc32c_gen.h``: tables of the C core."""
     table = _table()
@@ -99,6 +112,10 @@ def c_header() -> str:
         + _c_table("nnb_crc32c_slices", slices[1:], "with the table above, eight bytes at a time")
         + f"\n#define NNB_CRC32C_SHIFT_BYTES {_SHIFT_BYTES}u\n"
         + _c_table("nnb_crc32c_shift", _shifts(table), f"what {_SHIFT_BYTES} zero bytes make of a register")
+        + f"\n/* what moves 128 bits by {', '.join(map(str, _FOLD_BITS))} bits: lower half, upper half */\n"
+        + f"static const uint64_t nnb_crc32c_fold[{len(_FOLD_BITS)}][2] = {{\n"
+        + "".join(f"    {{0x{low:09x}u, 0x{high:09x}u}},\n" for low, high in _folds())
+        + "};\n"
         + "#endif\n\n#endif\n"
     )
 

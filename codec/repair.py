@@ -92,6 +92,13 @@ def replace_tensors(
                 path=str(path),
                 hint="Only streams of the extended profile can be changed; see nnbits recover for one that was cut",
             )
+        if stream.update is not None:
+            raise NnbitsError(
+                ReasonCode.BAD_OPTION,
+                f"{path} is an update, not a model",
+                path=str(path),
+                hint="Make another update: nnbits diff",
+            )
         try:
             with tempfile.TemporaryFile(dir=Path(path).parent) as made:
                 size, digest = _make_state(stream, tensors, plan, made.write, threads, memory)
@@ -359,6 +366,13 @@ class _Scan:
 
 def _rebuild(scan: _Scan, target: Path, force: bool) -> Recovery:
     """A new stream of the undamaged access units; the last version of a tensor counts."""
+    if scan.head.metadata.update is not None:
+        raise NnbitsError(
+            ReasonCode.BASE_MISSING,
+            f"{scan.source.name} is an update, of which a part leads to no model",
+            path=str(scan.source.name),
+            hint="Fetch it again, or make it again: nnbits diff",
+        )
     chosen = {(piece.name, piece.first): offset for offset, pieces in scan.access_units for piece in pieces}
     infos: dict[str, TensorInfo] = {}
     held: dict[str, int] = {}

@@ -22,9 +22,12 @@ from nnbits.codec.types import Array, LazyTensor, Model, TensorInfo
 from . import _zip
 from ._fills import inflate, raw_deflate
 from ._input import Bytes, InputFile
+from ._layout import is_restorable
 from ._numpy_header import MAGIC, MAX_HEADER_BYTES, Header, parse, write_header
 from ._plain import plain
-from ._template import Check, FilePart, Names, Span, is_restorable, model_of, restore, span
+from ._restoring import restore
+from ._spans import Check, FilePart, Names, Span, span
+from ._template import model_of
 from .base import Adapter, quote
 
 __all__ = ["NPY_ADAPTER", "NPZ_ADAPTER", "probe_npy", "probe_npz", "read_npy", "read_npz", "write_npy", "write_npz"]

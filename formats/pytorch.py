@@ -26,10 +26,13 @@ from nnbits.codec.types import DTYPES, Array, DType, LazyTensor, Model, TensorIn
 from . import _zip
 from ._fills import Fill
 from ._input import InputFile
+from ._layout import is_restorable
 from ._pickle import Call, Global, PersistentId, PickleError, load
 from ._plain import plain
 from ._quantized import recognise
-from ._template import Check, FilePart, Names, Span, View, is_restorable, model_of, restore, span
+from ._restoring import restore
+from ._spans import Check, FilePart, Names, Span, View, span
+from ._template import model_of
 from ._torch_pickle import state_dict_pickle
 from .base import Adapter, quote
 
@@ -103,6 +106,7 @@ class _Reference:
     first: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    quantized: bool = False  # by PyTorch itself: the elements are codes
 
     def covers(self, size: int) -> bool:
         """Whether it is all of a storage of ``size`` bytes, in its order."""
@@ -269,7 +273,8 @@ def _references(content: object, folder: str, prefix: str) -> Iterator[_Referenc
             and len(shape) == len(strides) <= _MAX_DIMENSIONS
             and all(map(_is_count, shape + strides))
         ):
-            yield _Reference(name or "tensor", folder + storage[2], dtype, first, shape, strides)
+            quantized = isinstance(call.function, Global) and call.function.path == _QTENSOR
+            yield _Reference(name or "tensor", folder + storage[2], dtype, first, shape, strides, quantized)
 
 
 def _is_count(value: object) -> bool:
@@ -309,7 +314,9 @@ def _model(
                 offset = storage.offset + other.first * other.dtype.itemsize
                 views.append(View(other.name, other.dtype, 0, offset, other.shape, other.strides))
     checks = [Check(storage.offset, storage.size, storage.checks) for storage in storages.values() if storage.checks]
-    quantization = recognise([r.name for r in references], {})
+    quantization = recognise(r.name for r in references)
+    if quantization is None and (count := sum(r.quantized for r in references)):
+        quantization = {"scheme": "torch.ao", "modules": count, "roles": {}}
     source = {"container": kind, **({"quantization": quantization} if quantization else {})}
     return model_of("pytorch", [FilePart(file, spans, checks=checks)], views=views, source=source)
 

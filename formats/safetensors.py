@@ -25,9 +25,10 @@ from nnbits.codec.parallel import ordered_map
 from nnbits.codec.types import DTYPES, Array, DType, LazyTensor, Model, TensorInfo
 from nnbits.codec.values import stored_bytes
 
+from ._layout import is_restorable
 from ._plain import plain
+from ._restoring import restore
 from ._safetensors import described
-from ._template import is_restorable, restore
 from .base import Adapter, open_input, quote
 
 __all__ = ["ADAPTER", "MAX_HEADER_BYTES", "probe", "read", "write"]

@@ -59,10 +59,9 @@ def test_elements_in_every_field(tmp_path: Path, roundtrip: Roundtrip, values: V
         make("texts", T.STRING, [1], [b"text"]),
     )
     (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
-    found = values(roundtrip(tmp_path / "a.onnx"))
+    found = values(plain(roundtrip(tmp_path / "a.onnx")))
     expected = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     assert set(expected) - set(found) == {"empty", "texts"}
-    found["bools"], found["halves"] = found["bools"].view(np.bool_), found["halves"].view(np.float16)
     for name, array in found.items():
         np.testing.assert_array_equal(array, expected[name], strict=True)
     assert found["raw"].tobytes() == weight.tobytes()

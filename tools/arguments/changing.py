@@ -29,6 +29,9 @@ __all__ = ["apply", "diff", "replace"]
 @click.option("--no-temporal", is_flag=True, help="Code without regard to the values of the last update.")
 @click.option("--no-history", is_flag=True, help="Code without regard to what changed in earlier updates.")
 @click.option("--compare", is_flag=True, help="Tell the size of NEW packed whole at the same quality.")
+@click.option(
+    "--profile", type=click.Choice(["standard", "extended"]), help="Kind of stream.  [default: extended if exact]"
+)
 @THREADS
 @FORCE
 @JSON

@@ -53,6 +53,7 @@ __all__ = ["pack", "recover", "sign", "unpack", "verify"]
 @click.option("--speed", type=click.Choice(["fast", "balanced", "small"]), help="Of exact coding.  [default: balanced]")
 @click.option("--plan", type=FILE, metavar="FILE", help="Pack as this JSON plan says, tensor by tensor.")
 @click.option("--save-plan", type=FILE, metavar="FILE", help="Write the plan that was used.")
+@click.option("--pruning-container", is_flag=True, help="With --profile standard: leave out what is zero, say which.")
 @click.option("--prune-report", is_flag=True, help="Show how sparse each tensor is, its map and what that saved.")
 @click.option("--estimate", is_flag=True, help="Only predict sizes and times, from a sample; nothing is written.")
 @OUT
@@ -118,7 +119,12 @@ def _estimate(
 ) -> None:
     from nnbits.tools.commands import estimate as command
 
-    for name, given in (("--save-plan", options.pop("save_plan") is not None), ("--prune-report", prune_report)):
+    whole = {
+        "--save-plan": options.pop("save_plan") is not None,
+        "--prune-report": prune_report,
+        "--pruning-container": options.pop("pruning_container"),
+    }
+    for name, given in whole.items():
         if given:
             raise click.UsageError(f"{name} needs a whole packing, --estimate tries a sample")
     for name in ("force", "memory"):  # no matter for sizes

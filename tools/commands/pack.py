@@ -48,6 +48,7 @@ def pack(
     compat: Literal["nncodec"] | None = None,
     profile: Profile | None = None,
     speed: Speed | None = None,
+    pruning_container: bool = False,
     plan: Path | None = None,
     save_plan: Path | None = None,
     threads: int | None = None,
@@ -72,6 +73,7 @@ def pack(
         compat: refuse what this other decoder cannot read.
         profile: kind of stream; default: that of ``plan``, ``standard`` with ``compat``, else ``extended``.
         speed: what exact coding in the extended profile looks for, see :class:`~nnbits.codec.plan.EncodePlan`.
+        pruning_container: with profile ``standard``, see :class:`~nnbits.codec.plan.EncodePlan`.
         plan: JSON file with the plan to execute; in place of all of the above.
         save_plan: where to write the plan that was executed.
         threads: default: all processors.
@@ -113,6 +115,8 @@ def pack(
     )
     if speed is not None:
         chosen = replace(chosen, speed=speed)
+    if pruning_container:
+        chosen = replace(chosen, pruning_container=True)
     if plan is None:
         chosen = spare(chosen, model, kept_exact(whole))
     if announce is not None:
