@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["estimate_pack", "report_dict", "report_text"]
 
 _OFF_AT_ZERO: Final = ("scan_order", "lambda_scale")
-_CHECKED: Final = ("qp", "nonweight_qp", "bits", "uniform", "density", "profile", "plan")
 
 
 def estimate_pack(
@@ -36,16 +35,17 @@ def estimate_pack(
         NnbitsError: BAD_OPTION for contradictory options, and for a plan that cannot be executed on a sample; the
             errors of the file.
     """
+    from nnbits.codec.types import Model
     from nnbits.formats import kept_exact, plain
     from nnbits.formats.registry import adapter_for_file
-    from nnbits.tools.commands.pack import check_options, choose_plan, is_standard, spare
+    from nnbits.tools.commands.pack import choose_plan, is_standard, spare
     from nnbits.tools.methods.estimate import DEFAULT_SAMPLE, estimate
 
     source = Path(source)
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     given = {name: value for name, value in given.items() if value or name not in _OFF_AT_ZERO}
-    check_options(**{name: given[name] for name in _CHECKED if name in given})
     speed = given.pop("speed", "balanced")
+    choose_plan(Model(()), **given)  # refuses what contradicts itself, before anything is read
     model = adapter_for_file(source).read(source)
     spared = kept_exact(model)
     if is_standard(given.get("profile"), given.get("compat"), given.get("plan")):

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from nnbits.tools._restored import Restored
 
 __all__ = [
-    "check_options",
     "choose_plan",
     "is_standard",
     "load_plan",
@@ -90,7 +89,7 @@ def pack(
     from nnbits.formats import inexact, kept_exact, plain
     from nnbits.formats.registry import adapter_for_file
 
-    check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
+    _check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
     source = Path(source)
     target = packed_path(source) if target is None else Path(target)
     whole = model = adapter_for_file(source).read(source)
@@ -188,7 +187,7 @@ def choose_plan(
     """
     from nnbits.codec.api import with_profile
 
-    check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
+    _check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
     if scan_order and qp is None:
         _refuse("--scan-order needs --qp")
     if lambda_scale and qp is None and bits is None:
@@ -261,7 +260,7 @@ def _refuse(message: str, hint: str | None = None) -> NoReturn:
     raise NnbitsError(ReasonCode.BAD_OPTION, message, hint=hint)
 
 
-def check_options(
+def _check_options(
     qp: int | None = None,
     nonweight_qp: int | None = None,
     bits: int | None = None,

@@ -125,20 +125,28 @@ def estimate(
     part = Model([sample.tensor for sample in samples])
     overhead = _overhead(model)
     exact = replace(plan_exact(part), speed=speed)
-    plans: list[tuple[str, EncodePlan]] = [("exact", exact)]
+    taken = sum(sample.tensor.info.nbytes for sample in samples)
+    scale = total / taken if taken else 0.0
+    plans: list[tuple[str, EncodePlan, float]] = [("exact", exact, 0.0)]  # and what it takes to make the plan
     for bits in () if asked is not None else (8, 4):
+        start = time.perf_counter()
         plan = with_profile(plan_bits(part, bits), "extended")
+        planning = scale * (time.perf_counter() - start)
         kept = {name: exact.tensors[name] for name in spared if name in exact.tensors}
         plan = replace(plan, tensors={**plan.tensors, **kept}, speed=speed)
         if any(how.qp is not None for how in plan.tensors.values()):
-            plans.append((f"{bits} bit", plan))
+            plans.append((f"{bits} bit", plan, planning))
     if asked is not None:
-        plans.append(("as asked", asked(part)))
+        start = time.perf_counter()
+        plan = asked(part)
+        plans.append(("as asked", plan, scale * (time.perf_counter() - start)))
     blocks = _blocks(samples, count)
-    rows = tuple(_row(name, plan, samples, blocks, overhead, total, len(tensors), count) for name, plan in plans)
+    rows = []
+    for name, plan, planning in plans:
+        row = _row(name, plan, samples, blocks, overhead, total, len(tensors), count)
+        rows.append(replace(row, pack_seconds=row.pack_seconds + planning))
     worth = rows[0].ratio <= _WORTH
-    taken = sum(sample.tensor.info.nbytes for sample in samples)
-    return Estimate(rows, total, taken, count, worth, _advice(rows, worth))
+    return Estimate(tuple(rows), total, taken, count, worth, _advice(rows, worth))
 
 
 def _advice(rows: Sequence[EstimateRow], worth: bool) -> str:
