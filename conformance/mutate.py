@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +49,7 @@ class Mutation:
         find: text that stands there exactly once.
         replace: what it becomes.
         survives: why no stream can tell, if so.
+        first: streams that are tried before the others, since they are known to catch it.
     """
 
     side: str
@@ -55,6 +57,7 @@ class Mutation:
     find: str
     replace: str
     survives: str = ""
+    first: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,9 @@ class Result:
 def load(side: str | None = None) -> list[Mutation]:
     """The list, or one side of it."""
     items = json.loads(_LIST.read_text(encoding="utf-8"))
-    return [Mutation(**item) for item in items if side in (None, item["side"])]
+    return [
+        Mutation(**{**item, "first": tuple(item.get("first", ()))}) for item in items if side in (None, item["side"])
+    ]
 
 
 def _edited(mutation: Mutation, text: str) -> str:
@@ -135,9 +140,9 @@ def _first_failure(outcomes: Sequence[Outcome]) -> Outcome | None:
     return next((outcome for outcome in outcomes if outcome.status == "fail"), None)
 
 
-def _ordered(manifest: Manifest) -> list[Entry]:
-    """Small streams first."""
-    return sorted(manifest, key=lambda entry: entry.size)
+def _ordered(manifest: Manifest, mutation: Mutation) -> list[Entry]:
+    """Those that are known to catch it, then small streams first."""
+    return sorted(manifest, key=lambda entry: (entry.id not in mutation.first, entry.size))
 
 
 def try_c(mutations: Sequence[Mutation], manifest: Manifest, work: Path) -> Iterator[Result]:
@@ -151,9 +156,12 @@ def try_c(mutations: Sequence[Mutation], manifest: Manifest, work: Path) -> Iter
             raise NnbitsError(ReasonCode.BAD_OPTION, f"does not compile: {mutation}", path="mutations.json")
         caught: Outcome | None = None
         decoder = CommandDecoder([str(program), "{in}", "{out}"], without=NOT_IN_C, limits=limits)
-        entries = _ordered(manifest)
-        for at in range(0, len(entries), 64):
-            caught = _first_failure(run(decoder, manifest, entries=entries[at : at + 64], jobs=1, strict=True))
+        entries = _ordered(manifest, mutation)
+        known = len(mutation.first)
+        for at, stop in pairwise((0, *range(known, len(entries), 64), len(entries))):
+            if at == stop:
+                continue
+            caught = _first_failure(run(decoder, manifest, entries=entries[at:stop], jobs=1, strict=True))
             if caught:
                 break
         yield Result(mutation, caught.entry.id if caught else None, caught.reason if caught else "")
@@ -176,7 +184,8 @@ def late(*_):
 signal.signal(signal.SIGALRM, late)
 manifest = Manifest.load(Path(sys.argv[2]))
 decoder = CallableDecoder(reference)
-for entry in sorted(manifest, key=lambda entry: entry.size):
+known = sys.argv[4:]
+for entry in sorted(manifest, key=lambda entry: (entry.id not in known, entry.size)):
     signal.alarm(120)
     streams = [path.read_bytes() for path in manifest.sequence(entry)]
     outcome = judge(entry, decoder.call(streams, supplied_parameters(entry.supplied)), strict=True)
@@ -202,7 +211,9 @@ def try_python(mutations: Sequence[Mutation], manifest: Manifest, work: Path) ->
         before = file.read_text()
         file.write_text(_edited(mutation, before))
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+            done = subprocess.run(
+                [*command, *mutation.first], capture_output=True, text=True, check=False, timeout=_PATIENCE
+            )
         finally:
             file.write_text(before)
         if done.stdout.strip():
