@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 from numpy.typing import NDArray
 
@@ -24,6 +25,8 @@ from nnbits.codec.integrity import sha256
 from nnbits.codec.limits import Limits as CodecLimits
 from nnbits.codec.ranges import BytesSource
 from nnbits.codec.reader import ExtendedStream
+from nnbits.codec.sparse import map as sparse_map
+from nnbits.codec.sparse import portable
 from nnbits.codec.syntax import SuppliedParameters
 from nnbits.codec.types import TensorInfo
 from nnbits.codec.update import UpdateStore
@@ -68,7 +71,7 @@ BUDGET: Final = 1 << 28
 _SERVER_SECONDS: Final = 300
 
 #: What the C core leaves to the layers above it.
-NOT_IN_C: Final = ("source-description", "compressed-topology", "update-digests", "index")
+NOT_IN_C: Final = ("source-description", "compressed-topology", "update-digests", "index", "zstd")
 
 
 _SIGNATURE: Final = b"nnbX"
@@ -110,7 +113,10 @@ def _decode_extended(data: bytes) -> Decoded | None:
     if forward.head is None:
         return None
     stream = ExtendedStream.open(BytesSource(data), limits=limits)
-    found: Decoded = {t.info.name: _described(t.info, t.read()) for t in stream.model()} if stream else {}
+    model = stream.model() if stream else ()
+    found: Decoded = {t.info.name: _described(t.info, t.read()) for t in model}
+    for attachment in stream.attachments if stream else ():
+        attachment.read()
     if {name: tensors[name] for name in found} != found:
         raise NnbitsError(ReasonCode.INTERNAL, "the two readers of the extended profile disagree")
     return found
@@ -122,8 +128,9 @@ def _described(info: TensorInfo, stored: NDArray[Any]) -> ExpectedTensor:
 
 
 def reference(streams: Sequence[bytes], supplied: Mapping[str, SuppliedParameters]) -> Decoded:
-    """Our Python reference."""
-    return decode_sequence(streams, supplied, decode.REFERENCE)
+    """Our Python reference: arithmetic decoding and sparse maps in Python, exactly coded values in C."""
+    with patch.object(sparse_map, "native", portable):
+        return decode_sequence(streams, supplied, decode.REFERENCE)
 
 
 def core(streams: Sequence[bytes], supplied: Mapping[str, SuppliedParameters]) -> Decoded:
