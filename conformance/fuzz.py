@@ -22,6 +22,7 @@ it was asked for by name. The exit status is 1 if anything was found; what was f
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import random
 import re
@@ -35,13 +36,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Any, Final
 
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.syntax.native import parse_verdict
 from nnbits.conformance.adapters import C_SOURCES, core_folder
 from nnbits.conformance.fuzz_mutation import check_differential, check_rans, check_sparse, mutated, scratched
-from nnbits.conformance.fuzz_python import affordable
+from nnbits.conformance.fuzz_python import CHECKS, affordable
 from nnbits.conformance.fuzz_seeds import SEEDS
 from nnbits.conformance.manifest import DEFAULT_FOLDER, Manifest
 
@@ -213,20 +215,61 @@ def store(target: str, corpus: Path) -> int:
     Raises:
         NnbitsError: as :func:`build_target`, INTERNAL if the fuzzer fails.
     """
+    folders = [f for f in (stored(target), corpus / target) if f.is_dir()]
     with tempfile.TemporaryDirectory(prefix="nnbits-fuzz-") as work:
-        merged = _seeds(target, Path(work))
-        before = {path.name for path in merged.iterdir()}
-        folders = [f for f in (stored(target), corpus / target) if f.is_dir()]
-        # Edges only: how often each was taken would keep ten times as many files.
-        done = _run([*_program(target, Path(work)), "-merge=1", "-use_counters=0", str(merged), *map(str, folders)])
-        if done.returncode:
-            raise NnbitsError(ReasonCode.INTERNAL, done.stderr[-1000:], path="target")
+        seeds = _seeds(target, Path(work))
+        if target in C_TARGETS:
+            new = _merge(target, seeds, folders, Path(work))
+        else:
+            new = _smallest(CHECKS[target], seeds, folders)
+        kept = Path(work) / "kept"
+        kept.mkdir()
+        for data in new:
+            (kept / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
         shutil.rmtree(stored(target), ignore_errors=True)
-        new = [path for path in sorted(merged.iterdir()) if path.name not in before]
-        for path in new:
-            stored(target).mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, stored(target) / path.name[:16])
+        if new:
+            shutil.copytree(kept, stored(target))
     return len(new)
+
+
+def _merge(target: str, seeds: Path, folders: Sequence[Path], work: Path) -> list[bytes]:
+    """libFuzzer's choice, by edges only: how often each was taken would keep ten times as many."""
+    before = {path.name for path in seeds.iterdir()}
+    done = _run([*_program(target, work), "-merge=1", "-use_counters=0", str(seeds), *map(str, folders)])
+    if done.returncode:
+        raise NnbitsError(ReasonCode.INTERNAL, done.stderr[-1000:], path="target")
+    return [path.read_bytes() for path in sorted(seeds.iterdir()) if path.name not in before]
+
+
+def _smallest(check: Callable[[bytes], str | None], seeds: Path, folders: Sequence[Path]) -> list[bytes]:
+    """The smallest inputs first, each if it reaches a line that none before it did."""
+    lines: set[tuple[object, int]] = set()
+    for path in seeds.iterdir():
+        lines |= _lines(check, path.read_bytes())
+    chosen = []
+    for data in sorted({path.read_bytes() for folder in folders for path in folder.iterdir()}, key=len):
+        found = _lines(check, data)
+        if not found <= lines:
+            lines |= found
+            chosen.append(data)
+    return chosen
+
+
+def _lines(check: Callable[[bytes], str | None], data: bytes) -> set[tuple[object, int]]:
+    lines: set[tuple[object, int]] = set()
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        if not frame.f_globals.get("__name__", "").startswith(("nnbits.codec", "nnbits.formats")):
+            return None
+        lines.add((frame.f_code, frame.f_lineno))
+        return trace
+
+    sys.settrace(trace)
+    try:
+        check(data)
+    finally:
+        sys.settrace(None)
+    return lines
 
 
 def _differential(minutes: float, corpus: Path, seed: int) -> Findings:
