@@ -41,6 +41,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
 
 
 _SIZE: Final = _Size()
+_MAPS: Final = ("size", "none", "raw", "bitmask", "two_level", "gaps", "pattern", "structured", "coded")
 
 
 class _ReaderGone(Exception):
@@ -215,6 +216,9 @@ _quiet = click.option("--quiet", "-q", is_flag=True, help="Print nothing but err
 @click.option("--speed", type=click.Choice(["fast", "balanced", "small"]), help="Of exact coding.  [default: balanced]")
 @click.option("--plan", type=_PATH, metavar="FILE", help="Pack as this JSON plan says, tensor by tensor.")
 @click.option("--save-plan", type=_PATH, metavar="FILE", help="Write the plan that was used.")
+@click.option(
+    "--sparse-map", type=click.Choice(_MAPS), help="Of pruned tensors.  [default: size, whatever is smallest]"
+)
 @click.option("--pruning-container", is_flag=True, help="With --profile standard: leave out what is zero, say which.")
 @click.option("--prune-report", is_flag=True, help="Show how sparse each tensor is, its map and what that saved.")
 @click.option("--estimate", is_flag=True, help="Only predict sizes and times, from a sample; nothing is written.")
