@@ -172,14 +172,13 @@ def quantized(tensor: Array) -> Array:
 class Piece:
     """A sparse piece of ours: map, and the levels that it leaves, exactly coded; or these under DeepCABAC."""
 
-    def __init__(self, levels: Array) -> None:
-        found = encode_map(levels, levels.shape)
+    def __init__(self, levels: Array, coded: bool | None = None) -> None:
+        found = encode_map(levels, levels.shape, coded=coded)
         if found is None:
             raise SystemExit("no map")
         self.shape, self.map = levels.shape, found
         self.values = lossless.encode_values(found.values, INT8, row_length=1)
         self.size = len(found.payload) + len(self.values)
-        self.cabac_size = len(found.payload) + Cabac(found.values).size
 
     def _parts(self) -> tuple[Any, Array]:
         found = self.map
@@ -258,7 +257,7 @@ def level_sizes(tensors: Tensors, python: str | None) -> list[dict[str, Any]]:
             row["map"] += len(piece.map.payload)
             row["values"] += len(piece.values)
             row["ours"] += piece.size
-            row["map + DeepCABAC"] += piece.cabac_size
+            row["map + DeepCABAC"] += len(piece.map.payload) + Cabac(piece.map.values).size
             row["DeepCABAC"] += cabac.size
             row["bit mask + zstd"] += masked.size
         row["zeros"] /= sum(array.size for array in levels.values())
@@ -271,8 +270,13 @@ def decode_speed(tensor: Array) -> list[dict[str, Any]]:
     table = []
     for name, pruned in variants({"t": tensor}):
         levels = quantized(pruned["t"])
-        ways = {"ours": Piece(levels), "DeepCABAC": Cabac(levels), "bit mask + zstd": Masked(levels)}
-        row: dict[str, Any] = {"pruning": name}
+        ways = {
+            "ours": Piece(levels),
+            "raw map": Piece(levels, coded=False),
+            "DeepCABAC": Cabac(levels),
+            "bit mask + zstd": Masked(levels),
+        }
+        row: dict[str, Any] = {"pruning": name} | {f"{way} bytes": made.size for way, made in ways.items()}
         for target in ("dense", "csr"):
             seconds = alternate(*(getattr(way, target) for way in ways.values()), rounds=5)
             row |= {f"{way} {target} ms": 1e3 * s for way, s in zip(ways, seconds, strict=True)}

@@ -396,7 +396,9 @@ class ExtendedStream:
                     size = stored_bytes(info.dtype, high - low) // info.dtype.itemsize
                     self._elements(unit, info, piece.first, low, high - low, result[at : at + size])
 
-        for _ in self._mapped(copy, sorted(wanted), threads):
+        runs = self.runs(sorted(wanted))
+        copied = ordered_map(copy, self._units(runs[0]), threads=threads) if len(runs) == 1 else None
+        for _ in copied or self._mapped(copy, sorted(wanted), threads):
             pass
         return result
 
