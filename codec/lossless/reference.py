@@ -126,10 +126,12 @@ class _Block:
         flags = self.number(1)
         if flags > 3:
             raise _bad("flags of BYTES")
-        contexts = np.minimum(self.scales(count), 15).astype(np.uint64) if flags & 2 else None
+        if flags & 2 and items.itemsize > 1:
+            raise _bad("scales of more than bytes")
+        contexts = np.minimum(self.scales(count), 7).astype(np.uint64) if flags & 2 else None
         values = np.zeros(count, np.uint64)
         for i in range(items.itemsize):
-            values |= self.plane(count, contexts, 16).astype(np.uint64) << np.uint64(8 * i)
+            values |= self.plane(count, contexts, 8).astype(np.uint64) << np.uint64(8 * i)
         if flags & 1:
             values = np.cumsum(values >> np.uint64(1) ^ -(values & np.uint64(1)), dtype=np.uint64)
         return values & np.uint64((1 << 8 * items.itemsize) - 1)

@@ -114,7 +114,7 @@ static void make_map(uint8_t *map, unsigned tables, int modulo) {
 /* Size of the plane's code, if it is worth it, else SIZE_MAX; leaves histograms and frequencies behind. */
 static size_t estimate(encoder *e, const uint8_t *data, size_t count, const uint8_t *contexts, const uint8_t *map,
                        unsigned tables) {
-  const int sampled = e->choice->speed != NNB_LOSSLESS_SMALL;
+  const int sampled = e->choice->speed != NNB_LOSSLESS_SMALL || data != e->symbols;
   if ((sampled ? nnb_rans_sample_histogram(data, contexts, map, count, tables, e->histograms)
                : nnb_rans_histogram(data, contexts, map, count, tables, e->histograms)) != NNB_OK) {
     e->failed = 1;
@@ -378,14 +378,27 @@ static void measure_bytes(const uint8_t *values, size_t count, uint16_t *measure
   for (size_t i = 0; i < count; i++) measures[i] = table[values[i]];
 }
 
-static void write_scaled_bytes(encoder *e, const void *values, size_t count) {
+/* Scales of signed bytes with their tables; returns whether they make the bytes smaller. */
+static int scale_bytes(encoder *e, const void *values, size_t count) {
+  const size_t positions = e->present != NULL ? e->present_count : count;
+  nnb_scales scales = {.rows = e->row_scales, .columns = e->column_scales, .contexts = e->contexts};
+  if (e->choice->speed != NNB_LOSSLESS_SMALL || e->choice->planes_raw || count < 1024) return 0;
+  measure_bytes(values, count, e->measures);
+  if (!nnb_find_scales(e->measures, e->present, positions, e->row_items, 10 * 16, NNB_BYTES_TABLES - 1, e->sums,
+                       &scales))
+    return 0;
+  const size_t plain = estimate(e, values, count, NULL, NULL, 1);
   uint8_t map[256];
   make_map(map, NNB_BYTES_TABLES, 0);
-  (void)estimate(e, values, count, e->contexts, map, NNB_BYTES_TABLES);
+  const size_t scaled = estimate(e, values, count, e->contexts, map, NNB_BYTES_TABLES);
   nnb_memcpy(e->scaled_frequencies, e->frequencies, NNB_BYTES_TABLES * 256 * sizeof *e->frequencies);
+  return scaled + (scales.row_count + scales.column_count) * 5 / 8 < (plain < count ? plain : count);
+}
+
+static void write_scaled_bytes(encoder *e, const void *values, size_t count) {
+  const size_t positions = e->present != NULL ? e->present_count : count;
   put_u8(e, NNB_CODING_BYTES);
   put_u8(e, NNB_BYTES_SCALED);
-  const size_t positions = e->present != NULL ? e->present_count : count;
   write_plane(e, e->row_scales, (positions + e->row_items - 1) / e->row_items);
   write_plane(e, e->column_scales, positions < e->row_items ? positions : e->row_items);
   write_scaled_plane(e, values, count, NNB_BYTES_TABLES, 0);
@@ -451,24 +464,14 @@ static void write_leaf(encoder *e, const nnb_items *items, const void *values, s
   if (after_table == start || (e->choice->force == 0 && count < 4096)) {
     if (items->mantissa_bits && (e->choice->force == 0 || !forced(e, NNB_CODING_BYTES))) {
       write_float(e, items, values, count, &survey);
+    } else if (items->bytes == 1 && scale_bytes(e, values, count)) {
+      write_scaled_bytes(e, values, count);
     } else {
       write_bytes(e, items, values, count, 0);
-      const size_t plain = e->used - after_table;
       if (items->bytes > 1 && count > 1 && !e->choice->planes_raw) {
         const size_t middle = e->used;
         write_bytes(e, items, values, count, 1);
         keep_shorter(e, after_table, middle);
-      } else if (items->bytes == 1 && count >= 1024 && e->choice->speed == NNB_LOSSLESS_SMALL &&
-                 !e->choice->planes_raw) {
-        const size_t positions = e->present != NULL ? e->present_count : count;
-        nnb_scales scales = {.rows = e->row_scales, .columns = e->column_scales, .contexts = e->contexts};
-        measure_bytes(values, count, e->measures);
-        if (plain > 64 && nnb_find_scales(e->measures, e->present, positions, e->row_items, 5 * 16,
-                                          NNB_BYTES_TABLES - 1, e->sums, &scales)) {
-          const size_t middle = e->used;
-          write_scaled_bytes(e, values, count);
-          keep_shorter(e, after_table, middle);
-        }
       }
     }
     if (after_table != start) keep_shorter(e, start, after_table);
