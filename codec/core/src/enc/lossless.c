@@ -114,7 +114,7 @@ static void make_map(uint8_t *map, unsigned tables, int modulo) {
 /* Size of the plane's code, if it is worth it, else SIZE_MAX; leaves histograms and frequencies behind. */
 static size_t estimate(encoder *e, const uint8_t *data, size_t count, const uint8_t *contexts, const uint8_t *map,
                        unsigned tables) {
-  const int sampled = e->choice->speed != NNB_LOSSLESS_SMALL || data != e->symbols;
+  const int sampled = e->choice->speed != NNB_LOSSLESS_SMALL || (data != e->symbols && contexts == NULL);
   if ((sampled ? nnb_rans_sample_histogram(data, contexts, map, count, tables, e->histograms)
                : nnb_rans_histogram(data, contexts, map, count, tables, e->histograms)) != NNB_OK) {
     e->failed = 1;
