@@ -1,7 +1,9 @@
 #include "dec/lossless.h"
 
 #define MAX_ROWS (NNB_BYTES_TABLES * 256u)
-#define RANS_SCRATCH (NNB_SCALE_TABLES * 4096u * 4u + 64u)
+/* Memory for expanded tables; small machines decode the codings with most tables without. */
+#define EXPANDED_TABLES (NNB_X86_DISPATCH || NNB_NEON ? NNB_BYTES_TABLES : NNB_SCALE_TABLES)
+#define RANS_SCRATCH (EXPANDED_TABLES * 4096u * 4u + 64u)
 
 /* Everything that reading one block needs. */
 typedef struct block {
