@@ -128,11 +128,11 @@ def _bad(message: str) -> NnbitsError:
     return NnbitsError(ReasonCode.LOSSLESS_BLOCK, f"lossless payload: {message}", hint="The data are damaged")
 
 
-def read_frame(payload: memoryview, items: Items) -> tuple[BlockLayout, int]:
+def read_frame(payload: memoryview, count: int) -> tuple[BlockLayout, int]:
     """Header and block table, and the offset of the first block.
 
     Raises:
-        NnbitsError: LOSSLESS_BLOCK if they are not what an encoder writes for so many items.
+        NnbitsError: LOSSLESS_BLOCK if they are not what an encoder writes for ``count`` items.
     """
     if len(payload) < _HEAD.size:
         raise _bad(f"{len(payload)} bytes are too few for its header")
@@ -141,7 +141,7 @@ def read_frame(payload: memoryview, items: Items) -> tuple[BlockLayout, int]:
         raise _bad(f"flags {flags:#x}")
     if not 1 <= block_items <= MAX_BLOCK_ITEMS or not 1 <= row_items <= block_items or block_items % row_items:
         raise _bad(f"blocks of {block_items} items in rows of {row_items}")
-    blocks = -(-items.count // block_items)
+    blocks = -(-count // block_items)
     start = _HEAD.size
     if blocks == 1:
         return BlockLayout(block_items, row_items, (len(payload) - start,), bool(flags & _ZSTD_FLAG)), start

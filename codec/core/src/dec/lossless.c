@@ -412,3 +412,25 @@ nnb_status nnb_lossless_decode_block(const nnb_items *items, const uint8_t *code
       coding == NNB_CODING_SPLIT ? read_split(&b, items, out, count) : read_group(&b, items, coding, out, count);
   return status == NNB_OK && b.left != 0 ? bad : status;
 }
+
+nnb_status nnb_lossless_decode_blocks(const nnb_items *items, const uint8_t *code, size_t size, const uint8_t *sizes,
+                                      size_t row_items, size_t block_items, void *out, size_t count, void *work,
+                                      size_t work_size, size_t *decoded) {
+  uint8_t *to = out;
+  *decoded = 0;
+  if (block_items == 0) return NNB_BAD_OPTION;
+  while (count > 0) {
+    const size_t n = count < block_items ? count : block_items;
+    const size_t block = sizes != NULL ? nnb_load_le32(sizes) : size;
+    if (block > size) return bad;
+    const nnb_status status = nnb_lossless_decode_block(items, code, block, row_items, to, n, work, work_size);
+    if (status != NNB_OK) return status;
+    code += block;
+    size -= block;
+    sizes = sizes != NULL ? sizes + 4 : NULL;
+    to += n * items->bytes;
+    count -= n;
+    ++*decoded;
+  }
+  return size == 0 ? NNB_OK : bad;
+}

@@ -17,16 +17,13 @@ typedef struct nnb_survey {
 
 void nnb_survey_items(const nnb_items *items, const void *values, size_t count, nnb_survey *survey);
 
-/* Coding FLOAT: exponents with `upper` mantissa bits, and the rest. highs may be NULL, or symbols. */
-typedef struct nnb_parts {
-  uint16_t *highs;
-  uint8_t *symbols; /* high - base, 0 where that is negative */
-  uint8_t *field;   /* packed */
-  uint8_t *bytes[7];
-  uint32_t base;
-} nnb_parts;
-
-void nnb_divide_float(const nnb_items *items, const void *values, size_t count, unsigned upper, nnb_parts *parts);
+/* Coding FLOAT: exponents with the mantissa bits above `shift`; as symbols, less `base`, which is at most 255 below. */
+void nnb_float_highs(const nnb_items *items, const void *values, size_t count, unsigned shift, uint16_t *highs);
+void nnb_float_symbols(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
+                       uint8_t *symbols);
+/* What remains: division.bytes planes, lowest first, and the packed field. */
+void nnb_float_lows(const nnb_items *items, const void *values, size_t count, nnb_division division, uint8_t *field,
+                    uint8_t *const *bytes);
 void nnb_divide_bytes(const nnb_items *items, const void *values, size_t count, uint8_t *const *planes);
 void nnb_delta(const nnb_items *items, const void *values, size_t count, void *out);
 /* The bits of items that are not zero; `dense` receives these items and has room for one more. Returns how many. */
@@ -77,7 +74,7 @@ int nnb_find_scales(const uint16_t *measures, const uint8_t *mask, size_t positi
 /* Highs as measures: those more than `range` below the greatest say nothing about scale. */
 void nnb_clamp_measures(const uint16_t *highs, size_t count, unsigned range, uint16_t *measures);
 
-/* Symbols of highs (below 2^15) less their octaves, as of nnb_parts, below `widest`; `base` may be negative. Returns
+/* Symbols of highs (below 2^15) less their octaves, less `base`, below `widest`; `base` may be negative. Returns
  * how many escape. */
 size_t nnb_scale_symbols(const uint16_t *highs, const uint8_t *contexts, size_t count, unsigned upper, unsigned widest,
                          int16_t *scaled, uint8_t *symbols, int32_t *base);
