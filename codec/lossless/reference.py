@@ -24,7 +24,8 @@ def _bad(what: str) -> NnbitsError:
 def _bits(data: Bytes, width: int, count: int) -> Words:
     """Fields of ``width`` bits, lowest bits first."""
     bits = np.unpackbits(data, bitorder="little")[: width * count].reshape(count, width)
-    return (bits.astype(np.uint64) << np.arange(width, dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
+    fields: Words = (bits.astype(np.uint64) << np.arange(width, dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
+    return fields
 
 
 def _widen(values: Words, from_bytes: int) -> Words:
@@ -82,7 +83,8 @@ class _Block:
 
     def words(self, count: int, itemsize: int) -> Words:
         planes = [self.plane(count).astype(np.uint64) << np.uint64(8 * i) for i in range(itemsize)]
-        return np.bitwise_or.reduce(planes)
+        words: Words = np.bitwise_or.reduce(planes)
+        return words
 
     def scales(self, count: int) -> Words:
         positions = count if self.present is None else self.present.size
@@ -120,16 +122,19 @@ class _Block:
                 raise _bad("escape")
             high[symbols == 0] = values
         sign = rest >> np.uint64(shift) << np.uint64(8 * items.itemsize - 1)
-        return sign | high << np.uint64(shift) | rest & np.uint64((1 << shift) - 1)
+        result: Words = sign | high << np.uint64(shift) | rest & np.uint64((1 << shift) - 1)
+        return result
 
     def bytes(self, items: Items, count: int) -> Words:
         flags = self.number(1)
         if flags > 3:
             raise _bad("flags of BYTES")
-        contexts = np.minimum(self.scales(count), 15).astype(np.uint64) if flags & 2 else None
+        if flags & 2 and items.itemsize > 1:
+            raise _bad("scales of more than bytes")
+        contexts = np.minimum(self.scales(count), 7).astype(np.uint64) if flags & 2 else None
         values = np.zeros(count, np.uint64)
         for i in range(items.itemsize):
-            values |= self.plane(count, contexts, 16).astype(np.uint64) << np.uint64(8 * i)
+            values |= self.plane(count, contexts, 8).astype(np.uint64) << np.uint64(8 * i)
         if flags & 1:
             values = np.cumsum(values >> np.uint64(1) ^ -(values & np.uint64(1)), dtype=np.uint64)
         return values & np.uint64((1 << 8 * items.itemsize) - 1)
@@ -157,7 +162,8 @@ class _Block:
             return np.full(count, self.number(size), np.uint64)
         if coding == Coding.RAW:
             planes = np.frombuffer(self.take(size * count), np.uint8).reshape(size, count).astype(np.uint64)
-            return np.bitwise_or.reduce(planes << (8 * np.arange(size, dtype=np.uint64))[:, None])
+            words: Words = np.bitwise_or.reduce(planes << (8 * np.arange(size, dtype=np.uint64))[:, None])
+            return words
         raise _bad(f"coding {coding}")
 
     def narrow(self, items: Items, coding: int, count: int) -> Words:

@@ -103,7 +103,7 @@ def test_any_scales_and_integers(data: st.DataObject) -> None:
 
 
 def blocks_of(code: bytes, dtype: DType, count: int) -> Iterator[tuple[bytes, int, int]]:
-    layout, at = read_frame(memoryview(code), items_of(dtype, count))
+    layout, at = read_frame(memoryview(code), items_of(dtype, count).count)
     left = items_of(dtype, count).count
     for size in layout.sizes:
         yield code[at : at + size], min(left, layout.block_items), layout.row_items

@@ -27,9 +27,9 @@ enum { NNB_FLOAT_ESCAPES = 1, NNB_FLOAT_SCALED = 2 };
 enum { NNB_BYTES_DELTA = 1, NNB_BYTES_SCALED = 2 };
 
 #define NNB_SPLIT_CLASSES 16u
-#define NNB_SCALE_TABLES 4u  /* of coding FLOAT: quarters of an octave */
-#define NNB_BYTES_TABLES 16u /* of coding BYTES */
-#define NNB_MAX_UPPER 5u     /* mantissa bits coded with the exponent */
+#define NNB_SCALE_TABLES 4u /* of coding FLOAT: quarters of an octave */
+#define NNB_BYTES_TABLES 8u /* of coding BYTES */
+#define NNB_MAX_UPPER 5u    /* mantissa bits coded with the exponent */
 
 #define NNB_TARGET_AVX512 NNB_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi2,popcnt")
 
