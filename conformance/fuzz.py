@@ -58,6 +58,8 @@ _LARGEST: Final = 20_000
 #: Below the 256 MiB that a decoder may take for a tensor: a claim alone must not allocate.
 _MALLOC_MIB: Final = 255
 _RSS_MIB: Final = 512
+#: How the names of inputs begin that once broke something (conformance/ERRATA.md): they stay.
+_FOUND: Final = "found-"
 #: For the Python targets, of which the interpreter and NumPy take a part.
 _PYTHON_RSS_MIB: Final = 768
 
@@ -228,7 +230,7 @@ def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def store(target: str, corpus: Path) -> int:
-    """Keep a smallest set of inputs that reach what the seeds do not; returns their number.
+    """Keep a smallest set of inputs that reach what the seeds do not, and past findings; returns their number.
 
     Raises:
         NnbitsError: MISSING_PACKAGE without a compiler, INTERNAL if it or the fuzzer fails.
@@ -241,10 +243,11 @@ def store(target: str, corpus: Path) -> int:
         kept.mkdir()
         for data in new:
             (kept / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+        for path in stored(target).glob(f"{_FOUND}*"):
+            shutil.copy(path, kept)
         shutil.rmtree(stored(target), ignore_errors=True)
-        if new:
-            shutil.copytree(kept, stored(target))
-    return len(new)
+        shutil.copytree(kept, stored(target))
+        return len(list(kept.iterdir()))
 
 
 def _merge(target: str, seeds: Path, folders: Sequence[Path]) -> list[bytes]:
