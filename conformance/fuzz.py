@@ -43,7 +43,7 @@ from typing import Any, Final
 
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.syntax.native import parse_verdict
-from nnbits.conformance.adapters import C_SOURCES, core_folder
+from nnbits.conformance.adapters import CORE_SOURCES, core_folder
 from nnbits.conformance.fuzz_mutation import check_differential, check_rans, check_sparse, mutated, scratched
 from nnbits.conformance.fuzz_python import CHECKS, affordable
 from nnbits.conformance.fuzz_seeds import SEEDS
@@ -134,14 +134,13 @@ def _source(target: str) -> str:
 
 
 def _core_objects(sanitizers: str, folder: Path) -> list[str]:
-    sources = C_SOURCES[1:]
-    objects = [str(folder / f"{number}.o") for number in range(len(sources))]
+    objects = [str(folder / f"{number}.o") for number in range(len(CORE_SOURCES))]
 
     def compile_one(pair: tuple[Path, str]) -> None:
         _clang(["-g", sanitizers, "-c", str(pair[0]), "-o", pair[1]])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(compile_one, zip(sources, objects, strict=True)))
+        list(pool.map(compile_one, zip(CORE_SOURCES, objects, strict=True)))
     return objects
 
 
