@@ -33,7 +33,7 @@ from nnbits.codec.limits import Limits as CodecLimits
 from nnbits.codec.ranges import BytesSource
 from nnbits.codec.reader import ExtendedStream
 from nnbits.codec.syntax.tables import Check
-from nnbits.conformance.adapters import BUDGET, C_SOURCES, NOT_IN_C, core, core_folder, reference
+from nnbits.conformance.adapters import BUDGET, C_INCLUDES, C_SOURCES, NOT_IN_C, core, core_folder, reference
 from nnbits.conformance.manifest import DEFAULT_FOLDER, Entry, Manifest
 from nnbits.conformance.runner import supplied_parameters
 
@@ -274,14 +274,7 @@ def _c_program(work: Path) -> tuple[Path, list[Site]]:
         sources.append(work / f"{number}-{path.name}")
         sources[-1].write_text(text)
     program = work / "decoder"
-    includes = (
-        "-I",
-        str(core_folder() / "include"),
-        "-I",
-        str(core_folder() / "src"),
-        "-include",
-        str(work / "site.h"),
-    )
+    includes = (*(f"-I{folder}" for folder in C_INCLUDES), "-include", str(work / "site.h"))
     command = ["gcc", "-std=c11", "-O1", "-ffp-contract=off", *includes, *map(str, sources), "-o", str(program)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return program, _numbered(sites)

@@ -27,7 +27,7 @@ from typing import Final
 
 from nnbits.codec import _core
 from nnbits.codec.errors import NnbitsError, ReasonCode
-from nnbits.conformance.adapters import C_SOURCES, NOT_IN_C, core_folder
+from nnbits.conformance.adapters import C_INCLUDES, C_SOURCES, NOT_IN_C, core_folder
 from nnbits.conformance.manifest import DEFAULT_FOLDER, Entry, Manifest
 from nnbits.conformance.results import Outcome
 from nnbits.conformance.runner import CommandDecoder, Limits, run
@@ -109,7 +109,7 @@ class _CBuild:
         return self.tree / source.relative_to(core_folder()) if inside else source
 
     def _compile(self, source: Path, target: Path) -> Path:
-        includes = [f"-I{self.tree / 'include'}", f"-I{self.tree / 'src'}"]
+        includes = [f"-I{self.tree / 'include'}", f"-I{self.tree / 'src'}", f"-I{C_INCLUDES[-1]}"]
         subprocess.run(
             ["gcc", *_FLAGS, *includes, "-c", str(source), "-o", str(target)], check=True, capture_output=True
         )
