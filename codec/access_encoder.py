@@ -258,8 +258,11 @@ def encode_unit(
     parameters: ParameterSets,
     *,
     base_digest: bytes | None = None,
+    xor: bool = False,
 ) -> EncodedUnit:
     """Read, code and put together one access unit; with ``base_digest`` it replaces tensors of that state.
+
+    With ``xor`` its elements are to be XORed to those of that model.
 
     Raises:
         NnbitsError: BAD_TENSOR, NOT_EXACT, LIMIT, and what reading the tensors raises.
@@ -279,7 +282,7 @@ def encode_unit(
     header = AccessUnitHeader.of(
         pieces,
         au_number=number,
-        au_relation=AccessUnitRelation.ALONE if base_digest is None else AccessUnitRelation.REPLACES,
+        au_relation=_relation(base_digest, xor),
         base_digest=base_digest,
         data_flag=int(bool(sections)),
         ndu_count=len(data_units) // 2,
@@ -291,6 +294,12 @@ def encode_unit(
     body += data_units
     chunks = [finish_header(build_unit(header, parameters=parameters), body), *body]
     return EncodedUnit(chunks, sum(map(len, chunks)), number, _digest(chunks), report)
+
+
+def _relation(base_digest: bytes | None, xor: bool) -> AccessUnitRelation:
+    if base_digest is None:
+        return AccessUnitRelation.ALONE
+    return AccessUnitRelation.XOR if xor else AccessUnitRelation.REPLACES
 
 
 def _encode_piece(

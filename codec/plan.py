@@ -224,6 +224,8 @@ class EncodePlan:
         blocks: tensors that travel together; all others have units of their own.
         compat: refuse what this decoder cannot read; None for no such limits.
         speed: what lossless coding looks for: ``fast`` decoding, ``small`` streams, or ``balanced``.
+        pruning_container: in the standard profile: say in pruning containers which rows and elements are zero, and
+            leave these out of the data units; for decoders that know these units.
     """
 
     tensors: Mapping[str, TensorPlan] = field(default_factory=dict)
@@ -234,6 +236,7 @@ class EncodePlan:
     blocks: tuple[BlockPlan, ...] = ()
     compat: Compat | None = None
     speed: Speed = "balanced"
+    pruning_container: bool = False
 
     def __post_init__(self) -> None:
         if self.profile not in get_args(Profile):
@@ -245,6 +248,12 @@ class EncodePlan:
             _refuse(f"set_choice {self.set_choice!r} is not one of {get_args(SetChoice)}", "set_choice")
         if self.speed not in get_args(Speed):
             _refuse(f"speed {self.speed!r} is not one of {get_args(Speed)}", "speed")
+        if not isinstance(self.pruning_container, bool):
+            _refuse("pruning_container must be true or false", "pruning_container")
+        if self.pruning_container and self.profile != "standard":
+            _refuse(
+                "pruning_container needs the standard profile; the extended one has sparse maps", "pruning_container"
+            )
         if self.compat not in (None, *get_args(Compat)):
             _refuse(f"compat {self.compat!r} is not one of {get_args(Compat)}", "compat")
         if not isinstance(self.blocks, tuple) or not all(isinstance(block, BlockPlan) for block in self.blocks):

@@ -22,6 +22,7 @@ _EMPTY: Final = memoryview(b"")
 #: A map, which can be used without making the tensor dense, may cost this part more than exact coding of everything, if
 #: half of the elements are zero.
 _TOLERANCE: Final = 32
+_FAST_GAIN: Final = 1 / 256  # what a coded map must save, of map and values, where decoding has to be fast
 _MIN_ZEROS: Final = 16  # a map is tried if at least this part of the elements is zero: one in ...
 
 
@@ -100,7 +101,8 @@ def _shorter(
 
 def _with_map(stored: Array, dtype: DType, shape: Sequence[int], speed: Speed, most: int) -> Sections | None:
     """The sections with a sparse map, None if they are not shorter than ``most``."""
-    found = encode_map(stored, shape, bits=dtype.bits if dtype.is_packed else 8)
+    min_gain = _FAST_GAIN if speed == "fast" else 0.0
+    found = encode_map(stored, shape, bits=dtype.bits if dtype.is_packed else 8, min_gain=min_gain)
     if found is None or len(found.payload) >= most:
         return None
     values = found.values
@@ -117,31 +119,59 @@ def _with_map(stored: Array, dtype: DType, shape: Sequence[int], speed: Speed, m
 _BITS: Final[dict[int, np.dtype[Any]]] = {size: np.dtype(f"<u{size}") for size in (1, 2, 4, 8)}
 
 
-def decode_values(coding: ValueCoding, section: memoryview, dtype: DType, count: int) -> Array:
-    """The elements of a section.
+def decode_values(
+    coding: ValueCoding,
+    section: memoryview,
+    dtype: DType,
+    count: int,
+    *,
+    first: int = 0,
+    n: int | None = None,
+    out: Array | None = None,
+) -> Array:
+    """The elements of a section, or some of them.
 
     Args:
         coding: NOTHING, RAW or LOSSLESS.
         section: its bytes; of the right length if they are raw.
         dtype: element type.
         count: number of elements.
+        first: the first element that is wanted; for packed types at the beginning of a byte.
+        n: how many; default: all that follow. For packed types whole bytes, but for the end of the section.
+        out: receives them: contiguous, one-dimensional, of ``dtype.storage``.
 
     Returns:
-        A new one-dimensional array of ``dtype.storage``; of ``stored_bytes`` bytes if the type is packed.
+        One-dimensional array of ``dtype.storage``, ``out`` if given; of ``stored_bytes`` bytes if the type is packed.
 
     Raises:
         NnbitsError: LOSSLESS_BLOCK, VALUE_RANGE for a bool that is neither 0 nor 1, RESERVED_BITS for bits behind the
             last element. The offset counts from the beginning of the section.
     """
-    if coding == ValueCoding.NOTHING:
-        return np.zeros(stored_bytes(dtype, count) // dtype.itemsize, dtype.storage)
+    wanted = count - first if n is None else n
+    size = stored_bytes(dtype, wanted) // dtype.itemsize
     if coding == ValueCoding.LOSSLESS:
-        stored = lossless.decode_values(section, dtype, count)
+        if wanted == count:
+            stored = lossless.decode_values(section, dtype, count, out=out)
+        else:
+            stored = _into(lossless.decode_range(section, dtype, count, first, wanted), out)
     else:
-        stored = np.frombuffer(section, np.uint8).copy().view(dtype.storage)
+        stored = np.empty(size, dtype.storage) if out is None else out
+        start = stored_bytes(dtype, first)
+        if coding == ValueCoding.NOTHING:
+            stored.fill(0)
+        else:
+            stored.view(np.uint8)[:] = np.frombuffer(section, np.uint8, size * dtype.itemsize, start)
     raw = stored.view(np.uint8)
     if dtype.kind == "bool" and raw.size and raw.max() > 1:
         raise NnbitsError(ReasonCode.VALUE_RANGE, "a bool is neither 0 nor 1", path="values")
-    if dtype.is_packed and (used := count * dtype.bits % 8) and int(raw[-1]) >> used:
+    ends = first + wanted == count
+    if dtype.is_packed and ends and wanted and (used := count * dtype.bits % 8) and int(raw[-1]) >> used:
         raise NnbitsError(ReasonCode.RESERVED_BITS, "bits behind the last element are set", path="values")
     return stored
+
+
+def _into(stored: Array, out: Array | None) -> Array:
+    if out is None:
+        return stored
+    out[:] = stored
+    return out

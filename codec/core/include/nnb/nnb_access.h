@@ -57,6 +57,7 @@ typedef struct nnb_access_piece {
   nnb_unit unit;        /* of value_coding 3 */
   uint64_t shape[255];  /* NNB_MAX_DIMENSIONS */
   uint32_t count_shape; /* its own dimensions: the tensor's, for a part whole rows or just its elements */
+  int changes;          /* its elements are to be XORed to those of the base */
   /* private */
   nnb_status status;
   const nnb_parameters *parameters;
@@ -106,6 +107,14 @@ nnb_status nnb_piece_work_size(const nnb_access_piece *found, size_t *work_size)
  */
 nnb_status nnb_piece_values(const nnb_access_piece *found, uint8_t *out, size_t out_size, void *work, size_t work_size);
 
+/*
+ * Like nnb_piece_values(), for updates: `base` holds the elements of the same piece of the model that the update
+ * changes, out_size bytes that do not overlap `out`. It is not read, and may be NULL, unless the piece is to be XORed
+ * to it (au_relation 2). That it is the right model is for the caller to know, by base_digest of the header.
+ */
+nnb_status nnb_piece_values_on(const nnb_access_piece *found, const uint8_t *base, uint8_t *out, size_t out_size,
+                               void *work, size_t work_size);
+
 /* ---- Whole streams in memory, from front to back */
 
 typedef struct nnb_reader {
@@ -122,8 +131,8 @@ typedef struct nnb_reader {
 } nnb_reader;
 
 /*
- * Reads the head. NNB_UNSUPPORTED_FEATURE for a stream of the standard profile, NNB_CHECKSUM, and the codes of
- * nnb_stream_next().
+ * Reads the head. NNB_UNSUPPORTED_FEATURE for a stream of the standard profile, NNB_CHECKSUM, NNB_UNIT_ORDER for
+ * extension units before the metadata unit, or that before the parameter set, and the codes of nnb_stream_next().
  */
 nnb_status nnb_reader_open(nnb_reader *reader, const uint8_t *data, size_t size, uint64_t max_tensor_bytes);
 
