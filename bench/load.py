@@ -87,14 +87,11 @@ def measure(kind: str, folder: Path) -> dict[str, float]:
                     if part not in dict(holder.named_children()):
                         holder.add_module(part, torch.nn.Module())
                     holder = dict(holder.named_children())[part]
-                holder.register_buffer(last, torch.zeros(view.get_shape(), dtype=dtype))
+                place = "meta" if "meta" in kind else "cpu"
+                holder.register_buffer(last, torch.ones(view.get_shape(), dtype=dtype, device=place))
         return root
 
     target = module() if kind.endswith("module") else None
-    if target is not None:
-        for tensor in target.state_dict().values():
-            tensor.fill_(1)  # zeros may not be in memory yet
-        target = target.to("meta") if "meta" in kind else target
     nnbits.torch.load(nnbits.torch.save({"x": torch.zeros(4)}))  # imports and first use
     calls = {
         "torch.load": lambda: torch.load(folder / "model.pt", weights_only=True),

@@ -58,7 +58,6 @@ DIFFERENT: Final = {
         "test_numpy_slice",
         "test_get_correctly_dropped",
     ),
-    "expects F32 as the name of float32": ("test_deserialization_slice",),
 }
 
 SHIM: Final = """

@@ -19,6 +19,7 @@ from nnbits.codec.types import Array, LazyTensor, TensorInfo
 
 from ._input import Bytes
 from ._plain import Shown, shown
+from .safetensors import NAMES
 
 __all__ = [
     "ALIASES",
@@ -223,8 +224,8 @@ class OpenSlice:
         return list(self._tensor.info.shape)
 
     def get_dtype(self) -> str:
-        """Element type, by its name in nnbits (``float32``)."""
-        return self._tensor.info.dtype.name
+        """Element type, by its name in safetensors (``F32``), or in nnbits where that has none (``uint4``)."""
+        return NAMES.get(self._tensor.info.dtype.name, self._tensor.info.dtype.name)
 
 
 def read_part(tensor: LazyTensor, index: Any) -> tuple[TensorInfo, Array, Any]:

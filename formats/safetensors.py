@@ -30,7 +30,7 @@ from ._restoring import restore
 from ._safetensors import described
 from .base import Adapter, open_input, quote
 
-__all__ = ["ADAPTER", "MAX_HEADER_BYTES", "probe", "read", "write"]
+__all__ = ["ADAPTER", "MAX_HEADER_BYTES", "NAMES", "probe", "read", "write"]
 
 MAX_HEADER_BYTES: Final = 100_000_000  #: the safetensors library refuses more
 
@@ -64,7 +64,8 @@ _DTYPES: Final[Mapping[str, DType]] = {
     "F6_E3M2": DTYPES["float6_e3m2fn"],
     "F4": DTYPES["float4_e2m1fn"],
 }
-_NAMES: Final = {dtype.name: name for name, dtype in _DTYPES.items()}
+#: Element types of safetensors by their names in nnbits.
+NAMES: Final = {dtype.name: name for name, dtype in _DTYPES.items()}
 _BITS: Final[Mapping[str, int]] = {name: dtype.bits if dtype.kind != "bool" else 8 for name, dtype in _DTYPES.items()}
 
 
@@ -414,12 +415,12 @@ def _header_bytes(infos: Iterable[TensorInfo], metadata: Mapping[str, str]) -> b
             _refuse_tensor(info, "cannot have this name")
         if info.name in header:
             _refuse_tensor(info, "occurs twice")
-        if info.dtype.name not in _NAMES:
+        if info.dtype.name not in NAMES:
             _refuse_tensor(info, f"has element type {info.dtype.name}")
         if info.dtype.is_packed and info.size * info.dtype.bits % 8:
             _refuse_tensor(info, f"has {info.size} elements of {info.dtype.name}, which do not fill whole bytes")
         header[info.name] = {
-            "dtype": _NAMES[info.dtype.name],
+            "dtype": NAMES[info.dtype.name],
             "shape": [int(size) for size in info.shape],
             "data_offsets": [offset, offset + info.nbytes],
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def test_slices_are_those_of_the_tensor(data: st.DataObject, tmp_path_factory: p
     with ours.safe_open(path) as file:
         view = file.get_slice("x")
         assert view.get_shape() == list(shape)
-        assert view.get_dtype() == "float32"
+        assert view.get_dtype() == "F32"
         assert torch.equal(view[index], tensor[index])
 
 
@@ -183,6 +184,34 @@ def test_what_cannot_be_stored_is_refused(tensors: Any, options: Any) -> None:
     with pytest.raises(NnbitsError) as caught:
         ours.save(tensors, **options)
     assert caught.value.code in (ReasonCode.BAD_TENSOR, ReasonCode.BAD_OPTION)
+
+
+def test_a_file_is_read_from_many_threads(tmp_path: Path) -> None:
+    tensors = {f"layer.{i}": random_tensor(torch.float32, (50 * i, 300), i) for i in range(1, 30)}
+    ours.save_file(tensors, tmp_path / "m.nnc")
+    with ours.safe_open(tmp_path / "m.nnc") as file, ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: file.get_tensor(f"layer.{i % 29 + 1}"), range(120)))
+        rows = list(pool.map(lambda i: file.get_slice("layer.29")[i : i + 2], range(100)))
+    assert all(same_bits(tensor, tensors[f"layer.{i % 29 + 1}"]) for i, tensor in enumerate(found))
+    assert all(same_bits(part, tensors["layer.29"][i : i + 2]) for i, part in enumerate(rows))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_module_is_filled_in_place(tmp_path: Path, dtype: Any) -> None:
+    """Into the module's own memory, also where it is not contiguous or has another type; autograd is told."""
+    source = torch.nn.Sequential(torch.nn.Linear(300, 200), torch.nn.Conv2d(3, 5, 3), torch.nn.Linear(200, 300))
+    ours.save_model(source, tmp_path / "m.nnc")
+    net = torch.nn.Sequential(torch.nn.Linear(300, 200), torch.nn.Conv2d(3, 5, 3), torch.nn.Linear(200, 300)).to(dtype)
+    net = net.to(memory_format=torch.channels_last)
+    net[2].weight = torch.nn.Parameter(torch.zeros(200, 300, dtype=dtype).t())
+    before = {name: (p, p.data_ptr(), p._version) for name, p in net.named_parameters()}
+    assert ours.load_model(net, tmp_path / "m.nnc") == ([], [])
+    for name, parameter in net.named_parameters():
+        old, address, version = before[name]
+        assert parameter is old
+        assert parameter.data_ptr() == address
+        assert parameter._version > version
+        assert torch.equal(parameter, source.state_dict()[name].to(dtype))
 
 
 def test_names_that_are_not_there(tmp_path: Path) -> None:
