@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -273,11 +273,12 @@ def decode_pieces(
     changes: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     engine: Engine = NATIVE,
+    out: Callable[[Piece], Array | None] = lambda piece: None,
 ) -> Iterator[tuple[Piece, Array]]:
     """All pieces of an access unit, or those with the given numbers, and their elements, see :func:`decode_piece`."""
     coded = _DataUnits(unit, head, limits, engine)
     for j in range(len(unit.pieces)) if numbers is None else numbers:
-        yield unit.pieces[j], _decode(unit, j, coded, changes)
+        yield unit.pieces[j], _decode(unit, j, coded, changes, out=out(unit.pieces[j]))
 
 
 def decode_piece(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -401,6 +401,59 @@ class ExtendedStream:
         for _ in copied or self._mapped(copy, sorted(wanted), threads):
             pass
         return result
+
+    def read_into(self, targets: Mapping[str, Array], *, threads: int = 1) -> None:
+        """Decode tensors into memory that is there, each access unit once, without another copy of them.
+
+        Args:
+            targets: by name of the tensor, one-dimensional, contiguous and writable: its stored array, flat. After an
+                error their contents are undefined.
+            threads: access units that are decoded at the same time.
+
+        Raises:
+            NnbitsError: NO_SUCH_TENSOR; BAD_OPTION for memory of another size or type; as :meth:`read`.
+        """
+        units: set[int] = set()
+        for name, target in targets.items():
+            info = self.tensors[self.tensor(name)]
+            if target.dtype != info.dtype.storage or target.shape != (info.nbytes // info.dtype.itemsize,):
+                raise NnbitsError(
+                    ReasonCode.BAD_OPTION, f"{name!r} does not fit in {target.dtype} {target.shape}", path=name
+                )
+            units.update(self.units_of(self.tensor(name)))
+        buffers: list[bytearray] = []
+
+        def decode(run: list[int]) -> None:
+            buffer = buffers.pop() if buffers else bytearray()
+            start = int(self.index.au_offset[run[0]])
+            size = int(self.index.au_offset[run[-1]]) + int(self.index.au_bytes[run[-1]]) - start
+            if hasattr(self.source, "read_into"):
+                if len(buffer) < size:
+                    buffer = bytearray(size + size // 4)
+                data = memoryview(buffer)[:size]
+                self.source.read_into(start, data)
+            else:
+                data = memoryview(self.source.read_range(start, size))
+            for number in run:
+                offset = int(self.index.au_offset[number]) - start
+                self._decode_into(number, data[offset : offset + int(self.index.au_bytes[number])], targets)
+            buffers.append(buffer)
+
+        for _ in ordered_map(decode, self.runs(sorted(units), _THREAD_RUN_BYTES), threads=threads):
+            pass
+
+    def _decode_into(self, number: int, data: memoryview, targets: Mapping[str, Array]) -> None:
+        unit = self.parse(number, data)
+        listed = self.listed(number)
+        wanted = [j for j, p in enumerate(unit.pieces) if p.name in targets and (p.name, p.first) in listed]
+
+        def place(piece: Piece) -> Array:
+            at = stored_index(TensorInfo(piece.name, dtype_of(piece), piece.dimensions), piece.first)
+            return targets[piece.name][at : at + stored_bytes(dtype_of(piece), piece.count) // dtype_of(piece).itemsize]
+
+        changes = self.base is not None
+        for piece, stored in decode_pieces(unit, self.head, wanted, changes=changes, limits=self.limits, out=place):
+            self._with_base(unit, tensor_info(piece), piece.first, piece.count, stored)
 
     def read_sparse(self, name: str, *, threads: int = 1) -> tuple[SparseMap, Array]:
         """Which elements of a tensor exist, and their values, without making it dense.

@@ -9,9 +9,12 @@ import io
 import shutil
 import subprocess
 import sys
+import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 from numpy.typing import NDArray
 
@@ -22,6 +25,8 @@ from nnbits.codec.integrity import sha256
 from nnbits.codec.limits import Limits as CodecLimits
 from nnbits.codec.ranges import BytesSource
 from nnbits.codec.reader import ExtendedStream
+from nnbits.codec.sparse import map as sparse_map
+from nnbits.codec.sparse import portable
 from nnbits.codec.syntax import SuppliedParameters
 from nnbits.codec.types import TensorInfo
 from nnbits.codec.update import UpdateStore
@@ -62,8 +67,11 @@ def core_folder() -> Path:
 #: Memory that one tensor may take, as decoder.c has it.
 BUDGET: Final = 1 << 28
 
+#: NNCodec imports torch, which takes its time.
+_SERVER_SECONDS: Final = 300
+
 #: What the C core leaves to the layers above it.
-NOT_IN_C: Final = ("source-description", "compressed-topology", "update-digests", "index")
+NOT_IN_C: Final = ("source-description", "compressed-topology", "update-digests", "index", "zstd")
 
 
 _SIGNATURE: Final = b"nnbX"
@@ -105,7 +113,10 @@ def _decode_extended(data: bytes) -> Decoded | None:
     if forward.head is None:
         return None
     stream = ExtendedStream.open(BytesSource(data), limits=limits)
-    found: Decoded = {t.info.name: _described(t.info, t.read()) for t in stream.model()} if stream else {}
+    model = stream.model() if stream else ()
+    found: Decoded = {t.info.name: _described(t.info, t.read()) for t in model}
+    for attachment in stream.attachments if stream else ():
+        attachment.read()
     if {name: tensors[name] for name in found} != found:
         raise NnbitsError(ReasonCode.INTERNAL, "the two readers of the extended profile disagree")
     return found
@@ -117,8 +128,9 @@ def _described(info: TensorInfo, stored: NDArray[Any]) -> ExpectedTensor:
 
 
 def reference(streams: Sequence[bytes], supplied: Mapping[str, SuppliedParameters]) -> Decoded:
-    """Our Python reference."""
-    return decode_sequence(streams, supplied, decode.REFERENCE)
+    """Our Python reference: arithmetic decoding and sparse maps in Python, exactly coded values in C."""
+    with patch.object(sparse_map, "native", portable):
+        return decode_sequence(streams, supplied, decode.REFERENCE)
 
 
 def core(streams: Sequence[bytes], supplied: Mapping[str, SuppliedParameters]) -> Decoded:
@@ -164,12 +176,33 @@ def _nncodec(work: Path) -> Decoder:
             path="decoder",
             hint="bench/interop.py --setup installs it into .peers",
         )
-    wrapper = Path(__file__).resolve().parent / "peer_decoder.py"
-    words = [str(peers), str(wrapper), str(script), "{in}", "{out}"]
-    without = ("updates", "extended", "source-description", "compressed-topology")
-    return CommandDecoder(
-        words, name="nncodec", without=without, limits=Limits(seconds=120, memory=4 << 30, enforce_memory=False)
+    wrapper = str(Path(__file__).resolve().parent / "peer_decoder.py")
+    limits = Limits(seconds=30, memory=1 << 30, enforce_memory=False)  # the server bounds memory, above its imports
+    path = work / "nncodec"
+    log = (work / "nncodec.log").open("wb")
+    server = subprocess.Popen(
+        [str(peers), wrapper, str(script), "--serve", str(path), str(limits.memory)],
+        stdin=subprocess.PIPE,  # it ends when we do
+        stdout=log,
+        stderr=log,
     )
+    until = time.monotonic() + _SERVER_SECONDS
+    while not path.exists():
+        if server.poll() is not None or time.monotonic() > until:
+            server.kill()
+            said = (work / "nncodec.log").read_text(errors="replace")[-500:]
+            raise NnbitsError(ReasonCode.INTERNAL, f"NNCodec does not start: {said}", path="decoder")
+        time.sleep(0.1)
+    words = [sys.executable, "-I", "-S", wrapper, "--client", str(path), "{in}", "{out}"]
+    decoder = CommandDecoder(words, name="nncodec", without=("updates",), limits=limits)
+    weakref.finalize(decoder, _end, server)
+    return decoder
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    if server.stdin:
+        server.stdin.close()
+    server.wait()
 
 
 #: Builders by name; each gets a folder for what it makes.

@@ -411,6 +411,7 @@ _UNREACHABLE: Final[tuple[tuple[str, str, str, str], ...]] = (
         ("value", f"nnr_unit_payload.{name}", "min", "there is never nothing")
         for name in ("metadata_size", "au_bytes", "index_offset", "index_bytes", "index_size")
     ),
+    ("value", "nnr_unit_payload.element_count", "min", "a part has at least one element"),
     ("count", "nnr_unit_payload.name_shared...", "none", "an access unit has one piece at least"),
     ("value", "nnr_unit_payload.count_dimensions", "max", _NUMPY),
     ("value", "nnr_unit_payload.name", "max", "bytes of 255 are not UTF-8"),

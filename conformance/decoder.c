@@ -150,8 +150,8 @@ static nnb_status dequantize(const nnb_part *part, int32_t qp_value, void *value
   return status;
 }
 
-static void keep_levels(decoder *d, const nnb_parameters *parameters, const nnb_data_unit *ndu, nnb_string name,
-                        const int32_t *levels, uint64_t elements) {
+static nnb_status keep_levels(decoder *d, const nnb_parameters *parameters, const nnb_data_unit *ndu, nnb_string name,
+                              const int32_t *levels, uint64_t elements) {
   kept *entry = find_kept(d, name);
   if (entry == NULL) {
     d->store = grown(d->store, d->store_count, sizeof *d->store);
@@ -159,6 +159,7 @@ static void keep_levels(decoder *d, const nnb_parameters *parameters, const nnb_
     entry->name = copy_of(name.data, name.size, 1);
     entry->name_size = name.size;
   }
+  if (entry->has_id && ndu->node_id_present_flag && entry->parameter_id != ndu->parameter_id) return NNB_BASE_MISMATCH;
   if (entry->elements != elements) {
     free(entry->history);
     entry->history = NULL;
@@ -169,9 +170,10 @@ static void keep_levels(decoder *d, const nnb_parameters *parameters, const nnb_
   entry->depth++;
   entry->parameter_id = ndu->parameter_id;
   entry->has_id = ndu->node_id_present_flag;
-  if (!parameters->mps_parent_signalling_enabled_flag) return;
+  if (!parameters->mps_parent_signalling_enabled_flag) return NNB_OK;
   if (entry->history == NULL) entry->history = allocate((size_t)elements, 1);
   for (uint64_t i = 0; i < elements; i++) entry->history[i] |= levels[i] != 0;
+  return NNB_OK;
 }
 
 /* One arithmetic-coded tensor: levels, then values in their place. */
@@ -199,7 +201,8 @@ static nnb_status decode_part(decoder *d, nnb_cabac *cabac, const nnb_unit *unit
   free(memory.contexts);
   free(memory.row_skip_list);
   if (status != NNB_OK) return status;
-  if (d->sequence) keep_levels(d, parameters, ndu, name, levels, out->elements);
+  if (d->sequence) status = keep_levels(d, parameters, ndu, name, levels, out->elements);
+  if (status != NNB_OK) return status;
   return dequantize(part, info.qp_value, out->values, count);
 }
 
@@ -265,7 +268,8 @@ static nnb_status decode_unit(decoder *d, const nnb_unit *unit, const nnb_parame
   }
   for (uint32_t k = 0; k < count; k++) out[k] = &d->tensors[first + k]; /* the array may have moved */
   if (!parts[0].arithmetic) {
-    for (size_t i = 0; i < out[0]->elements; i++) { /* the parser has compared the size */
+    if (size != 4 * out[0]->elements) return NNB_SHAPE_MISMATCH; /* the parser has compared the size of each unit */
+    for (size_t i = 0; i < out[0]->elements; i++) {
       const uint8_t *const p = payload + 4 * i;
       const uint32_t bits = (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
       memcpy((char *)out[0]->values + 4 * i, &bits, 4);
@@ -446,7 +450,10 @@ static nnb_status decode_stream(decoder *d, const uint8_t *data, size_t size, si
   *offset = 0;
   nnb_status status = nnb_reader_open(&reader, data, size, d->budget);
   if (status == NNB_OK) return d->sequence ? NNB_UNSUPPORTED_FEATURE : decode_extended(d, &reader, offset);
-  if (status == NNB_CHECKSUM) return status; /* only the extended profile has any */
+  if (status != NNB_UNSUPPORTED_FEATURE) {
+    *offset = reader.offset;
+    return status;
+  }
   status = nnb_stream_open(&stream, data, size);
   while (status == NNB_OK && (status = nnb_stream_next(&stream, &unit)) == NNB_OK && unit.size > 0) {
     *offset = unit.offset;

@@ -5,18 +5,24 @@ Targets, one after the other:
     units         libFuzzer on the C parser and all that a parsed unit offers (codec/core/fuzz/fuzz_units.c)
     decode        libFuzzer on the C decoder, all its ways of decoding against each other (fuzz_decode.c)
     access        libFuzzer on access units, with checksums made right (fuzz_access.c)
-    lossless      libFuzzer on blocks of exactly coded values, and on all paths of rANS (fuzz_lossless.c)
+    lossless      libFuzzer on blocks of exactly coded values (fuzz_lossless.c)
+    rans          libFuzzer on all paths of rANS (fuzz_rans.c)
+    sparse        libFuzzer on sparse maps (fuzz_sparse.c)
     differential  streams of the suite, mutated element by element: Python reader and C parser, reference and core must
-                  give the same verdict, the same trace and the same tensors
-    reader        atheris on the Python reader, if it is installed: nothing but NnbitsError comes out
+                  give the same verdict, the same trace and the same tensors; likewise sparse maps and rANS codes
+    reader        atheris on the Python reader: nothing but NnbitsError comes out
+    index         atheris on the index: refused, or written again it is the same bytes
+    formats       atheris on the adapters for model files: refused with a reason, or restored byte for byte
 
-Inputs that show something new are kept in --corpus, the minimised ones of the repository in codec/core/fuzz/corpus are
-replayed by the tests. The exit status is 1 if anything was found; what was found is named.
+Inputs that show something new are kept in --corpus; with --store a smallest set that has their coverage goes into the
+repository, where the tests replay it. A target whose tool (clang, atheris) is missing is left out and says so, unless
+it was asked for by name. The exit status is 1 if anything was found; what was found is named.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import random
 import re
@@ -28,23 +34,36 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
-import numpy as np
-
 from nnbits.codec.errors import NnbitsError, ReasonCode
-from nnbits.codec.stream import read_units
-from nnbits.codec.syntax import Trace
-from nnbits.codec.syntax.native import parse_verdict, trace_stream
-from nnbits.conformance.adapters import C_SOURCES, core, core_folder, reference
-from nnbits.conformance.manifest import DEFAULT_FOLDER, Manifest, describe_tensor
+from nnbits.codec.syntax.native import parse_verdict
+from nnbits.conformance.adapters import C_SOURCES, core_folder
+from nnbits.conformance.fuzz_mutation import check_differential, check_rans, check_sparse, mutated, scratched
+from nnbits.conformance.fuzz_python import CHECKS, affordable
+from nnbits.conformance.fuzz_seeds import SEEDS
+from nnbits.conformance.manifest import DEFAULT_FOLDER, Manifest
 
-__all__ = ["CORPUS", "TARGETS", "Findings", "build_replayers", "build_target", "check_differential", "main", "mutated"]
+__all__ = ["C_TARGETS", "PYTHON_TARGETS", "TARGETS", "Findings", "build_replayers", "build_target", "main", "stored"]
 
-CORPUS: Final = core_folder() / "fuzz" / "corpus"
+C_TARGETS: Final = ("units", "decode", "access", "lossless", "rans", "sparse")
+PYTHON_TARGETS: Final = ("reader", "index", "formats")
 _FLAGS: Final = ("-std=c11", "-O1", "-fno-sanitize-recover=all")
 _LARGEST: Final = 20_000
+#: Below the 256 MiB that a decoder may take for a tensor: a claim alone must not allocate.
+_MALLOC_MIB: Final = 255
+_RSS_MIB: Final = 512
+#: For the Python targets, of which the interpreter and NumPy take a part.
+_PYTHON_RSS_MIB: Final = 768
+
+
+def stored(target: str) -> Path:
+    """The inputs of a target that are kept in the repository."""
+    parent = core_folder() / "fuzz" if target in C_TARGETS else Path(__file__).resolve().parent
+    return parent / "corpus" / target
 
 
 @dataclass(frozen=True)
@@ -57,15 +76,19 @@ class Findings:
         seconds: time it took.
         coverage: what the fuzzer says of it.
         found: descriptions, or files, of inputs that broke the property.
+        missing: the tool that is not there, if the target was left out.
     """
 
     target: str
     executions: int
     seconds: float
     coverage: str
-    found: tuple[str, ...]
+    found: tuple[str, ...] = ()
+    missing: str = ""
 
     def __str__(self) -> str:
+        if self.missing:
+            return f"{self.target}: left out, there is no {self.missing}"
         found = "; ".join(self.found) or "nothing found"
         return f"{self.target}: {self.executions:,} executions in {self.seconds:.0f} s, {self.coverage}, {found}"
 
@@ -111,193 +134,165 @@ def _clang(words: Sequence[str]) -> None:
         raise NnbitsError(ReasonCode.INTERNAL, f"clang: {done.stderr[-2000:]}", path="target")
 
 
-def _seeds(folder: Path) -> Path:
-    """The streams of the suite that are small enough, as a corpus."""
-    seeds = folder / "seeds"
+def _seeds(target: str, folder: Path) -> Path:
+    """What a target starts from: what our encoders make, or the streams of the suite that are small enough."""
+    seeds = folder / f"seeds-{target}"
     seeds.mkdir()
-    for entry in Manifest.load():
-        if entry.size <= _LARGEST:
-            shutil.copy(DEFAULT_FOLDER / entry.file, seeds / entry.id)
+    if target in SEEDS:
+        for number, data in enumerate(SEEDS[target]()):
+            (seeds / f"{number:05d}").write_bytes(data)
+    else:
+        for entry in Manifest.load():
+            if entry.size <= _LARGEST:
+                shutil.copy(DEFAULT_FOLDER / entry.file, seeds / entry.id)
     return seeds
 
 
-def _libfuzzer(name: str) -> Callable[[float, Path, int], Findings]:
+def _program(target: str, folder: Path) -> list[str]:
+    """The command of a target, which takes libFuzzer's arguments."""
+    if target in C_TARGETS:
+        limits = [f"-rss_limit_mb={_RSS_MIB}", f"-malloc_limit_mb={_MALLOC_MIB}"]
+        return [str(build_target(target, folder / f"fuzz_{target}")), *limits]
+    return [sys.executable, "-c", _ATHERIS, target, f"-rss_limit_mb={_PYTHON_RSS_MIB}"]
+
+
+#: Functions are instrumented one by one: the hook of atheris does not see through the loader of an editable install.
+_ATHERIS: Final = """
+import gc, sys, types
+import atheris
+from nnbits.conformance.fuzz_python import CHECKS
+
+for function in gc.get_objects():
+    module = getattr(function, "__module__", "") if isinstance(function, types.FunctionType) else ""
+    if (module or "").startswith(("nnbits.codec", "nnbits.formats")):
+        atheris.instrument_func(function)
+check = CHECKS[sys.argv.pop(1)]
+
+def one(data):
+    problem = check(data)
+    if problem:
+        raise AssertionError(problem)
+
+atheris.Setup(sys.argv, one)
+atheris.Fuzz()
+"""
+
+
+def _libfuzzer(target: str) -> Callable[[float, Path, int], Findings]:
     def run(minutes: float, corpus: Path, seed: int) -> Findings:
         with tempfile.TemporaryDirectory(prefix="nnbits-fuzz-") as work:
-            program = build_target(name, Path(work) / f"fuzz_{name}")
-            kept = corpus / name
+            program = _program(target, Path(work))
+            kept, artifacts = corpus / target, corpus / f"{target}-findings"
             kept.mkdir(parents=True, exist_ok=True)
-            artifacts = corpus / f"{name}-findings"
             artifacts.mkdir(exist_ok=True)
-            options = [f"-max_total_time={int(60 * minutes)}", f"-seed={seed}", f"-max_len={_LARGEST}", "-timeout=20",
-                       "-rss_limit_mb=2048", f"-artifact_prefix={artifacts}/", "-print_final_stats=1"]  # fmt: skip
-            stored = [str(CORPUS / name)] if (CORPUS / name).is_dir() else []
+            options = [f"-max_total_time={max(1, int(60 * minutes))}", f"-seed={seed}", f"-max_len={_LARGEST}",
+                       "-timeout=600", f"-artifact_prefix={artifacts}/", "-print_final_stats=1"]  # fmt: skip
+            folders = [kept, *(f for f in (stored(target),) if f.is_dir()), _seeds(target, Path(work))]
             start = time.monotonic()
-            done = subprocess.run(
-                [str(program), *options, str(kept), *stored, str(_seeds(Path(work)))],
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
+            done = _run([*program, *options, *map(str, folders)])
             seconds = time.monotonic() - start
         words = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", done.stderr)
         count = re.findall(r"number_of_executed_units: (\d+)", done.stderr) or re.findall(r"^#(\d+)", done.stderr, re.M)
         found = tuple(str(path) for path in sorted(artifacts.iterdir()))
         if done.returncode and not found:
-            found = (done.stderr[-500:],)
+            found = (done.stderr[-1000:],)
         shown = "{} edges, {} features, {} inputs kept".format(*words[-1]) if words else "no coverage"
-        return Findings(name, int(count[-1]) if count else 0, seconds, shown, found)
+        return Findings(target, int(count[-1]) if count else 0, seconds, shown, found)
 
     return run
 
 
-# ---- structure-aware mutation of streams
-
-
-def mutated(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
-    """A stream that is a little different: in elements, in its units, or in bytes; sizes of units stay right mostly."""
-    for _ in range(rng.choice((1, 1, 1, 2, 4))):
-        data = rng.choice((_element, _element, _element, _units, _bytes, _payload))(data, rng, others)
-    return data
-
-
-def _element(data: bytes, rng: random.Random, _others: Sequence[bytes]) -> bytes:
-    """Other bits in one element of the declaration."""
-    trace = Trace()
-    try:
-        for _ in read_units(memoryview(data), trace=trace):
-            pass
-    except NnbitsError:
-        pass
-    if not trace.records:
-        return _bytes(data, rng, _others)
-    record = rng.choice(trace.records)
-    width = min(record.width, 64)
-    if not width:
-        return data
-    value = rng.choice((0, (1 << width) - 1, rng.getrandbits(width), 1 << rng.randrange(width)))
-    number = int.from_bytes(data, "big")
-    shift = 8 * len(data) - record.position - width
-    number = (
-        number ^ (value << shift) if rng.random() < 0.5 else number & ~(((1 << width) - 1) << shift) | value << shift
+def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    sanitizer = {"ASAN_OPTIONS": "quarantine_size_mb=16"}  # memory that was given back counts against the limit
+    return subprocess.run(
+        words, capture_output=True, text=True, errors="replace", check=False, env={**os.environ, **sanitizer}
     )
-    return number.to_bytes(len(data), "big")
 
 
-def _split(data: bytes) -> list[bytes]:
-    """The units as far as sizes make sense."""
-    units, at = [], 0
-    while at + 2 <= len(data):
-        size = int.from_bytes(data[at : at + 2], "big")
-        if size & 0x8000:
-            size = int.from_bytes(data[at : at + 4], "big") & 0x7FFFFFFF
-        if size < 3 or at + size > len(data):
-            break
-        units.append(data[at : at + size])
-        at += size
-    return [*units, data[at:]] if data[at:] else units
+def store(target: str, corpus: Path) -> int:
+    """Keep a smallest set of inputs that reach what the seeds do not; returns their number.
+
+    Raises:
+        NnbitsError: as :func:`build_target`, INTERNAL if the fuzzer fails.
+    """
+    folders = [f for f in (stored(target), corpus / target) if f.is_dir()]
+    with tempfile.TemporaryDirectory(prefix="nnbits-fuzz-") as work:
+        seeds = _seeds(target, Path(work))
+        if target in C_TARGETS:
+            new = _merge(target, seeds, folders, Path(work))
+        else:
+            new = _smallest(CHECKS[target], seeds, folders)
+        kept = Path(work) / "kept"
+        kept.mkdir()
+        for data in new:
+            (kept / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+        shutil.rmtree(stored(target), ignore_errors=True)
+        if new:
+            shutil.copytree(kept, stored(target))
+    return len(new)
 
 
-def _units(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
-    """Units left out, doubled, moved, or taken from another stream."""
-    units = _split(data)
-    if not units:
-        return data
-    at = rng.randrange(len(units))
-    choice = rng.randrange(4)
-    if choice == 0:
-        del units[at]
-    elif choice == 1:
-        units.insert(rng.randrange(len(units) + 1), units[at])
-    elif choice == 2:
-        units.insert(rng.randrange(len(units)), units.pop(at))
-    else:
-        units.insert(at, rng.choice(_split(rng.choice(others)) or [b""]))
-    return b"".join(units)
+def _merge(target: str, seeds: Path, folders: Sequence[Path], work: Path) -> list[bytes]:
+    """libFuzzer's choice, by edges only: how often each was taken would keep ten times as many."""
+    before = {path.name for path in seeds.iterdir()}
+    done = _run([*_program(target, work), "-merge=1", "-use_counters=0", str(seeds), *map(str, folders)])
+    if done.returncode:
+        raise NnbitsError(ReasonCode.INTERNAL, done.stderr[-1000:], path="target")
+    return [path.read_bytes() for path in sorted(seeds.iterdir()) if path.name not in before]
 
 
-def _payload(data: bytes, rng: random.Random, _others: Sequence[bytes]) -> bytes:
-    """A unit that is shorter or longer, with its size."""
-    units = _split(data)
-    if not units:
-        return data
-    at = rng.randrange(len(units))
-    unit = units[at]
-    long = bool(unit[0] & 0x80)
-    body = unit[4 if long else 2 :]
-    cut = rng.randrange(len(body) + 1)
-    body = body[:cut] if rng.random() < 0.6 else body[:cut] + rng.randbytes(rng.randrange(5)) + body[cut:]
-    size = len(body) + (4 if long else 2)
-    units[at] = ((size | 1 << 31).to_bytes(4, "big") if long else (size & 0x7FFF).to_bytes(2, "big")) + body
-    return b"".join(units)
+def _smallest(check: Callable[[bytes], str | None], seeds: Path, folders: Sequence[Path]) -> list[bytes]:
+    """The smallest inputs first, each if it reaches a line that none before it did."""
+    lines: set[tuple[object, int]] = set()
+    for path in seeds.iterdir():
+        lines |= _lines(check, path.read_bytes())
+    chosen = []
+    for data in sorted({path.read_bytes() for folder in folders for path in folder.iterdir()}, key=len):
+        found = _lines(check, data)
+        if not found <= lines:
+            lines |= found
+            chosen.append(data)
+    return chosen
 
 
-def _bytes(data: bytes, rng: random.Random, _others: Sequence[bytes]) -> bytes:
-    """Any byte."""
-    if not data:
-        return rng.randbytes(4)
-    out = bytearray(data)
-    at = rng.randrange(len(out))
-    out[at] ^= 1 << rng.randrange(8)
-    return bytes(out[: rng.randrange(len(out))] if rng.random() < 0.1 else out)
+def _lines(check: Callable[[bytes], str | None], data: bytes) -> set[tuple[object, int]]:
+    lines: set[tuple[object, int]] = set()
 
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        if not frame.f_globals.get("__name__", "").startswith(("nnbits.codec", "nnbits.formats")):
+            return None
+        lines.add((frame.f_code, frame.f_lineno))
+        return trace
 
-def check_differential(data: bytes) -> str | None:
-    """Whether all our readers agree on a stream; a description of the difference if not."""
-    trace = Trace()
-    verdict: ReasonCode | None = None
+    sys.settrace(trace)
     try:
-        for _ in read_units(memoryview(data), trace=trace):
-            pass
-    except NnbitsError as error:
-        verdict = error.code
-    if parse_verdict(data) != verdict:
-        return f"the Python reader says {verdict}, the C parser {parse_verdict(data)}"
-    if trace_stream(data) != list(trace.lines()):
-        return "the traces differ"
-    results: list[tuple[ReasonCode | None, dict[str, Any]]] = []
-    for decode in (reference, core):
-        try:
-            results.append((None, {name: describe_tensor(name, a) for name, a in decode([data], {}).items()}))
-        except NnbitsError as error:
-            results.append((error.code, {}))
-    if results[0] != results[1]:
-        return f"the reference says {results[0][0]}, the core {results[1][0]}, or the tensors differ"
-    if results[0][0] == ReasonCode.INTERNAL:
-        return "INTERNAL"
-    return None
-
-
-#: The reference takes a microsecond a level; larger tensors would leave no time for other inputs.
-_MOST_LEVELS: Final = 4000
-
-
-def _affordable(data: bytes) -> bool:
-    try:
-        total = 0
-        for unit, _ in read_units(memoryview(data)):
-            total += int(np.prod([float(n) for n in getattr(unit.body, "tensor_dimensions", ())]))
-    except NnbitsError:
-        return True
-    return total <= _MOST_LEVELS
+        check(data)
+    finally:
+        sys.settrace(None)
+    return lines
 
 
 def _differential(minutes: float, corpus: Path, seed: int) -> Findings:
     rng = random.Random(seed)
     manifest = Manifest.load()
-    seeds = [manifest.path(e).read_bytes() for e in manifest if e.size <= 2000]
+    streams = [manifest.path(e).read_bytes() for e in manifest if e.size <= 2000]
+    pieces = {check: list(SEEDS[name]()) for name, check in (("sparse", check_sparse), ("rans", check_rans))}
     found: list[str] = []
     verdicts: set[str] = set()
     count = 0
     start = time.monotonic()
     while time.monotonic() - start < 60 * minutes:
-        data = mutated(rng.choice(seeds), rng, seeds)
         count += 1
-        if not _affordable(data):
-            continue
+        check: Callable[[bytes], str | None] = rng.choice((check_differential, check_differential, *pieces))
+        if check in pieces:
+            data = scratched(rng.choice(pieces[check]), rng)
+        else:
+            data = mutated(rng.choice(streams), rng, streams)
+            if not affordable(data):
+                continue
+            verdicts.add(str(parse_verdict(data)))
         try:
-            problem = check_differential(data)
+            problem = check(data)
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
         if problem:
@@ -306,67 +301,20 @@ def _differential(minutes: float, corpus: Path, seed: int) -> Findings:
             path = folder / f"{count}.nnc"
             path.write_bytes(data)
             found.append(f"{path}: {problem}")
-        verdicts.add(str(parse_verdict(data)))
     return Findings("differential", count, time.monotonic() - start, f"{len(verdicts)} verdicts", tuple(found))
 
 
-_ATHERIS: Final = """
-import sys
-import atheris
-with atheris.instrument_imports(include=["nnbits.codec"]):
-    from nnbits.codec.errors import NnbitsError, ReasonCode
-    from nnbits.codec import decode, stream, parts, source
-    from nnbits.conformance.adapters import core
-    from nnbits.conformance.fuzz import _affordable
-
-def one(data):
-    if not _affordable(data):
-        return
-    try:
-        core([data], {})
-    except NnbitsError as error:
-        assert error.code != ReasonCode.INTERNAL, error
-
-atheris.Setup(sys.argv, one)
-atheris.Fuzz()
-"""
-
-
-def _reader(minutes: float, corpus: Path, seed: int) -> Findings:
-    try:
-        import atheris  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
-    except ImportError:
-        return Findings("reader", 0, 0.0, "atheris is not installed", ())
-    kept, artifacts = corpus / "reader", corpus / "reader-findings"
-    kept.mkdir(parents=True, exist_ok=True)
-    artifacts.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="nnbits-fuzz-") as work:
-        script = Path(work) / "reader.py"
-        script.write_text(_ATHERIS)
-        start = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, str(script), f"-max_total_time={int(60 * minutes)}", f"-seed={seed}", "-max_len=4000",
-             f"-artifact_prefix={artifacts}/", "-print_final_stats=1", str(kept), str(_seeds(Path(work)))],
-            capture_output=True, text=True, errors="replace", check=False,
-        )  # fmt: skip
-        seconds = time.monotonic() - start
-    words = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", done.stderr)
-    count = re.findall(r"^#(\d+)", done.stderr, re.M)
-    found = tuple(str(path) for path in sorted(artifacts.iterdir()))
-    if done.returncode and not found:
-        found = (done.stderr[-500:],)
-    shown = "{} edges, {} features, {} inputs kept".format(*words[-1]) if words else "no coverage"
-    return Findings("reader", int(count[-1]) if count else 0, seconds, shown, found)
-
-
 TARGETS: Final[Mapping[str, Callable[[float, Path, int], Findings]]] = {
-    "units": _libfuzzer("units"),
-    "decode": _libfuzzer("decode"),
-    "access": _libfuzzer("access"),
-    "lossless": _libfuzzer("lossless"),
+    **{target: _libfuzzer(target) for target in C_TARGETS},
     "differential": _differential,
-    "reader": _reader,
+    **{target: _libfuzzer(target) for target in PYTHON_TARGETS},
 }
+
+
+def _missing(target: str) -> str:
+    if target in C_TARGETS and shutil.which("clang") is None:
+        return "clang"
+    return "atheris" if target in PYTHON_TARGETS and find_spec("atheris") is None else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -376,13 +324,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--target", action="append", choices=list(TARGETS))
     parser.add_argument("--corpus", type=Path, default=Path("build/fuzz"))
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--store", action="store_true", help="keep what was found to be new in the repository")
     options = parser.parse_args(arguments)
     options.corpus.mkdir(parents=True, exist_ok=True)
     failed = False
-    for name in options.target or TARGETS:
-        findings = TARGETS[name](options.minutes, options.corpus.resolve(), options.seed)
+    for target in options.target or TARGETS:
+        missing = _missing(target)
+        if missing:
+            findings = Findings(target, 0, 0.0, "", missing=missing)
+            failed |= options.target is not None
+        else:
+            findings = TARGETS[target](options.minutes, options.corpus.resolve(), options.seed)
+            failed |= bool(findings.found)
         print(findings, flush=True)
-        failed |= bool(findings.found)
+        if options.store and target != "differential" and not missing:
+            print(f"{target}: {store(target, options.corpus.resolve())} inputs stored", flush=True)
     return int(failed)
 
 

@@ -7,8 +7,9 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from xml.etree import ElementTree
 
 from nnbits.conformance.results import Outcome
@@ -59,28 +60,49 @@ def _one(outcome: Outcome) -> dict[str, Any]:
     return body
 
 
+#: Failures without an answer: errors in JUnit's terms.
+_ERRORS: Final = frozenset(("crashed", "timeout", "memory", "misused"))
+
+
 def to_junit(decoder: str, outcomes: Sequence[Outcome]) -> str:
-    """JUnit XML; a stream is a test case of its first feature."""
-    count = Counter(outcome.status for outcome in outcomes)
+    """JUnit XML as Ant and Jenkins define it; a stream is a test case of its first feature.
+
+    Wrong answers are failures; a decoder that crashed, hung, took too much or gave no proper answer is an error.
+    """
+    count = Counter(_junit_kind(outcome) for outcome in outcomes)
+    times = [outcome.result.seconds if outcome.result else 0.0 for outcome in outcomes]
     root = ElementTree.Element(
         "testsuite",
-        name=f"conformance: {decoder}",
+        name=f"conformance: {_printable(decoder)}",
+        timestamp=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+        hostname="localhost",
         tests=str(len(outcomes)),
-        failures=str(count["fail"]),
-        skipped=str(count["skip"]),
+        failures=str(count["failure"]),
+        errors=str(count["error"]),
+        skipped=str(count["skipped"]),
+        time=f"{sum(times):.3f}",
     )
-    for outcome in outcomes:
-        seconds = outcome.result.seconds if outcome.result else 0.0
+    properties = ElementTree.SubElement(root, "properties")
+    ElementTree.SubElement(properties, "property", name="decoder", value=_printable(decoder))
+    for outcome, seconds in zip(outcomes, times, strict=True):
         case = ElementTree.SubElement(
             root, "testcase", classname=outcome.entry.features[0], name=outcome.entry.id, time=f"{seconds:.3f}"
         )
-        text = _printable(outcome.detail)
-        if outcome.status == "fail":
-            ElementTree.SubElement(case, "failure", type=outcome.reason, message=text)
-        elif outcome.status == "skip":
-            ElementTree.SubElement(case, "skipped", message=text)
+        text, kind = _printable(outcome.detail), _junit_kind(outcome)
+        if kind == "skipped":
+            ElementTree.SubElement(case, kind, message=text)
+        elif kind:
+            ElementTree.SubElement(case, kind, type=outcome.reason, message=text)
+    ElementTree.SubElement(root, "system-out")
+    ElementTree.SubElement(root, "system-err")
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _junit_kind(outcome: Outcome) -> str:
+    if outcome.status == "fail":
+        return "error" if outcome.reason in _ERRORS else "failure"
+    return "skipped" if outcome.status == "skip" else ""
 
 
 def _printable(text: str) -> str:
@@ -100,7 +122,7 @@ def to_html(decoder: str, outcomes: Sequence[Outcome]) -> str:
     rows = []
     for outcome in outcomes:
         verdict = outcome.entry.code or f"{len(outcome.entry.tensors)} tensors"
-        detail = " ".join(filter(None, (outcome.reason, outcome.detail)))
+        detail = ": ".join(filter(None, (outcome.reason, outcome.detail)))
         text = (
             outcome.entry.id,
             ", ".join(outcome.entry.features),

@@ -145,10 +145,20 @@ class CommandDecoder(Decoder):
             if os.WEXITSTATUS(status) == 0:
                 return Result("decoded", read_output(folder))
             if os.WEXITSTATUS(status) == _REFUSED:
-                return Result("refused", verdict=read_verdict(folder), detail=words)
+                verdict = read_verdict(folder)
+                if verdict == Verdict() and _has_traceback(folder.with_suffix(".log")):
+                    return Result("crashed", detail=words)
+                return Result("refused", verdict=verdict, detail=words)
         except (ValueError, KeyError, OSError) as error:
             return Result("misused", detail=f"{type(error).__name__}: {error}")
         return Result("crashed", detail=f"exit status {os.WEXITSTATUS(status)} {words}")
+
+
+def _has_traceback(path: Path) -> bool:
+    """Whether a Python program ended with an exception, for which it has the exit status of a refusal, too."""
+    with suppress(OSError):
+        return b"Traceback (most recent call last)" in path.read_bytes()
+    return False
 
 
 def _last_words(path: Path) -> str:
@@ -195,6 +205,7 @@ class CallableDecoder(Decoder):
             return child
         code = 2
         try:
+            os.setsid()
             gc.disable()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             _bound_memory(self.limits)
@@ -317,6 +328,8 @@ def _collect(decoder: Decoder, running: dict[int, _Running], strict: bool) -> It
                 _stop(process)
             continue
         del running[process]
+        with suppress(ProcessLookupError, PermissionError):  # what it left running
+            os.killpg(process, signal.SIGKILL)
         peak = usage.ru_maxrss // (1024 if sys.platform == "darwin" else 1)
         if item.stopped:
             result = Result("timeout", detail=f"stopped after {decoder.limits.seconds:g} s")
@@ -329,5 +342,7 @@ def _collect(decoder: Decoder, running: dict[int, _Running], strict: bool) -> It
 
 
 def _stop(process: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
+    """Kill a decoder with all that it started."""
+    for kill in (os.killpg, os.kill):
+        with suppress(ProcessLookupError, PermissionError):
+            kill(process, signal.SIGKILL)

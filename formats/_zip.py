@@ -60,7 +60,7 @@ def members(file: InputFile) -> list[Member]:
         except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, UnicodeDecodeError) as error:
             file.refuse(f"the zip directory is damaged: {error}")
         for info, entry in zip(infos, _entries(file, start, len(infos)), strict=True):
-            if info.is_dir() or info.flag_bits & _ENCRYPTED:
+            if not info.filename or info.is_dir() or info.flag_bits & _ENCRYPTED:  # zipfile fails for no name
                 continue
             if info.header_offset < 0 or info.header_offset + _LOCAL_BYTES > file.size:
                 file.refuse(f"member {info.filename!r:.100} lies beyond its end")

@@ -24,6 +24,11 @@ MODULES: Final = (
     "attacks",
     "extended",
     "access_units",
+    "pieces",
+    "maps",
+    "exact",
+    "indexes",
+    "codestrings",
 )
 
 

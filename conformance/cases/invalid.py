@@ -153,6 +153,11 @@ def _split(rng: random.Random) -> Iterator[Case]:
     for label, data, code, text in rules:
         also = ("TRUNCATED", "LEVEL_RANGE") if label == "too-short" else ()
         yield Case(f"split-{label}", builder.data + data, text, ("split",), code=code, also=also)
+    raw = builder.tensor("raw", (2,), nnr_compressed_data_unit_payload_type=_RAW, append=False)
+    data = b"".join(build_unit(raw.body, parameters=builder.parameters, payload=bytes(8), partial_data_counter=counter)
+                    for counter in (1, 0))  # fmt: skip
+    yield Case("split-raw", builder.data + data, "raw values in two units, each as large as both should be", ("split",),
+               code="SHAPE_MISMATCH")  # fmt: skip
 
 
 def _payloads(rng: random.Random) -> Iterator[Case]:

@@ -6,10 +6,14 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from nnbits.codec.head import parse_head
 from nnbits.codec.syntax import UnitType
 from nnbits.codec.syntax.codes import Code, Hidden, _Integer, _Rest, _String
+from nnbits.codec.syntax.enums import ExtensionKind
+from nnbits.codec.syntax.extension import EXT_SIGNATURE, EXT_VERSION, EXTENSION_BODIES
 from nnbits.codec.syntax.units import UNIT_HEADERS, UNIT_PAYLOADS
 from nnbits.conformance.cases.building import Case, StreamBuilder
+from nnbits.conformance.cases.pieces import parameters, stream
 from nnbits.conformance.synthesis import Chooser, Poison, Rejected, declared_codes, poisons, synthesize_unit
 
 __all__ = ["cases"]
@@ -23,6 +27,15 @@ _CODES: Final[Mapping[str, str]] = {
     "unterminated": "BAD_STRING",
     "too long": "LIMIT",
     "below": "VALUE_RANGE",
+}
+#: Why there is no stream with an element wrong, by unit type and element.
+UNMADE: Final[Mapping[tuple[int, str], str]] = {
+    (
+        UnitType.NNR_STR,
+        "general_profile_idc",
+    ): "a start unit without it has another size, and is taken for no NNC stream",
+    (UnitType.NNR_TPL, "byte_alignment"): "the list of names is never one of indices in a topology unit",
+    (UnitType.NNR_EXT, "ext_signature"): "a unit with another signature is somebody else's, and is passed",
 }
 _MAP_FLAGS: Final = ("sparsification", "pruning", "unification")
 
@@ -89,13 +102,54 @@ def _options(kind: int, rng: random.Random) -> dict[str, Any]:
     return fixed
 
 
+def _extension(code: Code, how: str, rng: random.Random) -> bytes | None:
+    """The same for units of the extended profile, which come behind a head, or for the metadata unit in it."""
+    kind = next((k for k, table in EXTENSION_BODIES.items() if code in _codes_of(table)), None)
+    start = _head(metadata=kind != ExtensionKind.METADATA)
+    for _ in range(_TRIES):
+        poison = Poison(code, how)
+        fixed = {
+            "nnr_unit_size_flag": 0,
+            "independently_decodable_flag": 1,
+            "ext_signature": EXT_SIGNATURE,
+            "ext_version": EXT_VERSION,
+            "ext_kind": int(ExtensionKind.ACCESS_UNIT_HEADER if kind is None else kind),
+            "name_shared": 0,
+            "name_length": 3,
+            "name": b"abc",
+            "piece_count_minus1": 0,
+            "count_dimensions": 1,
+            "dimensions": 3,
+        }
+        try:
+            unit = synthesize_unit(UnitType.NNR_EXT, Chooser(rng, fixed, poison), parameters())
+        except Rejected:
+            continue
+        if poison.reached:
+            return start + unit
+    return None
+
+
+def _codes_of(table: Any) -> list[Code]:
+    return [code for _, code in (*declared_codes(table), *_hidden(table, ""))]
+
+
+def _head(*, metadata: bool = True) -> bytes:
+    head = parse_head(memoryview(stream()))
+    if head is None:
+        raise TypeError("no head")
+    return head.data if metadata else head.standard
+
+
 def _poisoned(kind: int, code: Code, how: str, seed: str) -> bytes | None:
     """A stream whose last unit has that element wrong; None if it was not reached."""
     rng = random.Random(seed)
+    if kind == UnitType.NNR_EXT:
+        return _extension(code, how, rng)
     for _ in range(_TRIES):
         poison = Poison(code, how)
         profile = rng.getrandbits(1)
-        if kind in (UnitType.NNR_STR, UnitType.NNR_EXT):
+        if kind == UnitType.NNR_STR:
             return None
         mps = {"mps_topology_indexed_reference_flag": rng.getrandbits(1)}
         mps |= {"mps_unification_flag": 0}
@@ -123,19 +177,22 @@ def cases(seed: int) -> Iterator[Case]:
             continue
         name = path.rsplit(".", 1)[-1]
         for how in poisons(code):
-            if (kind, id(code), how) in done:
+            if (kind, id(code), how) in done or (name == "ext_signature" and how in ("above", "below")):
                 continue
             done.add((kind, id(code), how))
             data = _poisoned(kind, code, how, f"{seed} {path} {how}")
             if data is None:
-                continue
+                if (kind, name) in UNMADE:
+                    continue
+                raise AssertionError(f"{path}: no stream is wrong in this way: {how}")
             unit = UnitType(kind).name[4:].lower()
             label = f"{unit}-{name}-{how}".replace(" ", "-").replace("()", "").lower()
             expected = _code_of(code, how)
             if how == "cut" and name in ("topology_elem_id_list", "element_id"):
                 expected = "TRUNCATED"  # the count of a list is held against what is left
             text = f"{path}: {_TEXTS[how]}"
-            yield Case(_unique(label), data, text, ("elements",), code=expected,
+            features = ("elements", "extended") if kind == UnitType.NNR_EXT else ("elements",)
+            yield Case(_unique(label), data, text, features, code=expected,
                        provenance=f"generator, module malformed, seed {seed}")  # fmt: skip
     _SEEN.clear()
 

@@ -164,6 +164,39 @@ def _far(rng: random.Random) -> Iterator[Case]:
         yield s.step(f"levels at their ends with a reference, dq_flag {dq}", Levels("limits"), temporal=1)
 
 
+def _changed(rng: random.Random) -> Iterator[Case]:
+    """Updates without temporal contexts that belong to another device or parameter, and other odd ones."""
+    start = _Sequence(rng, "update-other", dq_flag=0)
+    yield start.step("start for updates of another origin", Levels("small"))
+    for label, fixed, text in (("device", {"device_id": 4}, "another device_id"),
+                               ("parameter", {"parameter_id": 5}, "another parameter_id")):  # fmt: skip
+        builder = StreamBuilder(rng, mps=_PARENT)
+        builder.tensor("t0", _SHAPES[0], Levels("small"), **{**_node(2, 0), **_child(0), **fixed})
+        yield Case(f"update-other-{label}", builder.data, f"{text}, no temporal contexts", ("updates",),
+                   code="BASE_MISMATCH", after=("update-other-0",))  # fmt: skip
+    builder = StreamBuilder(rng, mps=_PARENT)
+    child: dict[str, Any] = {
+        "parent_node_id_present_flag": 1,
+        "parent_node_id_type": 1,
+        "temporal_context_modeling_flag": 1,
+    }
+    builder.tensor("t0", _SHAPES[0], Levels("small"), base=start.base, **child)
+    yield Case(
+        "update-other-digest",
+        builder.data,
+        "temporal contexts, and the SHA-256 of another payload",
+        ("updates",),
+        code="BASE_MISMATCH",
+        also=("UNSUPPORTED_FEATURE",),
+        after=("update-other-0",),
+    )
+    builder = StreamBuilder(rng, mps=_PARENT)
+    none: Mapping[str, Any] = {"t0": np.zeros(63, np.bool_)}
+    builder.tensor("t0", (9, 7), Levels("small"), history=none, **_node(2, 0), **_child(0))
+    yield Case("update-history-empty", builder.data, "a history without any level, in a stream that follows none",
+               ("updates",), code="BASE_MISSING")  # fmt: skip
+
+
 def cases(seed: int) -> Iterator[Case]:
     """See the module."""
     rng = random.Random(f"updates {seed}")
@@ -171,3 +204,4 @@ def cases(seed: int) -> Iterator[Case]:
     yield from _ladders(rng)
     yield from _wrong(rng)
     yield from _far(rng)
+    yield from _changed(rng)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import re
+import shutil
 import signal
 import sys
 import time
@@ -162,6 +164,24 @@ def test_no_stream_is_not_a_pass(manifest: Manifest) -> None:
     assert caught.value.code == ReasonCode.FILE_FORMAT
 
 
+def test_a_stream_that_is_not_there(tmp_path: Path, manifest: Manifest, few: list[Entry]) -> None:
+    """Missing, changed or unlisted files stop the run before anything passes."""
+    suite = tmp_path / "suite"
+    shutil.copytree(manifest.folder, suite, ignore=shutil.ignore_patterns("*.py", "*.md", "*.c"))
+    path = suite / few[0].file
+    whole = path.read_bytes()
+    for change in (path.unlink, lambda: path.write_bytes(whole[:-1] + b"x")):
+        change()
+        with pytest.raises(NnbitsError) as caught:
+            run(CallableDecoder(core), Manifest.load(suite), entries=few[:1])
+        assert caught.value.code in (ReasonCode.FILE_NOT_FOUND, ReasonCode.FILE_FORMAT)
+    path.write_bytes(whole)
+    (suite / "streams" / "valid" / "new.nnc").write_bytes(whole)
+    with pytest.raises(NnbitsError) as caught:
+        Manifest.load(suite)
+    assert caught.value.code == ReasonCode.FILE_FORMAT
+
+
 def test_features_that_are_not_claimed_are_skipped(manifest: Manifest, few: list[Entry]) -> None:
     decoder = CallableDecoder(core, without={few[0].features[0]})
     assert run(decoder, manifest, entries=few[:1])[0].status == "skip"
@@ -191,12 +211,56 @@ def command(tmp_path: Path, body: str, *words: str) -> CommandDecoder:
         ("(out / 'tensors.txt').write_text('=61 float32 3 ../../x')", "misused"),
         ("sys.exit(1)", "refused"),
         ("sys.exit(2)", "crashed"),
+        ("raise KeyError('oops')", "crashed"),
+        ("raise MemoryError", "crashed"),
         ("import os; os.abort()", "crashed"),
     ],
 )
 def test_commands_fail(tmp_path: Path, manifest: Manifest, few: list[Entry], body: str, reason: str) -> None:
     outcome = run(command(tmp_path, body), manifest, entries=few[:1])[0]
     assert (outcome.status, outcome.reason) == ("fail", reason)
+
+
+@pytest.mark.parametrize("body", ["raise KeyError('oops')", "import os; os.abort()", "sys.exit(2)"])
+def test_a_command_that_fails_has_not_refused(tmp_path: Path, manifest: Manifest, few: list[Entry], body: str) -> None:
+    outcome = run(command(tmp_path, body), manifest, entries=few[-1:])[0]
+    assert (few[-1].valid, outcome.status, outcome.reason) == (False, "fail", "crashed")
+
+
+def test_a_command_that_hangs_is_stopped_with_its_children(
+    tmp_path: Path, manifest: Manifest, few: list[Entry]
+) -> None:
+    mark = tmp_path / "child"
+    body = f"""
+import subprocess
+child = subprocess.Popen(['sleep', '60'])
+pathlib.Path({str(mark)!r}).write_text(str(child.pid))
+child.wait()
+"""
+    decoder = command(tmp_path, body)
+    decoder.limits = Limits(5, 2 << 30)
+    assert run(decoder, manifest, entries=few[:1])[0].reason == "timeout"
+    child = int(mark.read_text())
+    until = time.monotonic() + 10
+    while _runs(child) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not _runs(child)
+
+
+def _runs(process: int) -> bool:
+    """Not gone, nor a zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_command_that_takes_too_much_memory(tmp_path: Path, manifest: Manifest, few: list[Entry]) -> None:
+    body = "block = bytearray(300 << 20); sys.exit(1)"
+    for enforce, reason in ((True, "crashed"), (False, "memory")):
+        decoder = command(tmp_path, body)
+        decoder.limits = Limits(30, 200 << 20, enforce_memory=enforce)
+        assert run(decoder, manifest, entries=few[-1:])[0].reason == reason
 
 
 @pytest.mark.parametrize("form", ["txt", "npz"])
@@ -251,16 +315,39 @@ def test_safetensors_output(tmp_path: Path) -> None:
 # ---- reports
 
 
+def some_outcomes(manifest: Manifest, few: list[Entry]) -> list[Outcome]:
+    """A pass, a skip, a wrong answer, and every way of giving none."""
+    wrong = [
+        Outcome(few[0], "fail", reason, "\x00 & <é>", Result("decoded")) for reason in ("wrong tensor", "accepted")
+    ]
+    none = [judge(few[0], Result(end, seconds=0.5)) for end in ("crashed", "timeout", "memory", "misused")]
+    return [Outcome(few[0], "pass"), Outcome(few[1], "skip", "not claimed", "x"), *wrong, *none]
+
+
 def test_reports(manifest: Manifest, few: list[Entry]) -> None:
-    outcomes = run_function(lambda *_: {}, manifest, few)
-    failed = sum(o.status == "fail" for o in outcomes)
-    assert failed
+    outcomes = some_outcomes(manifest, few)
     body = json.loads(json.dumps(to_json("x", outcomes)))
-    assert [s["id"] for s in body["streams"]] == [e.id for e in few]
-    root = ElementTree.fromstring(to_junit("x", outcomes))
-    assert (root.get("tests"), root.get("failures")) == (str(len(few)), str(failed))
-    assert len(root.findall("testcase/failure")) == failed
+    assert [s["id"] for s in body["streams"]] == [o.entry.id for o in outcomes]
+    assert [s["status"] for s in body["streams"]] == ["pass", "skip", *["fail"] * 6]
     page = to_html("<x>", outcomes)
     assert "&lt;x&gt;" in page
-    assert page.count('class="fail"') == failed
-    assert by_feature(outcomes)[-1].failed == failed
+    assert page.count('class="fail"') == 6
+    assert (by_feature(outcomes)[-1].failed, by_feature(outcomes)[-1].skipped) == (6, 1)
+
+
+def test_junit_is_what_its_readers_want(manifest: Manifest, few: list[Entry]) -> None:
+    """Elements, order and attributes that the schemas of Ant and Jenkins require."""
+    root = ElementTree.fromstring(to_junit("cmd \x1b[1m <&", some_outcomes(manifest, few)))
+    assert root.tag == "testsuite"
+    assert set(root.attrib) == {
+        "name", "timestamp", "hostname", "tests", "failures", "errors", "skipped", "time"
+    }  # fmt: skip
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", root.attrib["timestamp"])
+    assert float(root.attrib["time"]) == 2
+    counts = {"tests": 8, "failures": 2, "errors": 4, "skipped": 1}
+    assert {name: int(root.attrib[name]) for name in counts} == counts
+    assert [child.tag for child in root] == ["properties", *["testcase"] * 8, "system-out", "system-err"]
+    cases = root.findall("testcase")
+    assert all(set(case.attrib) == {"name", "classname", "time"} and len(case) <= 1 for case in cases)
+    assert [case[0].tag if len(case) else "" for case in cases] == ["", "skipped", *["failure"] * 2, *["error"] * 4]
+    assert all(child.get("type") for case in cases for child in case if child.tag != "skipped")

@@ -131,8 +131,8 @@ typedef struct nnb_reader {
 } nnb_reader;
 
 /*
- * Reads the head. NNB_UNSUPPORTED_FEATURE for a stream of the standard profile, NNB_CHECKSUM, and the codes of
- * nnb_stream_next().
+ * Reads the head. NNB_UNSUPPORTED_FEATURE for a stream of the standard profile, NNB_CHECKSUM, NNB_UNIT_ORDER for
+ * extension units before the metadata unit, or that before the parameter set, and the codes of nnb_stream_next().
  */
 nnb_status nnb_reader_open(nnb_reader *reader, const uint8_t *data, size_t size, uint64_t max_tensor_bytes);
 

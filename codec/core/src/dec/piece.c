@@ -96,21 +96,13 @@ static void make_little_endian(uint8_t *items, size_t bytes, size_t count) {
 }
 
 static nnb_status read_blocks(const payload *p, int zstd, uint8_t *out, uint8_t *work, size_t work_size) {
-  const uint8_t *block = p->blocks;
-  uint64_t left = p->count;
-  for (size_t i = 0; left > 0; i++) {
-    const size_t size = p->table != NULL ? load_le32(p->table + 4 * i) : p->size;
-    const size_t count = left < p->block_items ? (size_t)left : p->block_items;
-    const nnb_status status =
-        nnb_lossless_decode_block(&p->items, block, size, p->row_items, out, count, work, work_size);
-    if (status == NNB_UNSUPPORTED_FEATURE && !zstd) return NNB_LOSSLESS_BLOCK;
-    if (status != NNB_OK) return status;
-    make_little_endian(out, p->items.bytes, count);
-    out += count * p->items.bytes;
-    block += size;
-    left -= count;
-  }
-  return NNB_OK;
+  const size_t count = (size_t)p->count;
+  size_t decoded;
+  const nnb_status status = nnb_lossless_decode_blocks(&p->items, p->blocks, p->size, p->table, p->row_items,
+                                                       p->block_items, out, count, work, work_size, &decoded);
+  if (status == NNB_UNSUPPORTED_FEATURE && !zstd) return NNB_LOSSLESS_BLOCK;
+  if (status == NNB_OK) make_little_endian(out, p->items.bytes, count);
+  return status;
 }
 
 static nnb_status check_elements(const nnb_piece *piece, const uint8_t *values, size_t size) {

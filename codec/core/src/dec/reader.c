@@ -30,8 +30,12 @@ nnb_status nnb_reader_open(nnb_reader *reader, const uint8_t *data, size_t size,
   reader->status = nnb_stream_open(&stream, data, size);
   while (reader->status == NNB_OK) {
     reader->status = nnb_stream_next(&stream, &unit);
-    if (reader->status != NNB_OK) break;
+    if (reader->status != NNB_OK) {
+      reader->offset = stream.offset;
+      break;
+    }
     const uint32_t kind = unit.size > 0 && unit.nnr_unit_type == NNB_NNR_EXT ? unit.body.ext.ext_kind : 0;
+    reader->offset = unit.offset;
     if (kind == NNB_EXTENSION_KIND_METADATA) {
       if (!stream.parameters.mps_present) return reader->status = NNB_UNIT_ORDER;
       if (check_crc32c(unit.body.ext.head_crc32c, data, unit.offset) != NNB_OK) return reader->status = NNB_CHECKSUM;
@@ -40,7 +44,8 @@ nnb_status nnb_reader_open(nnb_reader *reader, const uint8_t *data, size_t size,
       reader->index = unit.index + 1;
       return reader->status = check_covered(&unit);
     }
-    if (unit.size == 0 || kind > 0 || unit.nnr_unit_type == NNB_NNR_NDU) reader->status = NNB_UNSUPPORTED_FEATURE;
+    if (kind > 0) return reader->status = NNB_UNIT_ORDER; /* extension units follow the metadata unit */
+    if (unit.size == 0 || unit.nnr_unit_type == NNB_NNR_NDU) reader->status = NNB_UNSUPPORTED_FEATURE;
   }
   return reader->status;
 }

@@ -1,5 +1,7 @@
 #include "enc/lossless.h"
 
+#include "enc/rans.h"
+
 #define MAX_TABLES NNB_BYTES_TABLES
 #define FEW_SYMBOLS 64u /* alphabets up to here are decoded fastest */
 
@@ -14,6 +16,8 @@ typedef struct encoder {
   uint8_t *rans_work;
   uint16_t *highs, *measures;
   uint8_t *symbols, *contexts, *field, *bytes[8];
+  uint8_t *code; /* of rANS */
+  size_t code_size;
   uint8_t *map, *mask, *classes, *dense, *narrow, *delta;
   uint8_t *row_scales, *column_scales;
   int64_t *sums;
@@ -35,9 +39,10 @@ static size_t lay_out(const nnb_items *items, size_t capacity, uint8_t *work, en
   PART(highs, capacity * 2);
   PART(measures, capacity * 2 + 1024 * 10); /* a hash table, too */
   PART(symbols, items->packed_bits ? capacity * 3 : capacity);
+  PART(code, nnb_rans_bound(items->packed_bits ? capacity * 3 : capacity));
   PART(contexts, capacity);
   PART(field, capacity);
-  for (unsigned i = 0; i < items->bytes; i++) PART(bytes[i], capacity);
+  for (unsigned i = 0; i < items->bytes || i < 4; i++) PART(bytes[i], capacity); /* scales have 4 bytes */
   PART(map, capacity);
   PART(mask, capacity / 8 + 1);
   PART(classes, capacity * items->bytes);
@@ -48,6 +53,7 @@ static size_t lay_out(const nnb_items *items, size_t capacity, uint8_t *work, en
   PART(column_scales, capacity);
   PART(sums, capacity * 3 * sizeof(int64_t));
 #undef PART
+  if (work != NULL) e->code_size = nnb_rans_bound(items->packed_bits ? capacity * 3 : capacity);
   return size;
 }
 
@@ -77,17 +83,28 @@ static void put_bytes(encoder *e, const uint8_t *data, size_t size) {
   if (p != NULL) nnb_memcpy(p, data, size);
 }
 
+/* Whether bytes are about equally frequent; the first `run` of each `stride`. */
+static int is_even(const uint8_t *data, size_t runs, size_t run, size_t stride) {
+  uint16_t histogram[2][256] = {{0}};
+  for (size_t at = 0; at < runs; at++, data += stride) {
+    for (size_t i = 0; i + 1 < run; i += 2) {
+      histogram[0][data[i]]++;
+      histogram[1][data[i + 1]]++;
+    }
+  }
+  const uint32_t count = (uint32_t)(runs * (run & ~(size_t)1));
+  uint32_t squares = 0;
+  for (unsigned i = 0; i < 256; i++) {
+    const uint32_t both = (uint32_t)histogram[0][i] + histogram[1][i];
+    squares += both * both;
+  }
+  return squares < count * count / 256 / 100 * 105 + count;
+}
+
 /* Whether a sample says that there is nothing to gain. */
 static int looks_random(const uint8_t *data, size_t count) {
   enum { RUN = 64, RUNS = 64 };
-  if (count < 4 * RUN * RUNS) return 0;
-  uint16_t histogram[256] = {0};
-  const size_t stride = (count - RUN) / RUNS;
-  for (size_t run = 0; run < RUNS; run++)
-    for (size_t i = 0; i < RUN; i++) histogram[data[run * stride + i]]++;
-  uint32_t squares = 0;
-  for (unsigned i = 0; i < 256; i++) squares += (uint32_t)histogram[i] * histogram[i];
-  return squares < (uint32_t)(RUN * RUNS) * (RUN * RUNS) / 256 * 105 / 100 + RUN * RUNS;
+  return count >= 4 * RUN * RUNS && is_even(data, RUNS, RUN, (count - RUN) / RUNS);
 }
 
 static void make_map(uint8_t *map, unsigned tables, int modulo) {
@@ -97,7 +114,7 @@ static void make_map(uint8_t *map, unsigned tables, int modulo) {
 /* Size of the plane's code, if it is worth it, else SIZE_MAX; leaves histograms and frequencies behind. */
 static size_t estimate(encoder *e, const uint8_t *data, size_t count, const uint8_t *contexts, const uint8_t *map,
                        unsigned tables) {
-  const int sampled = e->choice->speed != NNB_LOSSLESS_SMALL && data == e->symbols;
+  const int sampled = e->choice->speed != NNB_LOSSLESS_SMALL;
   if ((sampled ? nnb_rans_sample_histogram(data, contexts, map, count, tables, e->histograms)
                : nnb_rans_histogram(data, contexts, map, count, tables, e->histograms)) != NNB_OK) {
     e->failed = 1;
@@ -121,13 +138,13 @@ static void write_rans(encoder *e, const uint8_t *data, size_t count, const uint
   const size_t start = e->used;
   if (e->failed) return;
   e->used += nnb_rans_write_tables(frequencies, tables, e->out + e->used, e->capacity - e->used);
-  size_t size = 0;
-  if (nnb_rans_encode(NNB_RANS_AUTO, frequencies, tables, contexts, map, data, count, e->rans_work,
-                      nnb_rans_work_size(MAX_TABLES), e->out + e->used, e->capacity - e->used, &size) != NNB_OK) {
+  uint8_t *const end = e->code + e->code_size, *code = end;
+  if (nnb_rans_encode_before(NNB_RANS_AUTO, frequencies, tables, contexts, map, data, count, e->rans_work,
+                             nnb_rans_work_size(MAX_TABLES), end, &code) != NNB_OK) {
     e->failed = 1;
     return;
   }
-  e->used += size;
+  put_bytes(e, code, (size_t)(end - code));
   nnb_store_le32(e->out + start - 4, (uint32_t)(e->used - start));
 }
 
@@ -180,16 +197,17 @@ static void write_constant(encoder *e, const nnb_items *items, const void *value
   for (unsigned i = 0; i < items->bytes; i++) put_u8(e, (unsigned)(item >> (8 * i)) & 255u);
 }
 
-static unsigned choose_upper(const encoder *e, const nnb_items *items) {
-  if (items->bytes == 1 || e->choice->planes_raw) return 0;
-  switch (e->choice->speed) {
-    case NNB_LOSSLESS_FAST:
-      return 0;
-    case NNB_LOSSLESS_BALANCED:
-      return e->present != NULL ? 2 : 1; /* one makes no more than 64 symbols */
-    default:
-      return 2;
+/* Mantissa bits for coding FLOAT: more where magnitudes are so close together that few symbols hold them. */
+static unsigned choose_upper(const encoder *e, const nnb_items *items, const nnb_survey *survey, size_t count) {
+  enum { ENOUGH = 16384 }; /* items for larger tables */
+  if (items->bytes == 1 || e->choice->planes_raw || e->choice->speed == NNB_LOSSLESS_FAST) return 0;
+  unsigned upper = e->choice->speed == NNB_LOSSLESS_BALANCED && e->present == NULL ? 1 : 2;
+  while (count >= ENOUGH && upper < NNB_MAX_UPPER) {
+    const unsigned shift = items->mantissa_bits - upper - 1u;
+    if ((survey->greatest >> shift) - (survey->least >> shift) >= FEW_SYMBOLS) break;
+    upper++;
   }
+  return upper;
 }
 
 /* Symbols and contexts under scales of rows and columns; returns whether that is smaller than `plain` bytes. */
@@ -223,50 +241,38 @@ static void make_symbols(const uint16_t *highs, size_t count, uint32_t base, uin
   for (size_t i = 0; i < count; i++) symbols[i] = (uint8_t)(highs[i] < base ? 0 : highs[i] - base);
 }
 
-static void write_float(encoder *e, const nnb_items *items, const void *values, size_t count,
-                        const nnb_survey *survey) {
-  const unsigned upper = choose_upper(e, items);
-  const nnb_division division = nnb_divide(items, upper);
-  const uint64_t greatest = survey->greatest >> division.shift, least = survey->least >> division.shift;
-  const int small = e->choice->speed == NNB_LOSSLESS_SMALL && !e->choice->planes_raw && count >= 1024;
-  nnb_parts parts = {.symbols = e->symbols, .field = e->field};
-  for (unsigned i = 0; i < division.bytes; i++) parts.bytes[i] = e->bytes[i];
-  unsigned widest = FEW_SYMBOLS;
-  parts.base = (uint32_t)least;
-  parts.highs = small || greatest - least >= widest ? e->highs : NULL;
-  nnb_divide_float(items, values, count, upper, &parts);
-  size_t escapes = 0;
-  if (greatest - least >= widest) {
-    escapes = count_up_to(e->highs, count, (unsigned)greatest - widest + 1);
-    if (escapes > count / 1024) widest = 256;
-    escapes = greatest - least < widest ? 0 : count_up_to(e->highs, count, (unsigned)greatest - widest + 1);
-    if (greatest - least >= widest) parts.base = (uint32_t)greatest - widest + 1;
+/* Whether a sample of what remains of the items says that there is nothing to gain. */
+static int lows_look_random(const encoder *e, const nnb_items *items, const void *values, size_t count,
+                            nnb_division division) {
+  enum { RUN = 128, RUNS = 64 };
+  if (e->choice->planes_raw) return 1;
+  if (count < 2 * RUN * RUNS) return 0;
+  const size_t stride = (count - RUN) / RUNS * items->bytes, run = (size_t)RUN * items->bytes;
+  for (size_t i = 0; i < RUNS; i++) nnb_memcpy(e->delta + i * run, (const uint8_t *)values + i * stride, run);
+  nnb_float_lows(items, e->delta, RUN * RUNS, division, e->field, e->bytes);
+  if (division.field && !is_even(e->field, 1, (size_t)RUN * RUNS / 8 * division.field, 0)) return 0;
+  for (unsigned i = 0; i < division.bytes; i++)
+    if (!is_even(e->bytes[i], 1, (size_t)RUN * RUNS, 0)) return 0;
+  return 1;
+}
+
+static void write_raw_lows(encoder *e, const nnb_items *items, const void *values, size_t count,
+                           nnb_division division) {
+  const size_t sizes[2] = {count, (count * division.field + 7) / 8};
+  uint8_t *planes[8] = {0};
+  for (unsigned i = division.field ? 0 : 1; i <= division.bytes; i++) { /* the field is the first */
+    put_u8(e, NNB_PLANE_RAW);
+    planes[i] = claim(e, sizes[i == 0]);
   }
-  if (parts.highs != NULL) make_symbols(e->highs, count, parts.base, e->symbols);
-  int scaled = 0;
-  if (small) {
-    const size_t plain = estimate(e, e->symbols, count, NULL, NULL, 1) + 2 * escapes, plain_escapes = escapes;
-    const uint32_t base = parts.base;
-    scaled = scale_symbols(e, count, upper, widest, plain, &parts.base, &escapes);
-    if (!scaled) {
-      parts.base = base;
-      escapes = plain_escapes;
-      make_symbols(e->highs, count, base, e->symbols);
-    }
+  if (!e->failed) nnb_float_lows(items, values, count, division, planes[0], planes + 1);
+}
+
+static void write_lows(encoder *e, const nnb_items *items, const void *values, size_t count, nnb_division division) {
+  if (lows_look_random(e, items, values, count, division)) {
+    write_raw_lows(e, items, values, count, division);
+    return;
   }
-  put_u8(e, NNB_CODING_FLOAT);
-  put_u8(e, upper);
-  put_u8(e, (escapes ? NNB_FLOAT_ESCAPES : 0u) | (scaled ? NNB_FLOAT_SCALED : 0u));
-  put_u8(e, parts.base & 255u);
-  put_u8(e, parts.base >> 8 & 255u);
-  if (scaled) {
-    const size_t positions = e->present != NULL ? e->present_count : count;
-    write_plane(e, e->row_scales, (positions + e->row_items - 1) / e->row_items);
-    write_plane(e, e->column_scales, positions < e->row_items ? positions : e->row_items);
-    write_scaled_plane(e, e->symbols, count, NNB_SCALE_TABLES, 1);
-  } else {
-    write_plane(e, e->symbols, count);
-  }
+  nnb_float_lows(items, values, count, division, e->field, e->bytes);
   if (division.field) {
     const size_t size = (count * division.field + 7) / 8;
     if (e->field[0] != 0 && all_equal(e->field, size)) {
@@ -277,6 +283,55 @@ static void write_float(encoder *e, const nnb_items *items, const void *values, 
     }
   }
   for (unsigned i = 0; i < division.bytes; i++) write_plane(e, e->bytes[i], count);
+}
+
+static void write_float(encoder *e, const nnb_items *items, const void *values, size_t count,
+                        const nnb_survey *survey) {
+  const unsigned upper = choose_upper(e, items, survey, count);
+  const nnb_division division = nnb_divide(items, upper);
+  const uint64_t greatest = survey->greatest >> division.shift, least = survey->least >> division.shift;
+  const int small = e->choice->speed == NNB_LOSSLESS_SMALL && !e->choice->planes_raw && count >= 1024;
+  unsigned widest = FEW_SYMBOLS;
+  uint32_t base = (uint32_t)least;
+  size_t escapes = 0;
+  if (small || greatest - least >= widest) {
+    nnb_float_highs(items, values, count, division.shift, e->highs);
+    if (greatest - least >= widest) {
+      escapes = count_up_to(e->highs, count, (unsigned)greatest - widest + 1);
+      if (escapes > count / 1024) widest = 256;
+      escapes = greatest - least < widest ? 0 : count_up_to(e->highs, count, (unsigned)greatest - widest + 1);
+      if (greatest - least >= widest) base = (uint32_t)greatest - widest + 1;
+    }
+    make_symbols(e->highs, count, base, e->symbols);
+  } else {
+    nnb_float_symbols(items, values, count, division.shift, base, e->symbols);
+  }
+  int scaled = 0;
+  if (small) {
+    const size_t plain = estimate(e, e->symbols, count, NULL, NULL, 1) + 2 * escapes, plain_escapes = escapes;
+    uint32_t scaled_base = base;
+    scaled = scale_symbols(e, count, upper, widest, plain, &scaled_base, &escapes);
+    if (scaled) {
+      base = scaled_base;
+    } else {
+      escapes = plain_escapes;
+      make_symbols(e->highs, count, base, e->symbols);
+    }
+  }
+  put_u8(e, NNB_CODING_FLOAT);
+  put_u8(e, upper);
+  put_u8(e, (escapes ? NNB_FLOAT_ESCAPES : 0u) | (scaled ? NNB_FLOAT_SCALED : 0u));
+  put_u8(e, base & 255u);
+  put_u8(e, base >> 8 & 255u);
+  if (scaled) {
+    const size_t positions = e->present != NULL ? e->present_count : count;
+    write_plane(e, e->row_scales, (positions + e->row_items - 1) / e->row_items);
+    write_plane(e, e->column_scales, positions < e->row_items ? positions : e->row_items);
+    write_scaled_plane(e, e->symbols, count, NNB_SCALE_TABLES, 1);
+  } else {
+    write_plane(e, e->symbols, count);
+  }
+  write_lows(e, items, values, count, division);
   if (escapes) {
     size_t found = 0;
     for (size_t i = 0; i < count; i++) {
@@ -439,8 +494,65 @@ static void write_narrow(encoder *e, const nnb_items *items, const void *values,
   write_leaf(e, items, values, count);
 }
 
+/* Returns whether the items are multiples, and are written. */
+static int write_multiples(encoder *e, const nnb_items *items, const void *values, size_t count) {
+  static const nnb_items scale_items = {4, 23, 0}, integer_items = {1, 0, 0};
+  size_t length, scales;
+  uint8_t *const integers = e->delta, *const offsets = e->delta + count;
+  if (!nnb_probe_multiples(items, values, count, e->row_items, integers, &length) ||
+      !nnb_find_multiples(items, values, count, e->row_items, length, (nnb_any32 *)e->dense, offsets, integers,
+                          &scales))
+    return 0;
+  put_u8(e, NNB_CODING_MULTIPLES);
+  put_u32(e, length);
+  write_narrow(e, &scale_items, e->dense, scales);
+  write_leaf(e, &integer_items, integers, count);
+  write_plane(e, offsets, scales);
+  return 1;
+}
+
+/* Whether no other coding can be shorter: of numbers of which many are different, none takes less than 9 bits. */
+static int surely_shorter(const encoder *e, const nnb_items *items, const void *values, size_t count, size_t size) {
+  nnb_survey survey;
+  nnb_survey_items(items, values, count, &survey);
+  return size < (count - survey.zeros) * 9 / 8 && !few_different(e, items, values, count);
+}
+
+/* Returns whether so few items are different, and they are written. */
+static int write_dictionary(encoder *e, const nnb_items *items, const void *values, size_t count) {
+  static const nnb_items index_items = {2, 0, 0};
+  const int always = forced(e, NNB_CODING_DICTIONARY);
+  if (items->bytes < 4 || !(always || nnb_probe_dictionary(items, values, count))) return 0;
+  const size_t limit = always ? count : count / 4, most = limit < NNB_MAX_ENTRIES ? limit : NNB_MAX_ENTRIES;
+  nnb_any16 *const indices = (nnb_any16 *)(void *)e->narrow;
+  const size_t entries =
+      nnb_find_dictionary(items, values, count, most, e->dense, indices, (uint32_t *)(void *)e->sums);
+  if (entries == 0) return 0;
+  put_u8(e, NNB_CODING_DICTIONARY);
+  put_u8(e, (unsigned)(entries - 1) & 255u);
+  put_u8(e, (unsigned)(entries - 1) >> 8);
+  write_leaf(e, items, e->dense, entries);
+  write_leaf(e, &index_items, indices, count);
+  return 1;
+}
+
+static void write_any(encoder *e, const nnb_items *items, const void *values, size_t count);
+
 static void write_group(encoder *e, const nnb_items *items, const void *values, size_t count) {
+  const size_t start = e->used;
   e->present = NULL;
+  const int any = e->choice->force == 0;
+  const int multiples = (any || forced(e, NNB_CODING_MULTIPLES)) && write_multiples(e, items, values, count);
+  const int dictionary =
+      !multiples && (any || forced(e, NNB_CODING_DICTIONARY)) && write_dictionary(e, items, values, count);
+  const size_t middle = e->used;
+  if ((multiples || dictionary) && !any) return;
+  if (multiples && surely_shorter(e, items, values, count, middle - start)) return;
+  write_any(e, items, values, count);
+  if (multiples || dictionary) keep_shorter(e, start, middle);
+}
+
+static void write_any(encoder *e, const nnb_items *items, const void *values, size_t count) {
   if (!items->packed_bits && (e->choice->force == 0 || forced(e, NNB_CODING_MASK)) && !e->choice->planes_raw) {
     nnb_survey survey;
     nnb_survey_items(items, values, count, &survey);
@@ -459,21 +571,43 @@ static void write_group(encoder *e, const nnb_items *items, const void *values, 
   write_narrow(e, items, values, count);
 }
 
-/* Kinds of rows: 0 ordinary, 1 numbers of half the width. Returns the number of kinds. */
+enum { ROW_ORDINARY = 0, ROW_NARROW = 1, ROW_BRAIN = 2, ROW_EITHER = 3, ROW_ZERO = 4 };
+
+/* What a row is: numbers of half the width, bfloat16 numbers, both, nothing. */
+static unsigned kind_of_row(encoder *e, const nnb_items *items, const void *row, size_t count) {
+  nnb_survey survey;
+  const int narrow = nnb_narrow(items, row, count, e->narrow);
+  if (narrow) {
+    nnb_survey_items(items, row, count, &survey);
+    if (survey.zeros == count) return ROW_ZERO;
+  }
+  int brain = items->bytes == 4;
+  for (size_t i = 0; i < count && brain; i++) brain = (((const nnb_any32 *)row)[i] & 0xffffu) == 0;
+  return (narrow ? ROW_NARROW : 0u) | (brain ? ROW_BRAIN : 0u);
+}
+
+/* Kinds of rows, from 0, in the map; returns their number. What fits several goes where other rows are. */
 static unsigned find_kinds(encoder *e, const nnb_items *items, const void *values, size_t count) {
   const size_t rows = (count + e->row_items - 1) / e->row_items;
   if (items->bytes == 1 || items->packed_bits || rows < 2 || e->row_items < 16 || e->choice->speed == NNB_LOSSLESS_FAST)
     return 1;
   if (nnb_narrow_items(items).mantissa_bits == 0) return 1;
-  unsigned seen = 0;
+  size_t members[5] = {0};
   for (size_t row = 0, at = 0; row < rows; row++, at += e->row_items) {
     const size_t n = count - at < e->row_items ? count - at : e->row_items;
-    const uint8_t *const start = (const uint8_t *)values + at * items->bytes;
-    e->map[row] = (uint8_t)nnb_narrow(items, start, n, e->narrow);
-    seen |= 1u << e->map[row];
+    e->map[row] = (uint8_t)kind_of_row(e, items, (const uint8_t *)values + at * items->bytes, n);
+    members[e->map[row]]++;
   }
-  if (seen != 3) return 1;
-  return 2;
+  uint8_t kinds[5];
+  const unsigned either = members[ROW_BRAIN] > members[ROW_NARROW] ? ROW_BRAIN : ROW_NARROW;
+  members[either] += members[ROW_EITHER];
+  unsigned found = 0;
+  for (unsigned kind = ROW_ORDINARY; kind <= ROW_BRAIN; kind++) kinds[kind] = (uint8_t)(members[kind] ? found++ : 0);
+  kinds[ROW_EITHER] = kinds[either];
+  kinds[ROW_ZERO] = 0;
+  if (found < 2) return 1;
+  for (size_t row = 0; row < rows; row++) e->map[row] = kinds[e->map[row]];
+  return found;
 }
 
 static void write_split(encoder *e, const nnb_items *items, const void *values, size_t count, unsigned kinds) {
@@ -494,9 +628,8 @@ static void write_split(encoder *e, const nnb_items *items, const void *values, 
 }
 
 size_t nnb_lossless_bound(const nnb_items *items, size_t count) {
-  /* Two codings one after the other, of which each is as long as the raw items or little more, and a rANS code on its
-   * way. */
-  return 2 * (count + 1024) * ((size_t)items->bytes + 4) + nnb_rans_bound(3 * count) + 65536;
+  /* Two codings one after the other, of which each is as long as the raw items or little more. */
+  return 2 * (count + 1024) * ((size_t)items->bytes + 4) + 65536;
 }
 
 size_t nnb_lossless_encode_work_size(const nnb_items *items, size_t block_items) {
@@ -508,7 +641,7 @@ nnb_status nnb_lossless_encode_block(const nnb_items *items, const nnb_lossless_
                                      size_t row_items, size_t count, void *work, size_t work_size, uint8_t *out,
                                      size_t capacity, size_t *size) {
   const size_t needed = nnb_lossless_encode_work_size(items, count);
-  if (needed == 0 || row_items == 0 || choice->speed > NNB_LOSSLESS_SMALL || choice->force > NNB_CODING_RAW + 1)
+  if (needed == 0 || row_items == 0 || choice->speed > NNB_LOSSLESS_SMALL || choice->force > NNB_CODING_DICTIONARY + 1)
     return NNB_BAD_OPTION;
   if (work_size < needed || capacity < nnb_lossless_bound(items, count)) return NNB_BUFFER_SIZE;
   encoder e;
@@ -525,5 +658,27 @@ nnb_status nnb_lossless_encode_block(const nnb_items *items, const nnb_lossless_
     write_group(&e, items, values, count);
   if (e.failed) return NNB_BUFFER_SIZE;
   *size = e.used;
+  return NNB_OK;
+}
+
+nnb_status nnb_lossless_encode_blocks(const nnb_items *items, const nnb_lossless_choice *choice, const void *values,
+                                      size_t row_items, size_t block_items, size_t count, void *work, size_t work_size,
+                                      uint8_t *out, size_t capacity, uint32_t *sizes, size_t *encoded) {
+  const uint8_t *from = values;
+  *encoded = 0;
+  if (block_items == 0) return NNB_BAD_OPTION;
+  while (count > 0) {
+    const size_t n = count < block_items ? count : block_items;
+    size_t size = 0;
+    if (capacity < nnb_lossless_bound(items, n)) break;
+    const nnb_status status =
+        nnb_lossless_encode_block(items, choice, from, row_items, n, work, work_size, out, capacity, &size);
+    if (status != NNB_OK) return status;
+    sizes[(*encoded)++] = (uint32_t)size;
+    out += size;
+    capacity -= size;
+    from += n * items->bytes;
+    count -= n;
+  }
   return NNB_OK;
 }

@@ -1,0 +1,368 @@
+"""Exactly coded values: each rule of docs/lossless.md and docs/rans.md broken, and blocks that no writer chooses."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import zstandard
+
+from nnbits.codec import lossless
+from nnbits.codec.entropy import ans_reference as rans
+from nnbits.codec.lossless.payload import Coding
+from nnbits.codec.syntax import ValueCoding
+from nnbits.codec.types import DTYPES
+from nnbits.conformance.cases.building import Case
+from nnbits.conformance.cases.pieces import AccessUnit, piece, stream
+
+__all__ = ["cases"]
+
+_FEATURES: Final = ("extended", "exact-values")
+_N: Final = 16
+#: Label, element type, elements, section, text.
+Rule = tuple[str, str, int, bytes, str]
+
+
+def _section(block: bytes, *, flags: int = 0, block_items: int = _N, row_items: int = _N) -> bytes:
+    """A payload of one block."""
+    return struct.pack("<BII", flags, block_items, row_items) + block
+
+
+def _constant(value: int) -> bytes:
+    return bytes([0, value])
+
+
+def _plain(data: Any) -> bytes:
+    return b"\1" + bytes(data)
+
+
+def _coded(tables: bytes, code: bytes) -> bytes:
+    return b"\2" + struct.pack("<I", len(tables) + len(code)) + tables + code
+
+
+def _rans(data: Sequence[int], numbers: Sequence[int] | None = None, count: int = 1) -> bytes:
+    """A plane by rANS, with as many equal tables as are wanted."""
+    histogram = {symbol: list(data).count(symbol) for symbol in set(data)}
+    tables = [rans.normalize(histogram)] * count
+    return _coded(rans.write_tables(tables), rans.encode(bytes(data), tables, numbers))
+
+
+def _block(coding: int, *parts: bytes) -> bytes:
+    return bytes([coding]) + b"".join(parts)
+
+
+def _stream(dtype: str, count: int, section: bytes) -> bytes:
+    one = piece("t", dtype, (count,), value_coding=ValueCoding.LOSSLESS, value_bytes=len(section))
+    return stream(AccessUnit([one], section))
+
+
+def _frames() -> Iterator[Rule]:
+    good = _block(Coding.RAW, bytes(_N))
+    yield "head", "uint8", _N, b"\0" * 8, "a payload of 8 bytes"
+    yield "no-bytes", "uint8", _N, b"", "a payload of no bytes"
+    yield "flags", "uint8", _N, _section(good, flags=2), "flags 2"
+    for label, block, row in (("block-zero", 0, 0), ("block-large", 2**18 + 1, 1), ("row-zero", _N, 0), ("row", _N, 5),
+                              ("row-large", _N, 2 * _N)):  # fmt: skip
+        yield (
+            label,
+            "uint8",
+            _N,
+            _section(good, block_items=block, row_items=row),
+            f"blocks of {block} in rows of {row}",
+        )
+    yield "of-nothing", "uint8", 0, _section(b""), "bytes for no element"
+    two = struct.pack("<II", 9, 9) + _block(Coding.RAW, bytes(8)) * 2
+    yield "table", "uint8", _N, _section(two[:7], block_items=8, row_items=8), "a table of 2 blocks in 7 bytes"
+    for label, body in (("sizes-more", two + b"\0"), ("sizes-less", two[:-1])):
+        yield label, "uint8", _N, _section(body, block_items=8, row_items=8), "sizes of blocks that do not add up"
+    wrapped = struct.pack("<II", 2**32 - 1, 19) + two[8:]
+    yield (
+        "sizes-wrap",
+        "uint8",
+        _N,
+        _section(wrapped, block_items=8, row_items=8),
+        "sizes whose sum is right modulo 2^32",
+    )
+    yield "empty", "uint8", _N, _section(b""), "a block of no bytes"
+    yield "coding", "uint8", _N, _section(_block(10, bytes(_N))), "coding 10"
+    yield "rest", "uint8", _N, _section(good + b"\0"), "a byte behind the last coding"
+    frame = zstandard.ZstdCompressor().compress(good)
+    yield "zstd-flag", "uint8", _N, _section(_block(Coding.ZSTD, frame)), "zstd without the flag"
+
+
+def _zstd() -> Iterator[Rule]:
+    good = _block(Coding.RAW, bytes(_N))
+    compressor = zstandard.ZstdCompressor()
+    bomb = compressor.compress(bytes(2**28))
+    twice = _block(Coding.ZSTD, compressor.compress(_block(Coding.RAW, bytes(_N))))
+    unsized = zstandard.ZstdCompressor(write_content_size=False).compress(good)
+    for label, frame, text in (("damaged", b"\x28\xb5\x2f\xfd" + b"\xff" * 9, "a damaged frame"),
+                               ("bomb", bomb, "a frame of 2^28 bytes"),
+                               ("unsized", unsized, "a frame that does not state its size"),
+                               ("twice", compressor.compress(twice), "zstd in zstd"),
+                               ("cut", compressor.compress(good)[:-1], "a frame without its last byte")):  # fmt: skip
+        yield f"zstd-{label}", "uint8", _N, _section(_block(Coding.ZSTD, frame), flags=1), text
+
+
+def _planes() -> Iterator[Rule]:
+    data = [1, 2, 3, 3] * 4
+
+    def block(*parts: bytes) -> bytes:
+        return _section(_block(Coding.BYTES, *parts))
+
+    yield "flags-none", "uint8", _N, _section(_block(Coding.BYTES)), "BYTES without flags"
+    yield "flags-bytes", "uint8", _N, block(b"\4", _constant(1)), "flags 4 of BYTES"
+    yield "method-none", "uint8", _N, block(b"\0"), "no plane"
+    yield "method", "uint8", _N, block(b"\0", b"\3" + bytes(_N)), "plane by method 3"
+    yield "constant", "uint8", _N, block(b"\0", b"\0"), "a constant plane without its value"
+    yield "plain", "uint8", _N, block(b"\0", _plain(bytes(_N - 1))), "15 bytes of 16"
+    yield "size-none", "uint8", _N, block(b"\0", b"\2\0\0\0"), "a coded plane without its size"
+    yield "size", "uint8", _N, block(b"\0", _rans(data)[:-1]), "a coded plane that is cut"
+    tables = rans.write_tables([rans.normalize({1: 4, 2: 4, 3: 8})])
+    code = rans.encode(bytes(data), [rans.normalize({1: 4, 2: 4, 3: 8})])
+    for label, broken, text in (
+        ("code-short", code[:14], "four states in 14 bytes"),
+        ("code-odd", code + b"\0", "an odd number of bytes"),
+        ("code-more", code + b"\0\0", "two bytes behind the code"),
+        ("code-cut", code[:-2], "a code without its last two bytes"),
+        ("code-state", b"\0\0" + code[2:3] + b"\0" + code[4:], "a state below 2^16"),
+        ("code-end", code[:5] + bytes([code[5] ^ 1]) + code[6:], "states that do not end as they began"),
+    ):
+        yield label, "uint8", _N, block(b"\0", _coded(tables, broken)), text
+    long = bytes(np.random.default_rng(1).integers(0, 200, 5000, np.uint8))
+    table = [rans.normalize({symbol: long.count(symbol) for symbol in set(long)})]
+    good, head = rans.encode(long, table), rans.write_tables(table)
+    for label, broken, text in (("cut", good[:-2], "a long code without its last two bytes"),
+                                ("end", good[:90] + bytes([good[90] ^ 1]) + good[91:], "a long code with a wrong bit"),
+                                ("more", good + b"\0\0", "two bytes behind a long code")):  # fmt: skip
+        section = _section(_block(Coding.BYTES, b"\0", _coded(head, broken)), block_items=5000, row_items=5000)
+        yield f"code-long-{label}", "uint8", 5000, section, text
+
+
+def _tables() -> Iterator[Rule]:
+    """Tables, bit by bit: bucket_bits u(4), symbols - 1 u(8), the first u(8), steps, lengths and frequencies."""
+    code = rans.encode(b"\1" * _N, [{1: 4096}])
+
+    def golomb(value: int) -> str:
+        return rans._golomb(value)
+
+    def section(text: str, pad: str = "0") -> bytes:
+        text += pad * (-len(text) % 8)
+        return _section(_block(Coding.BYTES, b"\0", _coded(bytes(int(text[at : at + 8], 2) for at in
+                                                                 range(0, len(text), 8)), code)))  # fmt: skip
+
+    one = f"{0:08b}{1:08b}"
+    two = f"{1:08b}{1:08b}"
+    half = golomb(11) + "0" * 11  # the length goes from 6 to 12, the frequency is 2048
+    for label, text, what in (
+        ("bucket-bits", f"{9:04b}" + one, "bucket_bits 9"),
+        ("buckets-few", f"{0:04b}" + two + golomb(0) + half, "2 symbols in one bucket"),
+        ("buckets-many", f"{1:04b}" + one, "1 symbol in two buckets"),
+        ("symbol", f"{1:04b}{1:08b}{250:08b}" + golomb(9) + half, "symbol 260"),
+        ("step", f"{1:04b}" + two + "0" * 9 + "1" + "0" * 9 + half, "a step of more than 9 bits"),
+        ("step-256", f"{1:04b}" + two + golomb(256) + half, "a step of 256"),
+        ("length-change", f"{1:04b}" + two + golomb(0) + golomb(23), "a change of the length by 12"),
+        ("length-zero", f"{1:04b}" + two + golomb(0) + golomb(12), "a frequency of 0 bits"),
+        ("length-13", f"{1:04b}" + two + golomb(0) + golomb(13) + "0" * 12, "a frequency of 13 bits"),
+        ("frequency", f"{2:04b}{2:08b}{1:08b}" + golomb(0) * 2 + half + golomb(0) + "0" * 11,
+         "frequencies that leave nothing for the last symbol"),
+    ):  # fmt: skip
+        yield f"tables-{label}", "uint8", _N, section(text), what
+    yield "tables-padding", "uint8", _N, section(f"{0:04b}" + one, "1"), "padding that is not zero"
+    cut = _section(_block(Coding.BYTES, b"\0", _coded(b"\0\0", b"")))
+    yield "tables-cut", "uint8", _N, cut, "tables that end inside"
+
+
+def _codings() -> Iterator[Rule]:
+    raw = _block(Coding.RAW, bytes(range(1, 1 + 4 * _N)))
+    yield "raw", "float32", _N, _section(raw[:-1]), "63 raw bytes of 64"
+    yield "constant-cut", "float32", _N, _section(_block(Coding.CONSTANT, b"abc")), "three bytes of a constant"
+    yield "float-of-int", "int32", _N, _section(_block(Coding.FLOAT, bytes(4), _constant(1))), "FLOAT of integers"
+    yield "table-of-bytes", "uint8", _N, _section(_block(Coding.TABLE, b"\0a", _constant(0))), "TABLE of bytes"
+    yield "table-none", "float32", _N, _section(_block(Coding.TABLE)), "TABLE without entries"
+    yield "table-cut", "float32", _N, _section(_block(Coding.TABLE, b"\1" + bytes(7))), "TABLE with half an entry"
+    entries = b"\1" + bytes(8)
+    beyond = [0, 1] * 7 + [0, 2]
+    yield "table-entry", "float32", _N, _section(_block(Coding.TABLE, entries, _plain(beyond))), "entry 2 of 2"
+    yield "unpacked-of-bytes", "uint8", _N, _section(_block(Coding.UNPACKED, _constant(0))), "UNPACKED of whole bytes"
+    yield (
+        "unpacked-large",
+        "uint3",
+        _N,
+        _section(_block(Coding.UNPACKED, _constant(8)), block_items=6, row_items=6),
+        "8 in 3 bits",
+    )
+    narrow = _block(Coding.NARROW, _block(Coding.RAW, bytes(2 * _N)))
+    yield "narrow-of-half", "float16", _N, _section(narrow), "NARROW of float16"
+    yield "narrow-of-int", "int32", _N, _section(narrow), "NARROW of integers"
+    yield "narrow-none", "float32", _N, _section(_block(Coding.NARROW)), "NARROW and nothing more"
+    deep = _block(Coding.NARROW, _block(Coding.NARROW, _block(Coding.RAW, bytes(2 * _N))))
+    yield "narrow-twice", "float64", _N, _section(deep), "NARROW below NARROW"
+    few = _plain(b"\x03\0")
+    two = _block(Coding.RAW, bytes(range(8)))
+    yield (
+        "mask-of-packed",
+        "uint3",
+        _N,
+        _section(_block(Coding.MASK, few, two), block_items=6, row_items=6),
+        "MASK of packed elements",
+    )
+    fifteen = {"block_items": 15, "row_items": 15}
+    yield (
+        "mask-bits",
+        "float32",
+        15,
+        _section(_block(Coding.MASK, _plain(b"\3\x80"), two), **fifteen),
+        "a bit behind the last",
+    )
+    yield "mask-none", "float32", _N, _section(_block(Coding.MASK, _constant(0), two)), "a mask of nothing"
+    yield "mask-all", "float32", _N, _section(_block(Coding.MASK, _constant(255), raw)), "a mask of everything"
+    yield "mask-no-coding", "float32", _N, _section(_block(Coding.MASK, few)), "a mask and no coding"
+    yield (
+        "mask-twice",
+        "float32",
+        _N,
+        _section(_block(Coding.MASK, few, _block(Coding.MASK, few, two))),
+        "MASK below MASK",
+    )
+    unpacked = _block(Coding.MASK, few, _block(Coding.UNPACKED, _constant(0)))
+    yield "mask-unpacked", "float32", _N, _section(unpacked), "UNPACKED below MASK"
+    rows = {"block_items": _N, "row_items": 4}
+    half = _block(Coding.RAW, bytes(range(32)))
+
+    def split(*parts: bytes) -> bytes:
+        return _section(_block(Coding.SPLIT, *parts), **rows)
+
+    yield (
+        "split-of-packed",
+        "uint3",
+        _N,
+        _section(_block(Coding.SPLIT, b"\1", _plain(b"\0\1"))),
+        "SPLIT of packed elements",
+    )
+    yield "split-none", "float32", _N, split(), "SPLIT without its number of classes"
+    yield "split-one", "float32", _N, split(b"\0", _constant(0), raw), "SPLIT in one class"
+    yield "split-17", "float32", _N, split(b"\x10", _plain(b"\0\1\0\1"), half, half), "SPLIT in 17 classes"
+    yield "split-class", "float32", _N, split(b"\1", _plain(b"\0\1\0\2"), half, half), "class 2 of 2"
+    yield "split-empty", "float32", _N, split(b"\2", _plain(b"\0\1\0\1"), half, half, half), "a class without rows"
+    yield "split-no-coding", "float32", _N, split(b"\1", _plain(b"\0\1\0\1"), half), "a class without a coding"
+    yield (
+        "split-twice",
+        "float32",
+        _N,
+        split(b"\1", _plain(b"\0\1\0\1"), half, _block(Coding.SPLIT, b"\1")),
+        "SPLIT below SPLIT",
+    )
+
+
+def _floats() -> Iterator[Rule]:
+    def block(upper: int, flags: int, *parts: bytes, base: int = 0) -> bytes:
+        return _section(_block(Coding.FLOAT, struct.pack("<BBH", upper, flags, base), *parts))
+
+    low = [_constant(1)] * 3  # with k = 0 a binary32 number has three bytes of sign and mantissa
+    yield "float-head", "float32", _N, _section(_block(Coding.FLOAT, b"\0\0\0")), "the head of FLOAT is cut"
+    yield "float-upper", "float32", _N, block(6, 0, _constant(1), *low), "6 upper bits"
+    yield "float-flags", "float32", _N, block(0, 4, _constant(1), *low), "flags 4 of FLOAT"
+    yield (
+        "float-field",
+        "float32",
+        _N,
+        block(1, 0, _constant(1), _constant(9), *low[:2]),
+        "a field that is constant, and not 0",
+    )
+    yield "float-short", "float32", _N, block(0, 0, _constant(1), *low[:2]), "a plane is missing"
+    some = [0, 3] * 8
+
+    def escapes(count: int, *lists: bytes) -> bytes:
+        return block(0, 1, _plain(some), *low, struct.pack("<I", count), *lists)
+
+    values = [_constant(5), _constant(0)]
+    yield "escapes-none", "float32", _N, block(0, 1, _plain(some), *low), "no number of escapes"
+    yield "escapes-zero", "float32", _N, escapes(0, *values), "no escapes"
+    yield "escapes-many", "float32", _N, escapes(_N + 1, *values), "17 escapes of 16"
+    yield "escapes-few", "float32", _N, escapes(7, *values), "7 escapes for 8 items"
+    yield "escapes-more", "float32", _N, escapes(9, *values), "9 escapes for 8 items"
+    yield (
+        "escapes-large",
+        "float32",
+        _N,
+        escapes(8, _constant(0), _constant(1)),
+        "an escape of 9 bits for an exponent of 8",
+    )
+
+
+def _valid() -> Iterator[Case]:
+    """Blocks that a writer would not choose."""
+    n = 64
+    generator = np.random.default_rng(11)
+    names = ("uint8", "int16", "float16", "bfloat16", "float32", "float64", "int64", "complex64", "uint3", "uint6")
+    for dtype in names:
+        kind = DTYPES[dtype]
+        items = n * kind.bits // 8 if kind.is_packed else 2 * n if kind.kind == "complex" else n
+        width = 1 if kind.is_packed else kind.itemsize // (2 if kind.kind == "complex" else 1)
+        planes = [generator.integers(0, 9, items).tolist() for _ in range(width)]
+        forms = {"plain": [_plain(p) for p in planes], "coded": [_rans(p) for p in planes],
+                 "constant": [_constant(k + 1) for k in range(width)]}  # fmt: skip
+        for form, parts in forms.items():
+            for flags in (0, 1):
+                section = _section(_block(Coding.BYTES, bytes([flags]), *parts), block_items=items, row_items=items)
+                yield Case(f"exact-bytes-{dtype}-{form}-{flags}", _stream(dtype, n, section),
+                           f"{dtype} as {form} planes, flags {flags}", _FEATURES, pick=form != "coded")  # fmt: skip
+    for dtype, most in (("float16", 5), ("bfloat16", 5), ("float32", 5), ("float64", 5)):
+        for speed in ("fast", "balanced", "small"):
+            array = generator.normal(size=2000).astype(np.float32)
+            array[::7] = 0
+            stored = _as(dtype, array)
+            section = bytes(lossless.encode_values(stored, DTYPES[dtype], row_length=40, speed=speed))
+            one = ("zstd",) if section[0] else ()
+            yield Case(f"exact-{dtype}-{speed}", _stream(dtype, 2000, section), f"{dtype}, speed {speed}",
+                       (*_FEATURES, *one))  # fmt: skip
+        for upper in range(most + 1):
+            section = _float_block(dtype, upper, generator)
+            yield Case(f"exact-upper-{dtype}-{upper}", _stream(dtype, 24, section), f"{dtype} with {upper} upper bits",
+                       _FEATURES)  # fmt: skip
+    good = zstandard.ZstdCompressor().compress(_block(Coding.RAW, bytes(range(_N))))
+    yield Case("exact-zstd", _stream("uint8", _N, _section(_block(Coding.ZSTD, good), flags=1)), "a block in zstd",
+               (*_FEATURES, "zstd"))  # fmt: skip
+    classes = [row % 16 for row in range(40)]
+    parts = [_block(Coding.CONSTANT, bytes([k, 0, 0, 1])) for k in range(16)]
+    section = _section(_block(Coding.SPLIT, b"\x0f", _plain(classes), *parts), block_items=200, row_items=5)
+    yield Case("exact-split-16", _stream("int32", 198, section), "rows of 16 classes, the last row cut", _FEATURES)
+    entries = bytes(range(256)) * 2
+    section = _section(_block(Coding.TABLE, b"\xff", entries, _plain(range(255, -1, -1))), block_items=256, row_items=1)
+    yield Case("exact-table-256", _stream("uint16", 256, section), "a table of 256 entries", _FEATURES)
+
+
+def _as(dtype: str, array: Any) -> Any:
+    if dtype == "bfloat16":
+        return (array.view(np.uint32) >> 16).astype(DTYPES["bfloat16"].storage)
+    return array.astype(DTYPES[dtype].storage)
+
+
+def _float_block(dtype: str, upper: int, generator: Any) -> bytes:
+    """FLOAT with a field and an escape at each end."""
+    mantissa = {"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}[dtype]
+    low, field = divmod(mantissa - upper + 1, 8)
+    n = 24
+    symbols = [0, *generator.integers(1, 9, n - 2).tolist(), 0]
+    planes = [_rans(symbols)]
+    if field:
+        planes.append(_plain(generator.integers(0, 256, (n * field + 7) // 8).tolist()))
+    planes += [_plain(generator.integers(0, 256, n).tolist()) for _ in range(low)]
+    largest = 31 if dtype == "float16" else 255
+    escapes = struct.pack("<I", 2) + _plain([1, largest]) + _constant(0)
+    head = struct.pack("<BBH", upper, 1, 65535)
+    return _section(_block(Coding.FLOAT, head, *planes, escapes), block_items=n, row_items=6)
+
+
+def cases(seed: int) -> Iterator[Case]:
+    """The streams."""
+    del seed  # nothing is random
+    yield from _valid()
+    for maker in (_frames, _zstd, _planes, _tables, _codings, _floats):
+        for label, dtype, count, section, text in maker():
+            features = (*_FEATURES, "zstd") if maker is _zstd else _FEATURES
+            yield Case(f"exact-{label}", _stream(dtype, count, section), f"exactly coded values: {text}", features,
+                       code="LOSSLESS_BLOCK")  # fmt: skip
