@@ -65,10 +65,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.server.requests += 1
         if body:
+            self.server.sent += last - first + 1
             with path.open("rb") as file:
                 file.seek(first)
                 self.wfile.write(file.read(last - first + 1))
-            self.server.sent += last - first + 1
 
     def do_GET(self) -> None:
         self._send(True)

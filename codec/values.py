@@ -12,7 +12,7 @@ import numpy as np
 from . import lossless
 from .errors import NnbitsError, ReasonCode
 from .plan import MapChoice, Speed
-from .sparse import MapKind, encode_map
+from .sparse import EncodedMap, MapKind, encode_map
 from .syntax import ValueCoding
 from .types import Array, DType
 
@@ -129,14 +129,24 @@ def _with_map(
         return None  # there is nothing that the map could leave out
     if found is None or len(found.payload) >= most:
         return None
+    sections = _mapped_sections(found, dtype, shape, speed)
+    if sparse_map == "size" and found.kind in (MapKind.BITMASK, MapKind.TWO_LEVEL, MapKind.GAPS, MapKind.CODED):
+        # Whole slices that are left with a few zeros in them may take less than a map of these, once they are coded.
+        slices = encode_map(stored, shape, kind=MapKind.STRUCTURED, bits=dtype.bits if dtype.is_packed else 8)
+        if slices is not None and slices.value_count not in (found.value_count, prod(shape)):
+            other = _mapped_sections(slices, dtype, shape, speed)
+            sections = other if other.size < sections.size else sections
+    return sections if sections.size < most else None
+
+
+def _mapped_sections(found: EncodedMap, dtype: DType, shape: Sequence[int], speed: Speed) -> Sections:
     values = found.values
     raw = memoryview(np.ascontiguousarray(values).view(np.uint8).data)
     coding, section = ValueCoding.NOTHING, _EMPTY
     if np.frombuffer(raw, np.uint8).any():
         coding, section = _shorter(values, raw, dtype, (found.value_count,), speed)
     absent = stored_bytes(dtype, prod(shape) - found.value_count)
-    sections = Sections(coding, section, int(found.kind), memoryview(found.payload), found.value_count, absent)
-    return sections if sections.size < most else None
+    return Sections(coding, section, int(found.kind), memoryview(found.payload), found.value_count, absent)
 
 
 #: Unsigned integers of each element size, for which negative zeros are none.

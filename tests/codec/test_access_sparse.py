@@ -84,6 +84,22 @@ def test_a_map_can_be_asked_for(kind: str, choice: MapChoice) -> None:
         assert piece.map_kind == MapKind[choice.upper()]
 
 
+@pytest.mark.parametrize("kind", ["0.5", "0.9", "2:4", "rows"])
+@pytest.mark.parametrize("levels", [False, True])
+def test_by_size_is_no_longer_than_any_map(kind: str, levels: bool) -> None:
+    """Map and coded values, of floats and of levels, which make some zeros in the rows that are left."""
+    array: Array = pruned(kind, (400, 640))
+    if levels:
+        array = np.rint(array * 30).astype(np.int8)
+    sizes = {}
+    for choice in get_args(MapChoice):
+        plan = nnbits.EncodePlan({"w": nnbits.TensorPlan("lossless")}, profile="extended", sparse_map=choice)
+        sizes[choice] = len(nnbits.encode({"w": array}, plan=plan))
+    least = min(size for size in sizes.values() if size != sizes["none"])  # some kinds do not fit, and there is no map
+    assert sizes["size"] <= least, sizes
+    assert sizes["size"] <= 1.04 * sizes["none"], sizes  # a map may cost a little more than none
+
+
 def test_choices_that_do_not_exist() -> None:
     with pytest.raises(NnbitsError) as caught:
         nnbits.EncodePlan(sparse_map="best")  # type: ignore[arg-type]

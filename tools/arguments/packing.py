@@ -55,9 +55,7 @@ _MAPS: Final = ("size", "none", "raw", "bitmask", "two_level", "gaps", "pattern"
 @click.option("--speed", type=click.Choice(["fast", "balanced", "small"]), help="Of exact coding.  [default: balanced]")
 @click.option("--plan", type=FILE, metavar="FILE", help="Pack as this JSON plan says, tensor by tensor.")
 @click.option("--save-plan", type=FILE, metavar="FILE", help="Write the plan that was used.")
-@click.option(
-    "--sparse-map", type=click.Choice(_MAPS), help="Of pruned tensors.  [default: size, whatever is smallest]"
-)
+@click.option("--sparse-map", type=click.Choice(_MAPS), help="Of pruned tensors.  [default: size, the smallest]")
 @click.option("--pruning-container", is_flag=True, help="With --profile standard: leave out what is zero, say which.")
 @click.option("--prune-report", is_flag=True, help="Show how sparse each tensor is, its map and what that saved.")
 @click.option("--estimate", is_flag=True, help="Only predict sizes and times, from a sample; nothing is written.")
@@ -128,6 +126,7 @@ def _estimate(
         "--save-plan": options.pop("save_plan") is not None,
         "--prune-report": prune_report,
         "--pruning-container": options.pop("pruning_container"),
+        "--sparse-map": options.pop("sparse_map") is not None,
     }
     for name, given in whole.items():
         if given:
