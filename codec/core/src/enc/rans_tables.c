@@ -80,6 +80,12 @@ nnb_status nnb_rans_sample_histogram(const uint8_t *symbols, const uint8_t *cont
   return NNB_OK;
 }
 
+/* What one slot more or less of a frequency means, times 2^32; a last slot is never taken. */
+static uint64_t weight_of(uint32_t occurrences, uint32_t frequency, int more) {
+  if (!more && frequency < 2) return UINT64_MAX;
+  return ((uint64_t)occurrences << 32) / (more ? 2 * frequency + 1 : 2 * frequency - 1);
+}
+
 void nnb_rans_normalize(const uint32_t *histogram, uint16_t *frequencies) {
   uint8_t symbols[256]; /* those that occur */
   uint32_t count = 0;
@@ -99,25 +105,19 @@ void nnb_rans_normalize(const uint32_t *histogram, uint16_t *frequencies) {
     frequencies[symbols[i]] = (uint16_t)(frequency > 0 ? frequency : 1);
     sum += frequencies[symbols[i]];
   }
-  /* One slot more saves about h / (f + 1/2) of the code, one less costs h / (f - 1/2). */
+  /* One slot more saves about h / (f + 1/2) of the code, one less costs h / (f - 1/2). Quotients of different fractions
+   * of such sizes differ by more than 2^-32. */
+  const int more = sum < NNB_RANS_SLOTS;
+  uint64_t weights[256];
+  for (uint32_t i = 0; i < count; i++) weights[i] = weight_of(histogram[symbols[i]], frequencies[symbols[i]], more);
   while (sum != NNB_RANS_SLOTS) {
-    const int more = sum < NNB_RANS_SLOTS;
-    uint8_t best = 0;
-    uint64_t best_weight = 0;
-    uint64_t best_divisor = 0;
-    for (uint32_t i = 0; i < count; i++) {
-      const uint8_t s = symbols[i];
-      if (frequencies[s] < (more ? 1 : 2)) continue;
-      const uint64_t divisor = more ? 2u * frequencies[s] + 1u : 2u * frequencies[s] - 1u;
-      const uint64_t left = histogram[s] * best_divisor;
-      const uint64_t right = best_weight * divisor;
-      if (best_divisor == 0 || (more ? left > right : left < right)) {
-        best = s;
-        best_weight = histogram[s];
-        best_divisor = divisor;
-      }
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < count; i++) {
+      if (more ? weights[i] > weights[best] : weights[i] < weights[best]) best = i;
     }
-    frequencies[best] = (uint16_t)(more ? frequencies[best] + 1 : frequencies[best] - 1);
+    const uint8_t s = symbols[best];
+    frequencies[s] = (uint16_t)(more ? frequencies[s] + 1 : frequencies[s] - 1);
+    weights[best] = weight_of(histogram[s], frequencies[s], more);
     sum = more ? sum + 1 : sum - 1;
   }
 }
@@ -157,13 +157,15 @@ typedef struct bit_writer {
 } bit_writer;
 
 static void write_bits(bit_writer *writer, uint32_t value, uint32_t count) {
-  while (count-- > 0) {
+  while (count > 0) {
     const size_t byte = writer->position >> 3;
+    const uint32_t used = writer->position & 7, n = count < 8 - used ? count : 8 - used;
+    count -= n;
     if (writer->out != NULL && byte < writer->capacity) {
-      const uint32_t before = writer->position & 7 ? writer->out[byte] : 0;
-      writer->out[byte] = (uint8_t)(before | (value >> count & 1u) << (7 - (writer->position & 7)));
+      const uint32_t before = used ? writer->out[byte] : 0;
+      writer->out[byte] = (uint8_t)(before | (value >> count & ((1u << n) - 1u)) << (8 - used - n));
     }
-    writer->position++;
+    writer->position += n;
   }
 }
 
