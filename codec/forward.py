@@ -10,13 +10,14 @@ from typing import Any, Final
 import numpy as np
 
 from .access import AccessUnit, decode_pieces, parse_access_unit, tensor_info
+from .attachments import attachment_part
 from .decode import Stream
 from .errors import NnbitsError, ReasonCode
 from .head import Head, parse_head
 from .index import Index
 from .integrity import sha256
 from .limits import DEFAULT_LIMITS, MAX_METADATA_BYTES, MAX_TOPOLOGY_BYTES, Limits
-from .reader import CUT_HINT, attachment_part, check_relation, index_content, read_end, stored_index
+from .reader import CUT_HINT, check_relation, index_content, read_end, stored_index
 from .syntax import (
     END_UNIT_BYTES,
     AccessUnitHeader,

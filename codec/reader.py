@@ -22,18 +22,18 @@ from .access import (
     parse_access_unit,
     tensor_info,
 )
+from .attachments import read_attachments
 from .base import Base, digest_text
 from .errors import NnbitsError, ReasonCode
 from .head import Head, UpdateOf, decompress, parse_head
 from .index import Index
 from .integrity import check_crc32c, crc32c, sha256
-from .limits import DEFAULT_LIMITS, MAX_ATTACHMENT_PART_BYTES, Limits
+from .limits import DEFAULT_LIMITS, Limits
 from .parallel import ordered_map
 from .sparse import SparseMap, join_maps
 from .syntax import (
     END_UNIT_BYTES,
     AccessUnitRelation,
-    AttachmentUnit,
     EndUnit,
     IndexUnit,
     ParameterSets,
@@ -48,7 +48,6 @@ __all__ = [
     "CUT_HINT",
     "ExtendedStream",
     "State",
-    "attachment_part",
     "check_range",
     "check_relation",
     "index_content",
@@ -397,7 +396,9 @@ class ExtendedStream:
                     size = stored_bytes(info.dtype, high - low) // info.dtype.itemsize
                     self._elements(unit, info, piece.first, low, high - low, result[at : at + size])
 
-        for _ in self._mapped(copy, sorted(wanted), threads):
+        runs = self.runs(sorted(wanted))
+        copied = ordered_map(copy, self._units(runs[0]), threads=threads) if len(runs) == 1 else None
+        for _ in copied or self._mapped(copy, sorted(wanted), threads):
             pass
         return result
 
@@ -580,63 +581,7 @@ class ExtendedStream:
         Raises:
             NnbitsError: INDEX if their parts do not fit together; CHECKSUM and others of the units.
         """
-        result: list[Attachment] = []
-        at = 0
-        while at < len(self.index.part_offset):
-            body, _ = self._attachment_part(at)
-            name = _attachment_name(body, int(self.index.part_offset[at]))
-            size = body.attachment_size
-            stop = at + max(1, -(-size // MAX_ATTACHMENT_PART_BYTES))
-            if stop > len(self.index.part_offset):
-                raise NnbitsError(ReasonCode.INDEX, f"attachment {name!r} is incomplete", path="attachments")
-            result.append(Attachment(name, size, partial(self._attachment, name, size, at, stop)))
-            at = stop
-        if len({attachment.name for attachment in result}) != len(result):
-            raise NnbitsError(ReasonCode.DUPLICATE_NAME, "two attachments have the same name", path="attachments")
-        return tuple(result)
-
-    def _attachment(self, name: str, size: int, first: int, stop: int) -> bytes:
-        content = bytearray()
-        for part in range(first, stop):
-            body, frame = self._attachment_part(part)
-            offset = int(self.index.part_offset[part])
-            expected = (name.encode("utf-8"), size, len(content))
-            if (body.name, body.attachment_size, body.part_offset) != expected or body.part_size > size - len(content):
-                raise NnbitsError(
-                    ReasonCode.INDEX, f"a part of attachment {name!r} is missing", path="attachments", offset=offset
-                )
-            content += decompress(frame, body.part_size, "attachment_zstd", offset)
-        if len(content) != size:
-            raise NnbitsError(ReasonCode.INDEX, f"attachment {name!r} is incomplete", path="attachments")
-        return bytes(content)
-
-    def _attachment_part(self, part: int) -> tuple[AttachmentUnit, memoryview]:
-        offset, size = int(self.index.part_offset[part]), int(self.index.part_bytes[part])
-        data = memoryview(self.source.read_range(offset, size))
-        return attachment_part(data, parse_unit(data, index=0, offset=offset, parameters=self.head.parameters))
-
-
-def attachment_part(data: memoryview, unit: ParsedUnit) -> tuple[AttachmentUnit, memoryview]:
-    """An attachment unit and its zstd frame.
-
-    Raises:
-        NnbitsError: INDEX if it is another unit, CHECKSUM.
-    """
-    body = unit.body
-    if not isinstance(body, AttachmentUnit):
-        raise NnbitsError(ReasonCode.INDEX, "there is no attachment unit", path="index.part_offset", offset=unit.offset)
-    at = (4 if unit.nnr_unit_size_flag else 2) + 7  # unit header, signature, kind, version
-    check_crc32c(body.attachment_crc32c, crc32c(data[at + 4 :]), "attachment_crc32c", unit.offset)
-    return body, data[unit.payload_offset :]
-
-
-def _attachment_name(body: AttachmentUnit, offset: int) -> str:
-    try:
-        return body.name.decode("utf-8")
-    except UnicodeDecodeError:
-        raise NnbitsError(
-            ReasonCode.BAD_STRING, "the name of an attachment is not UTF-8", path="attachments", offset=offset
-        ) from None
+        return read_attachments(self.source, self.index, self.head.parameters)
 
 
 def _everything(piece: Piece) -> SparseMap:

@@ -22,6 +22,7 @@ from .access_encoder import (
     plan_units,
 )
 from .atomic import atomic_output
+from .attachments import attachment_part
 from .encode import check_exact
 from .errors import NnbitsError, ReasonCode
 from .head import Head, parse_head
@@ -30,7 +31,7 @@ from .integrity import sha256
 from .limits import DEFAULT_LIMITS, Limits
 from .plan import EncodePlan, TensorPlan
 from .ranges import FileSource
-from .reader import ExtendedStream, attachment_part, read_state
+from .reader import ExtendedStream, read_state
 from .syntax import (
     END_UNIT_BYTES,
     AccessUnitRelation,

@@ -35,6 +35,8 @@ from nnbits.conformance.runner import CallableDecoder, CommandDecoder, Decoder, 
 
 __all__ = [
     "ADAPTERS",
+    "CORE_SOURCES",
+    "C_INCLUDES",
     "C_SOURCES",
     "build_adapter",
     "build_c_decoder",
@@ -50,13 +52,14 @@ _CORE: Final = next(
     (folder for folder in (_CODEC / "core", Path.cwd() / "codec" / "core") if (folder / "CMakeLists.txt").is_file()),
     _CODEC / "core",
 )
-_PROGRAM: Final = Path(__file__).resolve().parent / "decoder.c"
-C_SOURCES: Final = (
-    _PROGRAM,
-    *sorted((_CORE / "src" / "common").glob("*.c")),
-    *sorted((_CORE / "src" / "dec").glob("*.c")),
-)
-_FLAGS: Final = ("-std=c11", "-Wall", "-Wextra", "-ffp-contract=off", f"-I{_CORE / 'include'}", f"-I{_CORE / 'src'}")
+_HERE: Final = Path(__file__).resolve().parent
+#: The decoder half of the C core.
+CORE_SOURCES: Final = (*sorted((_CORE / "src" / "common").glob("*.c")), *sorted((_CORE / "src" / "dec").glob("*.c")))
+#: The decoder program.
+C_SOURCES: Final = (_HERE / "decoder.c", _HERE / "tensor_files.c", *CORE_SOURCES)
+#: Where their headers are.
+C_INCLUDES: Final = (_CORE / "include", _CORE / "src", _HERE)
+_FLAGS: Final = ("-std=c11", "-Wall", "-Wextra", "-ffp-contract=off", *(f"-I{folder}" for folder in C_INCLUDES))
 
 
 def core_folder() -> Path:

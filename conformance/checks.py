@@ -1,10 +1,10 @@
 """Every check in the readers, and the streams that fail it: ``python -m nnbits.conformance.checks``.
 
-A check is a place in the source where a stream is refused: in Python a ``raise`` or a row ``Check`` of the declaration, in
-C an error code that is returned or kept. The invalid streams are decoded with the Python reader and with a copy of the C
-decoder that writes down which of these places it passes. Every check has a stream that fails it, or a reason in
-``checks.json`` why none can; the table is ``CHECKS.md``. The exit status is 1 if a check has neither, or a reason is not
-needed any more.
+A check is a place in the source where a stream is refused: in Python a ``raise`` or a row ``Check`` of the
+declaration, in C an error code that is returned or kept. The invalid streams are decoded with the Python reader and
+with a copy of the C decoder that writes down which of these places it passes. Every check has a stream that fails it,
+or a reason in ``checks.json`` why none can; the table is ``CHECKS.md``. The exit status is 1 if a check has neither,
+or a reason is not needed any more.
 
     --update    write CHECKS.md
 """
@@ -33,7 +33,7 @@ from nnbits.codec.limits import Limits as CodecLimits
 from nnbits.codec.ranges import BytesSource
 from nnbits.codec.reader import ExtendedStream
 from nnbits.codec.syntax.tables import Check
-from nnbits.conformance.adapters import BUDGET, C_SOURCES, NOT_IN_C, core, core_folder, reference
+from nnbits.conformance.adapters import BUDGET, C_INCLUDES, C_SOURCES, NOT_IN_C, core, core_folder, reference
 from nnbits.conformance.manifest import DEFAULT_FOLDER, Entry, Manifest
 from nnbits.conformance.runner import supplied_parameters
 
@@ -196,9 +196,8 @@ def _python_failures(manifest: Manifest, entries: Sequence[Entry]) -> dict[str, 
         seen: set[tuple[str, int]] = set()
         decoders: tuple[Callable[..., Any], ...] = (reference, core, _by_index)
         for decoder in decoders:
-            with _watched(seen):
-                with suppress(NnbitsError):
-                    decoder(streams, supplied_parameters(entry.supplied))
+            with _watched(seen), suppress(NnbitsError):
+                decoder(streams, supplied_parameters(entry.supplied))
         hits = [rows[line] if file == "" else by_line.get((file, line)) for file, line in seen]
         found[entry.id] = [hit for hit in hits if hit is not None]
     return found
@@ -209,7 +208,8 @@ def _python_failures(manifest: Manifest, entries: Sequence[Entry]) -> dict[str, 
 _TOKEN: Final = re.compile(
     r"(?P<skip>//[^\n]*|/\*.*?\*/|\"(?:[^\"\\]|\\.)*\"|#\s*define[^\n]*"
     r"|(?:case|==|!=)\s*NNB_\w+|nnb_read_ue?_range\([^;]*;|!?in_range\([^;]*;|static const nnb_status bad[^;]*;)"
-    rf"|(?P<code>\bNNB_(?:{'|'.join(_STREAM_CODES)})\b|(?<=nnb_fail\(s, )above\b|(?<=return )bad\b|(?<=\? )bad\b|(?<=: )bad\b)",
+    rf"|(?P<code>\bNNB_(?:{'|'.join(_STREAM_CODES)})\b"
+    r"|(?<=nnb_fail\(s, )above\b|(?<=return )bad\b|(?<=\? )bad\b|(?<=: )bad\b)",
     re.S,
 )
 _RECORD: Final = """#ifndef NNB_SITE_H
@@ -266,14 +266,15 @@ def _c_program(work: Path) -> tuple[Path, list[Site]]:
     """A decoder that writes the numbers of the checks that failed to the file that NNB_SITES names."""
     (work / "site.h").write_text(_RECORD)
     (work / "site.c").write_text(_WRITE)
-    sources, sites = [work / "site.c"], []
+    sources = [work / "site.c"]
+    sites: list[Site] = []
     for number, path in enumerate(C_SOURCES):
         text, own = _instrumented(path, len(sites))
         sites += own
         sources.append(work / f"{number}-{path.name}")
         sources[-1].write_text(text)
     program = work / "decoder"
-    includes = ("-I", str(core_folder() / "include"), "-I", str(core_folder() / "src"), "-include", str(work / "site.h"))
+    includes = (*(f"-I{folder}" for folder in C_INCLUDES), "-include", str(work / "site.h"))
     command = ["gcc", "-std=c11", "-O1", "-ffp-contract=off", *includes, *map(str, sources), "-o", str(program)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return program, _numbered(sites)

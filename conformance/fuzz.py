@@ -22,6 +22,8 @@ it was asked for by name. The exit status is 1 if anything was found; what was f
 from __future__ import annotations
 
 import argparse
+import atexit
+import hashlib
 import os
 import random
 import re
@@ -33,19 +35,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Any, Final
 
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.syntax.native import parse_verdict
-from nnbits.conformance.adapters import C_SOURCES, core_folder
+from nnbits.conformance.adapters import CORE_SOURCES, core_folder
 from nnbits.conformance.fuzz_mutation import check_differential, check_rans, check_sparse, mutated, scratched
-from nnbits.conformance.fuzz_python import affordable
+from nnbits.conformance.fuzz_python import CHECKS, affordable
 from nnbits.conformance.fuzz_seeds import SEEDS
 from nnbits.conformance.manifest import DEFAULT_FOLDER, Manifest
 
-__all__ = ["C_TARGETS", "PYTHON_TARGETS", "TARGETS", "Findings", "build_replayers", "build_target", "main", "stored"]
+__all__ = ["C_TARGETS", "PYTHON_TARGETS", "TARGETS", "Findings", "build_replayers", "main", "store", "stored"]
 
 C_TARGETS: Final = ("units", "decode", "access", "lossless", "rans", "sparse")
 PYTHON_TARGETS: Final = ("reader", "index", "formats")
@@ -54,6 +58,8 @@ _LARGEST: Final = 20_000
 #: Below the 256 MiB that a decoder may take for a tensor: a claim alone must not allocate.
 _MALLOC_MIB: Final = 255
 _RSS_MIB: Final = 512
+#: How the names of inputs begin that once broke something (conformance/ERRATA.md): they stay.
+_FOUND: Final = "found-"
 #: For the Python targets, of which the interpreter and NumPy take a part.
 _PYTHON_RSS_MIB: Final = 768
 
@@ -91,36 +97,51 @@ class Findings:
         return f"{self.target}: {self.executions:,} executions in {self.seconds:.0f} s, {self.coverage}, {found}"
 
 
-def build_target(name: str, program: Path) -> Path:
-    """Compile a libFuzzer target.
+def build_replayers(names: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Compile targets with a driver that replays files, for compilers without libFuzzer.
 
     Raises:
         NnbitsError: MISSING_PACKAGE without a compiler, INTERNAL if it fails.
     """
-    sources = [core_folder() / "fuzz" / f"fuzz_{name}.c", *C_SOURCES[1:]]
-    _clang(["-g", "-fsanitize=fuzzer,address,undefined", *map(str, sources), "-o", str(program)])
-    return program
-
-
-def build_replayers(names: Sequence[str], folder: Path) -> dict[str, Path]:
-    """Compile the targets with a driver that replays files; the core is compiled once for all.
-
-    Raises:
-        NnbitsError: as :func:`build_target`.
-    """
-    objects = [folder / f"{number}.o" for number in range(len(C_SOURCES[1:]))]
-
-    def compile_one(pair: tuple[Path, Path]) -> None:
-        _clang(["-fsanitize=address,undefined", "-c", str(pair[0]), "-o", str(pair[1])])
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(compile_one, zip(C_SOURCES[1:], objects, strict=True)))
+    sanitizers = "-fsanitize=address,undefined"
+    objects = _core_objects(sanitizers, folder)
     driver = str(core_folder() / "fuzz" / "driver.c")
     programs = {name: folder / f"replay_{name}" for name in names}
     for name, program in programs.items():
-        source = str(core_folder() / "fuzz" / f"fuzz_{name}.c")
-        _clang(["-fsanitize=address,undefined", source, driver, *map(str, objects), "-o", str(program)])
+        _clang([sanitizers, _source(name), driver, *objects, "-o", str(program)])
     return programs
+
+
+@cache
+def _build_target(name: str) -> Path:
+    """Compile a libFuzzer target."""
+    objects, folder = _fuzzed_core()
+    program = folder / f"fuzz_{name}"
+    _clang(["-g", "-fsanitize=fuzzer,address,undefined", _source(name), *objects, "-o", str(program)])
+    return program
+
+
+@cache
+def _fuzzed_core() -> tuple[list[str], Path]:
+    """The core, compiled once for all targets, and a folder that lasts as long as the program."""
+    folder = Path(tempfile.mkdtemp(prefix="nnbits-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return _core_objects("-fsanitize=fuzzer-no-link,address,undefined", folder), folder
+
+
+def _source(target: str) -> str:
+    return str(core_folder() / "fuzz" / f"fuzz_{target}.c")
+
+
+def _core_objects(sanitizers: str, folder: Path) -> list[str]:
+    objects = [str(folder / f"{number}.o") for number in range(len(CORE_SOURCES))]
+
+    def compile_one(pair: tuple[Path, str]) -> None:
+        _clang(["-g", sanitizers, "-c", str(pair[0]), "-o", pair[1]])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(compile_one, zip(CORE_SOURCES, objects, strict=True)))
+    return objects
 
 
 def _clang(words: Sequence[str]) -> None:
@@ -146,11 +167,11 @@ def _seeds(target: str, folder: Path) -> Path:
     return seeds
 
 
-def _program(target: str, folder: Path) -> list[str]:
+def _program(target: str) -> list[str]:
     """The command of a target, which takes libFuzzer's arguments."""
     if target in C_TARGETS:
         limits = [f"-rss_limit_mb={_RSS_MIB}", f"-malloc_limit_mb={_MALLOC_MIB}"]
-        return [str(build_target(target, folder / f"fuzz_{target}")), *limits]
+        return [str(_build_target(target)), *limits]
     return [sys.executable, "-c", _ATHERIS, target, f"-rss_limit_mb={_PYTHON_RSS_MIB}"]
 
 
@@ -179,7 +200,7 @@ atheris.Fuzz()
 def _libfuzzer(target: str) -> Callable[[float, Path, int], Findings]:
     def run(minutes: float, corpus: Path, seed: int) -> Findings:
         with tempfile.TemporaryDirectory(prefix="nnbits-fuzz-") as work:
-            program = _program(target, Path(work))
+            program = _program(target)
             kept, artifacts = corpus / target, corpus / f"{target}-findings"
             kept.mkdir(parents=True, exist_ok=True)
             artifacts.mkdir(exist_ok=True)
@@ -208,25 +229,64 @@ def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def store(target: str, corpus: Path) -> int:
-    """Keep a smallest set of inputs that reach what the seeds do not; returns their number.
+    """Keep a smallest set of inputs that reach what the seeds do not, and past findings; returns their number.
 
     Raises:
-        NnbitsError: as :func:`build_target`, INTERNAL if the fuzzer fails.
+        NnbitsError: MISSING_PACKAGE without a compiler, INTERNAL if it or the fuzzer fails.
     """
+    folders = [f for f in (stored(target), corpus / target) if f.is_dir()]
     with tempfile.TemporaryDirectory(prefix="nnbits-fuzz-") as work:
-        merged = _seeds(target, Path(work))
-        before = {path.name for path in merged.iterdir()}
-        folders = [f for f in (stored(target), corpus / target) if f.is_dir()]
-        # Edges only: how often each was taken would keep ten times as many files.
-        done = _run([*_program(target, Path(work)), "-merge=1", "-use_counters=0", str(merged), *map(str, folders)])
-        if done.returncode:
-            raise NnbitsError(ReasonCode.INTERNAL, done.stderr[-1000:], path="target")
+        seeds = _seeds(target, Path(work))
+        new = _merge(target, seeds, folders) if target in C_TARGETS else _smallest(CHECKS[target], seeds, folders)
+        kept = Path(work) / "kept"
+        kept.mkdir()
+        for data in new:
+            (kept / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+        for path in stored(target).glob(f"{_FOUND}*"):
+            shutil.copy(path, kept)
         shutil.rmtree(stored(target), ignore_errors=True)
-        new = [path for path in sorted(merged.iterdir()) if path.name not in before]
-        for path in new:
-            stored(target).mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, stored(target) / path.name[:16])
-    return len(new)
+        shutil.copytree(kept, stored(target))
+        return len(list(kept.iterdir()))
+
+
+def _merge(target: str, seeds: Path, folders: Sequence[Path]) -> list[bytes]:
+    """libFuzzer's choice, by edges only: how often each was taken would keep ten times as many."""
+    before = {path.name for path in seeds.iterdir()}
+    done = _run([*_program(target), "-merge=1", "-use_counters=0", str(seeds), *map(str, folders)])
+    if done.returncode:
+        raise NnbitsError(ReasonCode.INTERNAL, done.stderr[-1000:], path="target")
+    return [path.read_bytes() for path in sorted(seeds.iterdir()) if path.name not in before]
+
+
+def _smallest(check: Callable[[bytes], str | None], seeds: Path, folders: Sequence[Path]) -> list[bytes]:
+    """The smallest inputs first, each if it reaches a line that none before it did."""
+    lines: set[tuple[object, int]] = set()
+    for path in seeds.iterdir():
+        lines |= _lines(check, path.read_bytes())
+    chosen = []
+    for data in sorted({path.read_bytes() for folder in folders for path in folder.iterdir()}, key=len):
+        found = _lines(check, data)
+        if not found <= lines:
+            lines |= found
+            chosen.append(data)
+    return chosen
+
+
+def _lines(check: Callable[[bytes], str | None], data: bytes) -> set[tuple[object, int]]:
+    lines: set[tuple[object, int]] = set()
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        if not frame.f_globals.get("__name__", "").startswith(("nnbits.codec", "nnbits.formats")):
+            return None
+        lines.add((frame.f_code, frame.f_lineno))
+        return trace
+
+    sys.settrace(trace)
+    try:
+        check(data)
+    finally:
+        sys.settrace(None)
+    return lines
 
 
 def _differential(minutes: float, corpus: Path, seed: int) -> Findings:

@@ -122,7 +122,7 @@ def to_html(decoder: str, outcomes: Sequence[Outcome]) -> str:
     rows = []
     for outcome in outcomes:
         verdict = outcome.entry.code or f"{len(outcome.entry.tensors)} tensors"
-        detail = " ".join(filter(None, (outcome.reason, outcome.detail)))
+        detail = ": ".join(filter(None, (outcome.reason, outcome.detail)))
         text = (
             outcome.entry.id,
             ", ".join(outcome.entry.features),

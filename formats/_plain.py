@@ -137,6 +137,9 @@ def _view(
     if offset + reach * width > base.info.nbytes or info.dtype.is_packed or not is_representable(info):
         unusable(f"the view {quote(name)} goes beyond its storage")
 
+    def read_range(first: int, count: int) -> Array:
+        return _bytes_of(fill, base, offset + first * width, count * width).view(info.dtype.storage)
+
     def read() -> Array:
         if not info.size:
             return np.empty(info.shape, info.dtype.storage)
@@ -150,7 +153,8 @@ def _view(
                 ReasonCode.MEMORY_BUDGET, f"{quote(name)} needs {info.nbytes} bytes of memory", path=quote(name)
             ) from error
 
-    return LazyTensor(info, read)
+    in_order = strides == c_strides(shape) and (fill is None or fill[0] == "as")
+    return LazyTensor(info, read, read_range if in_order else None)
 
 
 def _bytes_of(fill: _fills.Fill, base: LazyTensor, offset: int, size: int) -> Bytes:

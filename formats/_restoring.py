@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from nnbits.codec.atomic import atomic_output
 from nnbits.codec.errors import NnbitsError, ReasonCode
@@ -17,14 +17,13 @@ from nnbits.codec.types import LazyTensor, Model, TensorInfo
 from . import _fills
 from ._fills import Fill
 from ._layout import TEMPLATE, LayoutFile, attachments_of, is_restorable, layout_of, safe_relative, unusable
+from ._pieces import OVERHEAD_BYTES, WINDOW_BYTES, Piece, fetch, pieces_of
 from ._spans import Check
 from .base import WriteFunction, quote
 
 __all__ = ["restore", "restorer"]
 
 _COPY_BYTES: Final = 2**20
-_WINDOW_BYTES: Final = 2**26  # of tensors fetched ahead
-_OVERHEAD_BYTES: Final = 4096
 
 
 def restore(
@@ -37,7 +36,8 @@ def restore(
 ) -> None:
     """Write the source files again; other files than the first go where they were, relative to the folder of ``path``.
 
-    Memory: about ``threads`` times the largest hole, or 64 MiB if that is more, and a part of the template.
+    Memory: about ``threads`` times the largest hole that needs all of its tensors at once (one that holds just a tensor
+    does not), or 64 MiB if that is more, and a part of the template.
 
     Raises:
         NnbitsError: METADATA if the description is damaged; DIGEST if the bytes are not those of the source (no file
@@ -49,22 +49,25 @@ def restore(
     path = Path(path)
     targets = [path if file.path is None else path.parent / safe_relative(file.path) for file in layout.files]
     fills = [fill for file in layout.files for fill in file.fills]
-    work = list(zip(fills, layout.groups, strict=True))
-    window = max(_WINDOW_BYTES, threads * max((_weight(item) for item in work), default=1))
+    work = [item for fill, group in zip(fills, layout.groups, strict=True) for item in _work_for(fill, group)]
+    window = max(WINDOW_BYTES, threads * max((_weight(item) for item in work), default=1))
     exact = model.source.get("exact") is True
     with (
         ExitStack() as stack,
         closing(_Template(model)) as template,
         closing(ordered_map(_fetch, work, threads=threads, window=window, weight=_weight)) as filled,
     ):
-        groups = iter(layout.groups)
+        items = iter(work)
         for file, target in zip(layout.files, targets, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)
             output = _Output(stack.enter_context(atomic_output(target, force=force)), () if exact else file.checks)
             for gap in file.gaps:
                 template.copy(gap, output)
-                output.write(next(filled))
-                for tensor in next(groups):
+                for item in items:
+                    output.write(next(filled))
+                    if item.is_last:
+                        break
+                for tensor in item.tensors:
                     if on_tensor is not None:
                         on_tensor(tensor.info)
             if output.count > file.size:
@@ -151,29 +154,37 @@ class _Template:
         self._data = memoryview(b"")
 
 
-_Work = tuple[Fill, Sequence[LazyTensor]]
+class _Work(NamedTuple):
+    """What fills a hole, or a piece of the only tensor that does."""
+
+    fill: Fill
+    tensors: Sequence[LazyTensor]
+    piece: Piece | None = None
+
+    @property
+    def is_last(self) -> bool:
+        return self.piece is None or self.piece.is_last
+
+
+def _work_for(fill: Fill, tensors: Sequence[LazyTensor]) -> list[_Work]:
+    if fill is None or fill[0] == "as":
+        return [_Work(fill, tensors, piece) for piece in pieces_of(tensors[0])]
+    return [_Work(fill, tensors)]
 
 
 def _weight(item: _Work) -> int:
-    return 2 * sum(tensor.info.nbytes for tensor in item[1]) + _OVERHEAD_BYTES
+    if item.piece is not None:
+        return item.piece.nbytes + OVERHEAD_BYTES
+    return 2 * sum(tensor.info.nbytes for tensor in item.tensors) + OVERHEAD_BYTES
 
 
 def _fetch(item: _Work) -> memoryview:
-    fill, tensors = item
-    infos = [tensor.info for tensor in tensors]
-    arrays = []
-    for tensor in tensors:
-        array, info = tensor.read(), tensor.info
-        if array.dtype != info.dtype.storage or array.size * array.itemsize != info.nbytes:
-            raise NnbitsError(
-                ReasonCode.BAD_TENSOR,
-                f"tensor {quote(info.name)} is {array.dtype} {array.shape}, announced as {info.dtype.storage}"
-                f" {info.stored_shape}",
-                path=quote(info.name),
-            )
-        arrays.append(array)
+    if item.piece is not None:
+        return fetch(item.piece).data
+    infos = [tensor.info for tensor in item.tensors]
+    arrays = [fetch(Piece(tensor, 0, tensor.info.size)).view(tensor.info.dtype.storage) for tensor in item.tensors]
     try:
-        return _fills.merge(fill, arrays, infos).data
+        return _fills.merge(item.fill, arrays, infos).data
     except (ValueError, TypeError) as error:
         unusable(f"{quote(infos[0].name)} does not fill its place: {error}")
 

@@ -4,7 +4,7 @@ one tensor, slices, reading everything at once."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from os import PathLike
 from types import TracebackType
@@ -143,8 +143,12 @@ class Contents:
 
         largest_first_map(copy, others, threads=default_threads(), size=lambda name: targets[name].size)
 
-    def read_all(self) -> dict[str, Bytes]:
-        """The stored elements of every tensor, decoded on all processors; those with the same bytes are one array."""
+    def read_all(self, empty: Callable[[int], Bytes]) -> dict[str, Bytes]:
+        """The stored elements of every tensor, decoded on all processors; those with the same bytes are one array.
+
+        Args:
+            empty: makes an array of so many bytes.
+        """
         arrays: dict[str, Bytes] = {}
         made: dict[str, LazyTensor] = {}
         targets: dict[str, Bytes] = {}
@@ -153,8 +157,7 @@ class Contents:
             if key in arrays or key in made:
                 continue
             if self.is_direct(name):
-                # NumPy asks for large pages, which makes new memory much cheaper.
-                arrays[key] = targets[name] = np.empty(item.tensor.info.nbytes, np.uint8)
+                arrays[key] = targets[name] = empty(item.tensor.info.nbytes)
             else:
                 made[key] = item.tensor
         self.read_into(targets)

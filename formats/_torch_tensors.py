@@ -13,7 +13,7 @@ from nnbits.codec.types import DTYPES, Array, DType, LazyTensor, TensorInfo
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["bytes_of", "lazy_tensor", "shared_tensors", "torch_tensor", "torch_type"]
+__all__ = ["bytes_of", "empty_bytes", "lazy_tensor", "shared_tensors", "torch_tensor", "torch_type"]
 
 #: PyTorch's names where they differ; its float4 counts pairs.
 _OUR_NAMES: Final = {"float4_e2m1fn_x2": "float4_e2m1fn"}
@@ -76,6 +76,17 @@ def bytes_of(tensor: torch.Tensor) -> Array:
     if tensor.numel() == 0:
         return np.empty(0, np.uint8)
     array: Array = tensor.reshape(-1).view(torch.uint8).numpy()
+    return array
+
+
+def empty_bytes(size: int) -> Array:
+    """New memory of PyTorch.
+
+    NumPy would ask for large pages, which are slow to get in some virtual machines when several threads do.
+    """
+    import torch
+
+    array: Array = torch.empty(size, dtype=torch.uint8).numpy()
     return array
 
 

@@ -16,18 +16,15 @@ from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO, Any, Final
 
-import numpy as np
-
 from nnbits.codec.atomic import atomic_output
-from nnbits.codec.errors import NnbitsError, ReasonCode
-from nnbits.codec.parallel import ordered_map
-from nnbits.codec.types import DTYPES, Array, DType, LazyTensor, Model, TensorInfo
+from nnbits.codec.types import DTYPES, DType, Model, TensorInfo
 
 from . import _zip
 from ._fills import Fill
 from ._input import InputFile
 from ._layout import is_restorable
 from ._pickle import Call, Global, PersistentId, PickleError, load
+from ._pieces import fetched
 from ._plain import plain
 from ._quantized import recognise
 from ._restoring import restore
@@ -42,7 +39,6 @@ _LEGACY_MAGIC: Final = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 _MAX_PICKLE_BYTES: Final = 2**30
 _MAX_NODES: Final = 10_000_000
 _MAX_DIMENSIONS: Final = 64
-_WINDOW_BYTES: Final = 2**26
 
 _STORAGES: Final = {
     "FloatStorage": "float32",
@@ -343,25 +339,19 @@ def write(
         return
     model = plain(model)
     pickled = state_dict_pickle([tensor.info for tensor in model.tensors])
-    largest = max((tensor.info.nbytes for tensor in model.tensors), default=0)
     with (
         atomic_output(Path(path), force=force) as file,
         zipfile.ZipFile(file, "w") as archive,
-        closing(
-            ordered_map(
-                _stored,
-                model.tensors,
-                threads=threads,
-                window=max(_WINDOW_BYTES, threads * (largest + 1)),
-                weight=lambda tensor: tensor.info.nbytes,
-            )
-        ) as arrays,
+        closing(fetched(model.tensors, threads)) as pieces,
     ):
         for name, data in (("data.pkl", pickled), ("byteorder", b"little")):
             archive.writestr(_entry(name), data)
         for index, tensor in enumerate(model.tensors):
             with archive.open(_entry(f"data/{index}"), "w", force_zip64=tensor.info.nbytes >= 2**31) as member:
-                member.write(next(arrays).data)
+                for piece, array in pieces:
+                    member.write(array.data)
+                    if piece.is_last:
+                        break
             if on_tensor is not None:
                 on_tensor(tensor.info)
         archive.writestr(_entry("version"), b"3\n")
@@ -369,17 +359,6 @@ def write(
 
 def _entry(name: str) -> zipfile.ZipInfo:
     return zipfile.ZipInfo(f"archive/{name}")
-
-
-def _stored(tensor: LazyTensor) -> Array:
-    array = np.ascontiguousarray(tensor.read()).reshape(-1).view(np.uint8)
-    if array.size != tensor.info.nbytes:
-        raise NnbitsError(
-            ReasonCode.BAD_TENSOR,
-            f"tensor {quote(tensor.info.name)} has {array.size} bytes, announced are {tensor.info.nbytes}",
-            path=quote(tensor.info.name),
-        )
-    return array
 
 
 ADAPTER: Final = Adapter("pytorch", (".pt", ".pth", ".bin", ".ckpt", ".jit"), probe, read, write)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate, chain
 from typing import Any, Final, NamedTuple
@@ -22,7 +22,7 @@ from .payload import BlockLayout, Coding, Items, Speed, choose_layout, items_of,
 __all__ = ["decode_range", "decode_values", "encode_values"]
 
 _SPEEDS: Final[dict[Speed, int]] = {"fast": 0, "balanced": 1, "small": 2}
-_RUN_BYTES: Final = 2**20  # of items that a thread takes at a time, at least
+_RUN_BYTES: Final = 2**22  # of items that a thread takes at a time, at most
 _KEPT_PIECES: Final = 16  # of memory, between calls
 _KEPT_BYTES: Final = 2**25  # of each
 
@@ -251,27 +251,55 @@ def _finish(encoder: _Encoder, out: Bytes, sizes: Sequence[int]) -> memoryview:
     return out[:end].data
 
 
+def _run_length(blocks: int, block_bytes: int, threads: int) -> int:
+    return max(1, min(_RUN_BYTES // block_bytes, blocks // (4 * threads)))
+
+
+def _share(work: Callable[[int], None], count: int, threads: int) -> None:
+    """Calls ``work`` with 0 .. count - 1, each thread with the next number as soon as it is free."""
+    numbers = iter(range(count))
+    lock = threading.Lock()
+    failed = False
+
+    def loop(_: int) -> None:
+        nonlocal failed
+        while not failed:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            try:
+                work(number)
+            except BaseException:
+                failed = True
+                raise
+
+    for _ in ordered_map(loop, range(min(threads, count)), threads=threads):
+        pass
+
+
 def _encode_in_parallel(encoder: _Encoder, threads: int) -> memoryview:
-    blocks = max(1, min(_RUN_BYTES // encoder.block_bytes, -(-encoder.blocks // threads)))
+    blocks = _run_length(encoder.blocks, encoder.block_bytes, threads)
     out = np.empty(encoder.frame_size + encoder.blocks * encoder.bound, np.uint8)
     turns = _Turns(encoder.frame_size)
+    sizes: list[list[int]] = [[] for _ in range(-(-encoder.blocks // blocks))]
 
-    def encode(run: int) -> list[int]:
+    def encode(run: int) -> None:
         code = _CODE.take(blocks * encoder.bound)
         try:
             first = run * blocks
-            sizes = encoder.encode(first, min(blocks, encoder.blocks - first), code.address, code.array.size)
-            start = turns.place(run, sum(sizes))
-            out[start : start + sum(sizes)] = code.array[: sum(sizes)]
+            sizes[run] = encoder.encode(first, min(blocks, encoder.blocks - first), code.address, code.array.size)
+            size = sum(sizes[run])
+            start = turns.place(run, size)
+            out[start : start + size] = code.array[:size]
         except BaseException:
             turns.fail()
             raise
         finally:
             _CODE.give(code)
-        return sizes
 
-    runs = ordered_map(encode, range(-(-encoder.blocks // blocks)), threads=threads)
-    return _finish(encoder, out, list(chain.from_iterable(runs)))
+    _share(encode, len(sizes), threads)
+    return _finish(encoder, out, list(chain.from_iterable(sizes)))
 
 
 def _encode_with_zstd(encoder: _Encoder, threads: int) -> memoryview:
@@ -429,14 +457,14 @@ def decode_values(
         decoder.decode(0, decoder.blocks, target)
         return result
     step = decoder.layout.block_items * decoder.itemsize
-    blocks = max(1, min(_RUN_BYTES // step, -(-decoder.blocks // threads)))
+    blocks = _run_length(decoder.blocks, step, threads)
 
-    def decode(first: int) -> None:
-        run = min(blocks, decoder.blocks - first)
-        decoder.decode(first, run, target[first * step : (first + run) * step])
+    def decode(run: int) -> None:
+        first = run * blocks
+        length = min(blocks, decoder.blocks - first)
+        decoder.decode(first, length, target[first * step : (first + length) * step])
 
-    for _ in ordered_map(decode, range(0, decoder.blocks, blocks), threads=threads):
-        pass
+    _share(decode, -(-decoder.blocks // blocks), threads)
     return result
 
 

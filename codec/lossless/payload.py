@@ -47,6 +47,7 @@ class Coding(IntEnum):
     RAW = 8
     ZSTD = 9
     MULTIPLES = 10
+    DICTIONARY = 11
 
 
 @dataclass(frozen=True)

@@ -134,15 +134,18 @@ def _counts(rng: random.Random) -> Iterator[Case]:
 def _block_rows(rng: random.Random) -> Iterator[Case]:
     """More block rows than there may be."""
     builder = StreamBuilder(rng, profile=0)
-    chosen = {**ndu(rng), "nnr_compressed_data_unit_payload_type": 1, "topology_elem_id": "t", "scan_order": 1,
-              "count_tensor_dimensions": 2, "tensor_dimensions": [2**40, 2]}  # fmt: skip
+    chosen: dict[str, Any] = {**ndu(rng), "nnr_compressed_data_unit_payload_type": 1, "topology_elem_id": "t",
+                              "scan_order": 1, "count_tensor_dimensions": 2}  # fmt: skip
 
     def no_loop(row: Any, obj: Any, context: Any, writer: Any, chooser: Any) -> None:
         obj.update(cabac_offset_list=[], dq_state_list=[], bit_offset_delta1=[], bit_offset_delta2=[])
 
-    with patch.object(synthesis, "_loop", no_loop):
-        data = synthesize_unit(UnitType.NNR_NDU, Chooser(rng, chosen), builder.parameters, lambda _e: bytes(90))
-    yield Case("attack-block-rows", builder.data + data, "2^37 block rows, more than 2^26", _FEATURE, code="LIMIT")
+    for label, height, text in (("", 2**40, "2^37"), ("-one", 8 * 2**26 + 16, "2^26 + 2")):
+        with patch.object(synthesis, "_loop", no_loop):
+            chooser = Chooser(rng, {**chosen, "tensor_dimensions": [height, 2]})
+            data = synthesize_unit(UnitType.NNR_NDU, chooser, builder.parameters, lambda _e: bytes(90))
+        yield Case(f"attack-block-rows{label}", builder.data + data, f"{text} block rows, more than 2^26 + 1", _FEATURE,
+                   code="LIMIT")  # fmt: skip
 
 
 def _nesting(rng: random.Random) -> Iterator[Case]:

@@ -65,11 +65,21 @@ def _ends(rng: random.Random) -> Iterator[Case]:
                    _FEATURE, code="CABAC_END")  # fmt: skip
     builder = StreamBuilder(rng)
     unit = builder.tensor("t", (700, 2), Levels("small", 0.5), append=False)
-    yield Case("payload-rows-cut", _with_payload(builder, unit, unit.payload[:30]), "cut inside row_skip_list", _FEATURE,
-               code="TRUNCATED")  # fmt: skip
+    yield Case(
+        "payload-rows-cut",
+        _with_payload(builder, unit, unit.payload[:30]),
+        "cut inside row_skip_list",
+        _FEATURE,
+        code="TRUNCATED",
+    )
     unit = builder.tensor("t", (3, 2), Levels("small", None, 5), cabac_unary_length_minus1=255, append=False)
-    yield Case("payload-sets-cut", _with_payload(builder, unit, unit.payload[:30]), "cut inside the initial sets", _FEATURE,
-               code="TRUNCATED")  # fmt: skip
+    yield Case(
+        "payload-sets-cut",
+        _with_payload(builder, unit, unit.payload[:30]),
+        "cut inside the initial sets",
+        _FEATURE,
+        code="TRUNCATED",
+    )
 
 
 def _search(test: Callable[[StreamBuilder, Coded, random.Random], bytes | None], **fixed: Any) -> Iterator[bytes]:
@@ -123,7 +133,7 @@ def _begin(rng: random.Random) -> Iterator[Case]:
 
 def _levels(rng: random.Random) -> Iterator[Case]:
     """Levels outside of int32 with a temporal reference."""
-    node = {"node_id_present_flag": 1, "device_id": 3, "parameter_id": 0}
+    node: dict[str, Any] = {"node_id_present_flag": 1, "device_id": 3, "parameter_id": 0}
     for dq in (0, 1):
         builder = StreamBuilder(rng, mps=_PARENT)
         builder.tensor("t", (1,), Levels("zero"), dq_flag=dq, put_node_depth=1, **node)
@@ -134,13 +144,23 @@ def _levels(rng: random.Random) -> Iterator[Case]:
             if dq and code is None:
                 continue  # two of four levels are none of the quantizer's
             builder = StreamBuilder(rng, mps=_PARENT)
-            child = {"parent_node_id_present_flag": 1, "parent_node_id_type": 0, "temporal_context_modeling_flag": 1,
-                     "parent_device_id": 3}  # fmt: skip
+            child: dict[str, Any] = {
+                "parent_node_id_present_flag": 1,
+                "parent_node_id_type": 0,
+                "temporal_context_modeling_flag": 1,
+                "parent_device_id": 3,
+            }
             unit = builder.tensor("t", (1,), Levels("zero"), base={"t": np.zeros(1, np.int32)}, dq_flag=dq,
                                   put_node_depth=2, append=False, **node, **child)  # fmt: skip
             data = _with_payload(builder, unit, _single(_codings(builder, unit)[0], value))
-            yield Case(f"{first}-{label}", data, f"level {value} with a reference, dq_flag {dq}", ("updates",), code=code,
-                       after=(first,))  # fmt: skip
+            yield Case(
+                f"{first}-{label}",
+                data,
+                f"level {value} with a reference, dq_flag {dq}",
+                ("updates",),
+                code=code,
+                after=(first,),
+            )
 
 
 def _single(coding: LevelCoding, value: int) -> bytes:
@@ -166,8 +186,14 @@ def _codebooks(rng: random.Random) -> Iterator[Case]:
     """Entries that binary32 cannot hold: the product with the step is rounded once."""
     builder = StreamBuilder(rng, mps={"mps_qp_density": 3})
     for number, (zero, gap) in enumerate(((2**24 + 1, 0), (2**30 + 3, 6), (-(2**31), 2**24 + 2), (-(2**27) - 5, 8))):
-        book = {"codebook_present_flag": 1, "codebook_egk": 3, "codebook_size": 40, "codebook_zero_value": zero,
-                "codebook_centre_offset": -20, "codebook_delta_right": gap}  # fmt: skip
+        book: dict[str, Any] = {
+            "codebook_present_flag": 1,
+            "codebook_egk": 3,
+            "codebook_size": 40,
+            "codebook_zero_value": zero,
+            "codebook_centre_offset": -20,
+            "codebook_delta_right": gap,
+        }
         for qp in (0, 3, 5, -7):
             builder.tensor(f"t{number}.{qp}", (9, 9), Levels("small", qp_value=qp), **book)
     yield Case("codebook-large", builder.data, "codebooks with entries above 2^24, steps of several mantissas",

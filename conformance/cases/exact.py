@@ -65,14 +65,26 @@ def _frames() -> Iterator[Rule]:
     yield "flags", "uint8", _N, _section(good, flags=2), "flags 2"
     for label, block, row in (("block-zero", 0, 0), ("block-large", 2**18 + 1, 1), ("row-zero", _N, 0), ("row", _N, 5),
                               ("row-large", _N, 2 * _N)):  # fmt: skip
-        yield label, "uint8", _N, _section(good, block_items=block, row_items=row), f"blocks of {block} in rows of {row}"
+        yield (
+            label,
+            "uint8",
+            _N,
+            _section(good, block_items=block, row_items=row),
+            f"blocks of {block} in rows of {row}",
+        )
     yield "of-nothing", "uint8", 0, _section(b""), "bytes for no element"
     two = struct.pack("<II", 9, 9) + _block(Coding.RAW, bytes(8)) * 2
     yield "table", "uint8", _N, _section(two[:7], block_items=8, row_items=8), "a table of 2 blocks in 7 bytes"
     for label, body in (("sizes-more", two + b"\0"), ("sizes-less", two[:-1])):
         yield label, "uint8", _N, _section(body, block_items=8, row_items=8), "sizes of blocks that do not add up"
     wrapped = struct.pack("<II", 2**32 - 1, 19) + two[8:]
-    yield "sizes-wrap", "uint8", _N, _section(wrapped, block_items=8, row_items=8), "sizes whose sum is right modulo 2^32"
+    yield (
+        "sizes-wrap",
+        "uint8",
+        _N,
+        _section(wrapped, block_items=8, row_items=8),
+        "sizes whose sum is right modulo 2^32",
+    )
     yield "empty", "uint8", _N, _section(b""), "a block of no bytes"
     yield "coding", "uint8", _N, _section(_block(10, bytes(_N))), "coding 10"
     yield "rest", "uint8", _N, _section(good + b"\0"), "a byte behind the last coding"
@@ -175,7 +187,13 @@ def _codings() -> Iterator[Rule]:
     beyond = [0, 1] * 7 + [0, 2]
     yield "table-entry", "float32", _N, _section(_block(Coding.TABLE, entries, _plain(beyond))), "entry 2 of 2"
     yield "unpacked-of-bytes", "uint8", _N, _section(_block(Coding.UNPACKED, _constant(0))), "UNPACKED of whole bytes"
-    yield "unpacked-large", "uint3", _N, _section(_block(Coding.UNPACKED, _constant(8)), block_items=6, row_items=6), "8 in 3 bits"
+    yield (
+        "unpacked-large",
+        "uint3",
+        _N,
+        _section(_block(Coding.UNPACKED, _constant(8)), block_items=6, row_items=6),
+        "8 in 3 bits",
+    )
     narrow = _block(Coding.NARROW, _block(Coding.RAW, bytes(2 * _N)))
     yield "narrow-of-half", "float16", _N, _section(narrow), "NARROW of float16"
     yield "narrow-of-int", "int32", _N, _section(narrow), "NARROW of integers"
@@ -184,13 +202,31 @@ def _codings() -> Iterator[Rule]:
     yield "narrow-twice", "float64", _N, _section(deep), "NARROW below NARROW"
     few = _plain(b"\x03\0")
     two = _block(Coding.RAW, bytes(range(8)))
-    yield "mask-of-packed", "uint3", _N, _section(_block(Coding.MASK, few, two), block_items=6, row_items=6), "MASK of packed elements"
+    yield (
+        "mask-of-packed",
+        "uint3",
+        _N,
+        _section(_block(Coding.MASK, few, two), block_items=6, row_items=6),
+        "MASK of packed elements",
+    )
     fifteen = {"block_items": 15, "row_items": 15}
-    yield "mask-bits", "float32", 15, _section(_block(Coding.MASK, _plain(b"\3\x80"), two), **fifteen), "a bit behind the last"
+    yield (
+        "mask-bits",
+        "float32",
+        15,
+        _section(_block(Coding.MASK, _plain(b"\3\x80"), two), **fifteen),
+        "a bit behind the last",
+    )
     yield "mask-none", "float32", _N, _section(_block(Coding.MASK, _constant(0), two)), "a mask of nothing"
     yield "mask-all", "float32", _N, _section(_block(Coding.MASK, _constant(255), raw)), "a mask of everything"
     yield "mask-no-coding", "float32", _N, _section(_block(Coding.MASK, few)), "a mask and no coding"
-    yield "mask-twice", "float32", _N, _section(_block(Coding.MASK, few, _block(Coding.MASK, few, two))), "MASK below MASK"
+    yield (
+        "mask-twice",
+        "float32",
+        _N,
+        _section(_block(Coding.MASK, few, _block(Coding.MASK, few, two))),
+        "MASK below MASK",
+    )
     unpacked = _block(Coding.MASK, few, _block(Coding.UNPACKED, _constant(0)))
     yield "mask-unpacked", "float32", _N, _section(unpacked), "UNPACKED below MASK"
     rows = {"block_items": _N, "row_items": 4}
@@ -199,14 +235,26 @@ def _codings() -> Iterator[Rule]:
     def split(*parts: bytes) -> bytes:
         return _section(_block(Coding.SPLIT, *parts), **rows)
 
-    yield "split-of-packed", "uint3", _N, _section(_block(Coding.SPLIT, b"\1", _plain(b"\0\1"))), "SPLIT of packed elements"
+    yield (
+        "split-of-packed",
+        "uint3",
+        _N,
+        _section(_block(Coding.SPLIT, b"\1", _plain(b"\0\1"))),
+        "SPLIT of packed elements",
+    )
     yield "split-none", "float32", _N, split(), "SPLIT without its number of classes"
     yield "split-one", "float32", _N, split(b"\0", _constant(0), raw), "SPLIT in one class"
     yield "split-17", "float32", _N, split(b"\x10", _plain(b"\0\1\0\1"), half, half), "SPLIT in 17 classes"
     yield "split-class", "float32", _N, split(b"\1", _plain(b"\0\1\0\2"), half, half), "class 2 of 2"
     yield "split-empty", "float32", _N, split(b"\2", _plain(b"\0\1\0\1"), half, half, half), "a class without rows"
     yield "split-no-coding", "float32", _N, split(b"\1", _plain(b"\0\1\0\1"), half), "a class without a coding"
-    yield "split-twice", "float32", _N, split(b"\1", _plain(b"\0\1\0\1"), half, _block(Coding.SPLIT, b"\1")), "SPLIT below SPLIT"
+    yield (
+        "split-twice",
+        "float32",
+        _N,
+        split(b"\1", _plain(b"\0\1\0\1"), half, _block(Coding.SPLIT, b"\1")),
+        "SPLIT below SPLIT",
+    )
 
 
 def _floats() -> Iterator[Rule]:
@@ -217,7 +265,13 @@ def _floats() -> Iterator[Rule]:
     yield "float-head", "float32", _N, _section(_block(Coding.FLOAT, b"\0\0\0")), "the head of FLOAT is cut"
     yield "float-upper", "float32", _N, block(6, 0, _constant(1), *low), "6 upper bits"
     yield "float-flags", "float32", _N, block(0, 4, _constant(1), *low), "flags 4 of FLOAT"
-    yield "float-field", "float32", _N, block(1, 0, _constant(1), _constant(9), *low[:2]), "a field that is constant, and not 0"
+    yield (
+        "float-field",
+        "float32",
+        _N,
+        block(1, 0, _constant(1), _constant(9), *low[:2]),
+        "a field that is constant, and not 0",
+    )
     yield "float-short", "float32", _N, block(0, 0, _constant(1), *low[:2]), "a plane is missing"
     some = [0, 3] * 8
 
@@ -230,7 +284,13 @@ def _floats() -> Iterator[Rule]:
     yield "escapes-many", "float32", _N, escapes(_N + 1, *values), "17 escapes of 16"
     yield "escapes-few", "float32", _N, escapes(7, *values), "7 escapes for 8 items"
     yield "escapes-more", "float32", _N, escapes(9, *values), "9 escapes for 8 items"
-    yield "escapes-large", "float32", _N, escapes(8, _constant(0), _constant(1)), "an escape of 9 bits for an exponent of 8"
+    yield (
+        "escapes-large",
+        "float32",
+        _N,
+        escapes(8, _constant(0), _constant(1)),
+        "an escape of 9 bits for an exponent of 8",
+    )
 
 
 def _valid() -> Iterator[Case]:

@@ -67,7 +67,9 @@ def _join(columns: Columns) -> bytes:
     )
 
 
-def _indexed(data: bytes, change: Callable[[Columns], None], *, size: int | None = None, frame: bytes | None = None) -> bytes:
+def _indexed(
+    data: bytes, change: Callable[[Columns], None], *, size: int | None = None, frame: bytes | None = None
+) -> bytes:
     """The stream with columns of its index changed, digest and checksums right; or with another frame or size."""
     units = _Stream(data)
     at, end = units.find(_INDEX), units.find(_END)
@@ -81,7 +83,9 @@ def _indexed(data: bytes, change: Callable[[Columns], None], *, size: int | None
     return _ended(units, end, index_bytes=len(units.units[at]), digest=sha256(content))
 
 
-def _ended(units: _Stream, at: int, *, index_bytes: int | None = None, digest: bytes | None = None, **fields: int) -> bytes:
+def _ended(
+    units: _Stream, at: int, *, index_bytes: int | None = None, digest: bytes | None = None, **fields: int
+) -> bytes:
     """The stream with elements of its end unit changed."""
     unit = bytearray(units.units[at])
     start = _body(unit)
@@ -168,12 +172,22 @@ def _columns() -> Iterator[Case]:
     for label, change, code, text in rules:
         yield Case(f"index-{label}", _indexed(good, change), f"index: {text}", _INDEXED, code=code)
     nothing: Callable[[Columns], None] = lambda _columns: None  # noqa: E731
-    yield Case("index-size-large", _indexed(good, nothing, size=2**31), "an index of 2^31 bytes, of which few are there",
-               _INDEXED, code="MEMORY_BUDGET")  # fmt: skip
+    yield Case(
+        "index-size-large",
+        _indexed(good, nothing, size=2**31),
+        "an index of 2^31 bytes, of which few are there",
+        _INDEXED,
+        code="MEMORY_BUDGET",
+    )
     yield Case("index-size", _indexed(good, nothing, size=9), "an index of another size than announced", _INDEXED,
                code="COMPRESSED_DATA")  # fmt: skip
-    yield Case("index-zstd", _indexed(good, nothing, frame=b"\x28\xb5\x2f\xfd" + b"\xff" * 9), "a damaged index", _INDEXED,
-               code="COMPRESSED_DATA")  # fmt: skip
+    yield Case(
+        "index-zstd",
+        _indexed(good, nothing, frame=b"\x28\xb5\x2f\xfd" + b"\xff" * 9),
+        "a damaged index",
+        _INDEXED,
+        code="COMPRESSED_DATA",
+    )
 
 
 def _as_unit(columns: Columns, offset: int, size: int) -> None:
@@ -194,8 +208,13 @@ def _ends() -> Iterator[Case]:
     yield Case("end-count", _ended(found, end, au_count=3), "an end unit that counts another number of access units",
                _FEATURES, code="INDEX")  # fmt: skip
     found, end, offsets = units()
-    yield Case("end-previous", _ended(found, end, previous_end=offsets[4]), "an end unit before which there was another",
-               _INDEXED, code="INDEX")  # fmt: skip
+    yield Case(
+        "end-previous",
+        _ended(found, end, previous_end=offsets[4]),
+        "an end unit before which there was another",
+        _INDEXED,
+        code="INDEX",
+    )
     found, end, offsets = units()
     foreign = unit_bytes(40, b"abc")
     found.units.insert(end, foreign)
@@ -223,15 +242,26 @@ def _order() -> Iterator[Case]:
     metadata, header = found.find(_METADATA), found.find(_HEADER)
     for kind, body in ((UnitType.NNR_TPL, b"\0\0a\0"), (UnitType.NNR_MPS, found.units[1][3:])):
         text = f"{kind.name} behind the head"
-        yield Case(f"extended-{kind.name[4:].lower()}", inserted(unit_bytes(kind, body)), text, _FEATURES, code="UNIT_ORDER")
+        yield Case(
+            f"extended-{kind.name[4:].lower()}", inserted(unit_bytes(kind, body)), text, _FEATURES, code="UNIT_ORDER"
+        )
     coded = StreamBuilder(random.Random("indexes")).tensor("t", append=False).data
     yield Case("extended-ndu", inserted(coded), "a data unit behind the head, in no access unit", _FEATURES,
                code="UNIT_ORDER")  # fmt: skip
     data = unit_bytes(UnitType.NNR_EXT, _SIGNATURE + bytes([ExtensionKind.ACCESS_UNIT_DATA, 1]) + b"abc")
-    yield Case("extended-data", inserted(data), "the data of an access unit without its header", _FEATURES, code="UNIT_ORDER")
-    yield Case("extended-metadata", inserted(found.units[metadata]), "a second metadata unit", _FEATURES, code="UNIT_ORDER")
-    yield Case("extended-before-metadata", inserted(data, metadata), "an extension unit before the metadata unit", _FEATURES,
-               code="UNIT_ORDER")  # fmt: skip
+    yield Case(
+        "extended-data", inserted(data), "the data of an access unit without its header", _FEATURES, code="UNIT_ORDER"
+    )
+    yield Case(
+        "extended-metadata", inserted(found.units[metadata]), "a second metadata unit", _FEATURES, code="UNIT_ORDER"
+    )
+    yield Case(
+        "extended-before-metadata",
+        inserted(data, metadata),
+        "an extension unit before the metadata unit",
+        _FEATURES,
+        code="UNIT_ORDER",
+    )
     yield Case("extended-before-mps", inserted(found.units[metadata], 1), "the metadata unit before the parameter set",
                _FEATURES, code="UNIT_ORDER")  # fmt: skip
     unit = bytearray(found.units[metadata])
@@ -261,21 +291,44 @@ def _tensors() -> Iterator[Case]:
     part = raw("a", shape=(6,), first_element=0, element_count=2)
     rest = raw("a", shape=(6,), first_element=2, element_count=4)
     tests: list[tuple[str, list[AccessUnit], str, str]] = [
-        ("disagree", [AccessUnit([part], bytes(2)), AccessUnit([replace(rest, dimensions=(7,))], bytes(4))], "ACCESS_UNIT",
-         "two parts of a tensor with different dimensions"),
-        ("disagree-type", [AccessUnit([part], bytes(2)), AccessUnit([replace(rest, element_type=DTYPES["int8"].number)], bytes(4))],
-         "ACCESS_UNIT", "two parts of a tensor with different element types"),
-        ("twice", [AccessUnit([raw()], bytes(4)), AccessUnit([raw()], bytes(4))], "DUPLICATE_NAME",
-         "a tensor in two access units"),
-        ("overlap", [AccessUnit([part], bytes(2)), AccessUnit([replace(rest, first_element=1)], bytes(4))],
-         "DUPLICATE_NAME", "two parts of a tensor that overlap"),
-        ("overlap-before", [AccessUnit([rest], bytes(4)), AccessUnit([replace(part, element_count=3, value_bytes=3)],
-                                                                     bytes(3))],
-         "DUPLICATE_NAME", "a part that goes into the one behind it, which came before"),
-        ("empty-twice", [AccessUnit([piece("t", "uint8", (0,))]), AccessUnit([piece("t", "uint8", (0,))])],
-         "DUPLICATE_NAME", "a tensor without elements twice"),
+        (
+            "disagree",
+            [AccessUnit([part], bytes(2)), AccessUnit([replace(rest, dimensions=(7,))], bytes(4))],
+            "ACCESS_UNIT",
+            "two parts of a tensor with different dimensions",
+        ),
+        (
+            "disagree-type",
+            [AccessUnit([part], bytes(2)), AccessUnit([replace(rest, element_type=DTYPES["int8"].number)], bytes(4))],
+            "ACCESS_UNIT",
+            "two parts of a tensor with different element types",
+        ),
+        (
+            "twice",
+            [AccessUnit([raw()], bytes(4)), AccessUnit([raw()], bytes(4))],
+            "DUPLICATE_NAME",
+            "a tensor in two access units",
+        ),
+        (
+            "overlap",
+            [AccessUnit([part], bytes(2)), AccessUnit([replace(rest, first_element=1)], bytes(4))],
+            "DUPLICATE_NAME",
+            "two parts of a tensor that overlap",
+        ),
+        (
+            "overlap-before",
+            [AccessUnit([rest], bytes(4)), AccessUnit([replace(part, element_count=3, value_bytes=3)], bytes(3))],
+            "DUPLICATE_NAME",
+            "a part that goes into the one behind it, which came before",
+        ),
+        (
+            "empty-twice",
+            [AccessUnit([piece("t", "uint8", (0,))]), AccessUnit([piece("t", "uint8", (0,))])],
+            "DUPLICATE_NAME",
+            "a tensor without elements twice",
+        ),
         ("missing", [AccessUnit([part], bytes(2))], "INDEX", "a part of a tensor is missing"),
-    ]  # fmt: skip
+    ]
     for label, units, code, text in tests:
         whole = [(info, 0, 6) for info, _, _ in units[0]._listed()] if code != "INDEX" else None
         own = [replace(unit, covers=whole if number == 0 else []) for number, unit in enumerate(units)]
@@ -308,7 +361,9 @@ def _metadata() -> Iterator[Case]:
         "two-frames": compress(b'{"nnbits":2}') * 2,
     }
     for label, frame in frames.items():
-        yield Case(f"metadata-{label}", _with_metadata(frame, 12), f"metadata: {label}", _INDEXED, code="COMPRESSED_DATA")
+        yield Case(
+            f"metadata-{label}", _with_metadata(frame, 12), f"metadata: {label}", _INDEXED, code="COMPRESSED_DATA"
+        )
 
 
 def _with_metadata(frame: bytes, size: int) -> bytes:
@@ -372,10 +427,19 @@ def _attachments() -> Iterator[Case]:
         ("long", (unit(b"f", 1, 0, b"abc"),), "INDEX", "three bytes of one"),
         ("parts", (unit(b"f", large + 1, 0, b"a"),), "INDEX", "one part of two"),
         ("place", (unit(b"f", 2, 1, b"b"),), "INDEX", "a first part that begins at the second byte"),
-        ("other", (unit(b"f", large + 1, 0, bytes(9)), unit(b"g", large + 1, 9, b"a")), "INDEX",
-         "the second part of another file"),
-        ("size", (unit(b"f", 5, 0, b"abc", part_size=5),), "COMPRESSED_DATA", "a part of three bytes that should have five"),
-    ]  # fmt: skip
+        (
+            "other",
+            (unit(b"f", large + 1, 0, bytes(9)), unit(b"g", large + 1, 9, b"a")),
+            "INDEX",
+            "the second part of another file",
+        ),
+        (
+            "size",
+            (unit(b"f", 5, 0, b"abc", part_size=5),),
+            "COMPRESSED_DATA",
+            "a part of three bytes that should have five",
+        ),
+    ]
     for label, parts, code, text in rules:
         yield Case(f"attachments-{label}", built(*parts), f"attachments: {text}", _INDEXED, code=code)
 

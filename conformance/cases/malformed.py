@@ -30,7 +30,10 @@ _CODES: Final[Mapping[str, str]] = {
 }
 #: Why there is no stream with an element wrong, by unit type and element.
 UNMADE: Final[Mapping[tuple[int, str], str]] = {
-    (UnitType.NNR_STR, "general_profile_idc"): "a start unit without it has another size, and is taken for no NNC stream",
+    (
+        UnitType.NNR_STR,
+        "general_profile_idc",
+    ): "a start unit without it has another size, and is taken for no NNC stream",
     (UnitType.NNR_TPL, "byte_alignment"): "the list of names is never one of indices in a topology unit",
     (UnitType.NNR_EXT, "ext_signature"): "a unit with another signature is somebody else's, and is passed",
 }
@@ -105,10 +108,19 @@ def _extension(code: Code, how: str, rng: random.Random) -> bytes | None:
     start = _head(metadata=kind != ExtensionKind.METADATA)
     for _ in range(_TRIES):
         poison = Poison(code, how)
-        fixed = {"nnr_unit_size_flag": 0, "independently_decodable_flag": 1, "ext_signature": EXT_SIGNATURE, "ext_version": EXT_VERSION,
-                 "ext_kind": int(ExtensionKind.ACCESS_UNIT_HEADER if kind is None else kind), "name_shared": 0,
-                 "name_length": 3, "name": b"abc", "piece_count_minus1": 0, "count_dimensions": 1,
-                 "dimensions": 3}  # fmt: skip
+        fixed = {
+            "nnr_unit_size_flag": 0,
+            "independently_decodable_flag": 1,
+            "ext_signature": EXT_SIGNATURE,
+            "ext_version": EXT_VERSION,
+            "ext_kind": int(ExtensionKind.ACCESS_UNIT_HEADER if kind is None else kind),
+            "name_shared": 0,
+            "name_length": 3,
+            "name": b"abc",
+            "piece_count_minus1": 0,
+            "count_dimensions": 1,
+            "dimensions": 3,
+        }
         try:
             unit = synthesize_unit(UnitType.NNR_EXT, Chooser(rng, fixed, poison), parameters())
         except Rejected:

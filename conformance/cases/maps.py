@@ -28,7 +28,7 @@ def _mapped(kind: int, section: bytes, count: int = 4, shape: Sequence[int] = _S
     return stream(AccessUnit([one], section + bytes(k % 251 + 1 for k in range(count))))
 
 
-def _masks(*masks: Sequence[int], rows: int | None = None, change: Callable[[Any], Any] | None = None) -> bytes:
+def _masks(*masks: Any, rows: int | None = None, change: Callable[[Any], Any] | None = None) -> bytes:
     """An arithmetic code string of masks; ``change`` gets the encoder before it ends."""
     coder = reference.Encoder()
     for mask in masks:
@@ -70,7 +70,13 @@ def _words() -> Iterator[tuple[str, bytes, int, tuple[int, ...], str]]:
     empty = _masks([1], [0] * 64)
     yield "coded-empty", b"\1" + empty, 1, _SHAPE, "coded, a word without elements"
     yield "coded-wide", b"\1" + _count(2, 2), 4, (128,), "a segment of 2 words of which 2 are there, and no more"
-    yield "coded-behind", b"\1" + _masks([1], [*_EXAMPLE, 1, *([0] * 47)]), 5, _SHAPE, "coded, an element behind the last"
+    yield (
+        "coded-behind",
+        b"\1" + _masks([1], [*_EXAMPLE, 1, *([0] * 47)]),
+        5,
+        _SHAPE,
+        "coded, an element behind the last",
+    )
     flags = [1, *([0] * 199)]
     yield "coded-flags", b"\1" + _masks([1] * 3 + flags[3:]), 2, (64 * 200,), "more words than elements that exist"
 
@@ -192,11 +198,20 @@ def _valid() -> Iterator[Case]:
         for coded in (False, True):
             if (kind, coded) in ((MapKind.BITMASK, True), (MapKind.CODED, False)):
                 continue
-            for label, mask, shape in (("example", _EXAMPLE, _SHAPE), ("wide", wide, (130,)), ("all", wide | True, (5, 26)),
-                                       ("none", wide & False, (130,))):  # fmt: skip
+            for label, mask, shape in (
+                ("example", _EXAMPLE, _SHAPE),
+                ("wide", wide, (130,)),
+                ("all", wide | True, (5, 26)),
+                ("none", wide & False, (130,)),
+            ):
                 section = reference.encode(kind, mask.copy(), shape, coded)
-                yield Case(f"map-{kind.name.lower()}-{int(coded)}-{label}", _mapped(kind, section, int(mask.sum()), shape),
-                           f"a map of kind {kind.name}, form {int(coded)}", _FEATURES, pick=True)  # fmt: skip
+                yield Case(
+                    f"map-{kind.name.lower()}-{int(coded)}-{label}",
+                    _mapped(kind, section, int(mask.sum()), shape),
+                    f"a map of kind {kind.name}, form {int(coded)}",
+                    _FEATURES,
+                    pick=True,
+                )
     groups = generator.integers(0, 2, (12, 32, 3)).astype(np.bool_)
     for n, m, axis in ((1, 2, 1), (3, 32, 1), (2, 4, 0), (1, 3, 2), (31, 32, 1)):
         rows = reference.groups(groups.reshape(-1).copy(), groups.shape, m, axis).copy()

@@ -22,7 +22,6 @@ from nnbits.codec.syntax import (
     ModelParameterSet,
     ParameterSets,
     Piece,
-    UnitType,
     ValueCoding,
     build_unit,
     build_unit_prefix,
@@ -242,7 +241,7 @@ def _coded() -> Iterator[tuple[str, AccessUnit, str, tuple[str, ...], str]]:
     yield "range", AccessUnit([coded("int8")], None, [wide]), "LEVEL_RANGE", (), "a level that does not fit in int8"
     yield ("floats", AccessUnit([coded()], None, [unit(nnr_compressed_data_unit_payload_type=0)]), "METADATA", (),
            "quantized values as integers")  # fmt: skip
-    factor = {"compressed_parameter_types": 1, "decomposition_rank": 2, "g_number_of_rows": 3}
+    factor: dict[str, Any] = {"compressed_parameter_types": 1, "decomposition_rank": 2, "g_number_of_rows": 3}
     yield ("factor", AccessUnit([coded()], None, [unit("t_G", **factor)]), "UNIT_ORDER",
            ("UNSUPPORTED_FEATURE", "ACCESS_UNIT"), "a factor without the other")  # fmt: skip
     named = piece("t_G", "float32", (3, 2), value_coding=_NDU)
@@ -263,10 +262,16 @@ def _coded() -> Iterator[tuple[str, AccessUnit, str, tuple[str, ...], str]]:
 
 def _updates() -> Iterator[Case]:
     """Data units that are coded relative to something, in an access unit that follows none."""
-    child = {"parent_node_id_present_flag": 1, "parent_node_id_type": 0, "temporal_context_modeling_flag": 1}
+    child: dict[str, Any] = {
+        "parent_node_id_present_flag": 1,
+        "parent_node_id_type": 0,
+        "temporal_context_modeling_flag": 1,
+    }
     base = {"t": np.zeros(12, np.int32)}
     temporal = _data_unit(within=_UPDATES, base=base, **child)
-    history = _data_unit(within=_UPDATES, history={"t": np.zeros(12, np.bool_)}, **{**child, "temporal_context_modeling_flag": 0})
+    history = _data_unit(
+        within=_UPDATES, history={"t": np.zeros(12, np.bool_)}, **{**child, "temporal_context_modeling_flag": 0}
+    )
     for label, data, text in (("temporal", temporal, "temporal contexts"), ("history", history, "history")):
         yield Case(f"au-ndu-{label}", stream(AccessUnit([_of_data()], None, [data]), mps=_UPDATES.mps),
                    f"a data unit with {text} in an access unit that follows none", _FEATURES,

@@ -210,3 +210,19 @@ def cases(seed: int) -> Iterator[Case]:
                 pick=True, provenance=f"generator, module units, seed {seed}",
             )  # fmt: skip
     yield from _long(rng)
+    yield from _performance(rng)
+
+
+def _performance(rng: random.Random) -> Iterator[Case]:
+    """The two flags of the performance of a model, in each combination and profile."""
+    for profile in (0, 1):
+        for number in range(4):
+            mps = {"validation_set_performance_present_flag": number & 1,
+                   "metric_type_performance_map_valid_flag": number >> 1, "performance_metric_type": "m",
+                   "mps_quantization_parameter": 5}  # fmt: skip
+            builder = StreamBuilder(rng, profile=profile, mps=mps)
+            builder.tensor("t", (2, 3))
+            text = (
+                f"validation_set_performance_present_flag {number & 1}, the other flag {number >> 1}, profile {profile}"
+            )
+            yield Case(f"performance-{profile}-{number}", builder.data, text, ("mps",))

@@ -175,10 +175,21 @@ def _changed(rng: random.Random) -> Iterator[Case]:
         yield Case(f"update-other-{label}", builder.data, f"{text}, no temporal contexts", ("updates",),
                    code="BASE_MISMATCH", after=("update-other-0",))  # fmt: skip
     builder = StreamBuilder(rng, mps=_PARENT)
-    child = {"parent_node_id_present_flag": 1, "parent_node_id_type": 1, "temporal_context_modeling_flag": 1}
+    child: dict[str, Any] = {
+        "parent_node_id_present_flag": 1,
+        "parent_node_id_type": 1,
+        "temporal_context_modeling_flag": 1,
+    }
     builder.tensor("t0", _SHAPES[0], Levels("small"), base=start.base, **child)
-    yield Case("update-other-digest", builder.data, "temporal contexts, and the SHA-256 of another payload",
-               ("updates",), code="BASE_MISMATCH", also=("UNSUPPORTED_FEATURE",), after=("update-other-0",))  # fmt: skip
+    yield Case(
+        "update-other-digest",
+        builder.data,
+        "temporal contexts, and the SHA-256 of another payload",
+        ("updates",),
+        code="BASE_MISMATCH",
+        also=("UNSUPPORTED_FEATURE",),
+        after=("update-other-0",),
+    )
     builder = StreamBuilder(rng, mps=_PARENT)
     none: Mapping[str, Any] = {"t0": np.zeros(63, np.bool_)}
     builder.tensor("t0", (9, 7), Levels("small"), history=none, **_node(2, 0), **_child(0))

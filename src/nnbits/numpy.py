@@ -86,7 +86,7 @@ def load_file(filename: StrPath) -> dict[str, Array]:
 
 def _load(file: NncFile) -> dict[str, Array]:
     contents = Contents(file)
-    found = contents.read_all()
+    found = contents.read_all(lambda size: np.empty(size, np.uint8))
     arrays = {}
     for name, item in contents.shown.items():
         info = item.tensor.info

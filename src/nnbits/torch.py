@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 
 from .codec.api import NncFile, encode, open_file
@@ -30,7 +29,7 @@ from .formats._tensor_file import (
     read_part,
     with_aliases,
 )
-from .formats._torch_tensors import bytes_of, lazy_tensor, shared_tensors, torch_tensor, torch_type
+from .formats._torch_tensors import bytes_of, empty_bytes, lazy_tensor, shared_tensors, torch_tensor, torch_type
 from .formats.sparse import to_torch_csr, to_torch_semi_structured
 
 __all__ = ["load", "load_file", "load_model", "safe_open", "save", "save_file", "save_model"]
@@ -123,7 +122,7 @@ def load_file(filename: StrPath, device: Device = "cpu") -> dict[str, torch.Tens
 def _load(file: NncFile, device: Device) -> dict[str, torch.Tensor]:
     contents = Contents(file)
     place = torch.device(device)
-    found = contents.read_all() if place.type == "cpu" else None
+    found = contents.read_all(empty_bytes) if place.type == "cpu" else None
     names: dict[Any, str] = {}  # of tensors that are different
     for name, item in contents.shown.items():
         names.setdefault((contents.key(name), *torch_type(item.tensor.info)), name)
@@ -203,7 +202,7 @@ def _fill(model: torch.nn.Module, contents: Contents, state: Mapping[str, torch.
             continue
         into = target
         if target.is_meta and device.type == "cpu":
-            into = torch_tensor(info, np.empty(info.nbytes, np.uint8))
+            into = torch_tensor(info, empty_bytes(info.nbytes))
         if contents.is_direct(name) and key not in direct and _is_memory_of(into, dtype):
             direct.add(key)
             targets[name] = bytes_of(into)

@@ -334,4 +334,5 @@ def test_pruned_resnets(cifar_models: list[Path], how: str) -> None:
         quantized = encoded(arrays, plan_quantized(model(arrays), qp=-32, profile="standard"))
         back = nnbits.decode(quantized)
         assert all(np.abs(back[name] - array).max() < 0.02 for name, array in arrays.items() if array.ndim > 1)
-        assert (Stream(memoryview(quantized)).pruned != {}) == (how == "rows")
+        if how == "rows":
+            assert len(Stream(memoryview(quantized)).pruned) > len(arrays) / 8

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import random
+import re
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,7 @@ from nnbits.codec.quant.step import binary32_step_size, step_size
 from nnbits.conformance.adapters import core
 from nnbits.conformance.adapters import reference as decode_reference
 from nnbits.conformance.cases.building import Levels, StreamBuilder
+from nnbits.conformance.manifest import Manifest
 from nnbits.conformance.synthesis import Rejected
 
 
@@ -51,3 +55,28 @@ def test_steps_are_normal_numbers() -> None:
         assert caught.value.code == ReasonCode.VALUE_RANGE
     for qp, density in ((-126, 0), (127, 0), (-1008, 3), (1023, 3)):
         assert binary32_step_size(qp, density) == step_size(qp, density)
+
+
+def _entries() -> list[list[str]]:
+    lines = (Path(__file__).parents[2] / "conformance" / "ERRATA.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return rows[2:]
+
+
+def test_every_entry_names_what_keeps_it_from_coming_back() -> None:
+    """Streams of the suite, stored inputs, or tests; each exists."""
+    root = Path(__file__).parents[2]
+    streams = {entry.id for entry in Manifest.load()}
+    rows = _entries()
+    assert len(rows) > 10
+    for row in rows:
+        assert len(row) == 5, row
+        named = re.findall(r"(?:(tests/\S+\.py): )?`([^`]+)`", row[4])
+        assert named, row
+        for file, name in named:
+            if file:
+                assert f"def {name}(" in (root / file).read_text(encoding="utf-8"), name
+            elif "/" in name:
+                assert (root / "conformance" / name).is_file(), name
+            else:
+                assert fnmatch.filter(streams, name), name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from nnbits.tools._restored import Restored
 
 __all__ = ["pack", "recover", "sign", "unpack", "verify"]
+
+_MAPS: Final = ("size", "none", "raw", "bitmask", "two_level", "gaps", "pattern", "structured", "coded")
 
 
 @click.command(name="pack", short_help="Model file to NNC stream.")
@@ -53,6 +55,9 @@ __all__ = ["pack", "recover", "sign", "unpack", "verify"]
 @click.option("--speed", type=click.Choice(["fast", "balanced", "small"]), help="Of exact coding.  [default: balanced]")
 @click.option("--plan", type=FILE, metavar="FILE", help="Pack as this JSON plan says, tensor by tensor.")
 @click.option("--save-plan", type=FILE, metavar="FILE", help="Write the plan that was used.")
+@click.option(
+    "--sparse-map", type=click.Choice(_MAPS), help="Of pruned tensors.  [default: size, whatever is smallest]"
+)
 @click.option("--pruning-container", is_flag=True, help="With --profile standard: leave out what is zero, say which.")
 @click.option("--prune-report", is_flag=True, help="Show how sparse each tensor is, its map and what that saved.")
 @click.option("--estimate", is_flag=True, help="Only predict sizes and times, from a sample; nothing is written.")

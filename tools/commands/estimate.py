@@ -45,6 +45,7 @@ def estimate_pack(
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     given = {name: value for name, value in given.items() if value or name not in _OFF_AT_ZERO}
     speed = given.pop("speed", "balanced")
+    sparse_map = given.pop("sparse_map", "size")
     choose_plan(Model(()), **given)  # refuses what contradicts itself, before anything is read
     model = adapter_for_file(source).read(source)
     spared = kept_exact(model)
@@ -55,7 +56,7 @@ def estimate_pack(
         plan = choose_plan(part, threads=threads, **given)
         if "plan" in given:
             return _on_sample(plan, part)
-        return spare(replace(plan, speed=speed), part, spared)
+        return spare(replace(plan, speed=speed, sparse_map=sparse_map), part, spared)
 
     with file_named(source):
         sample = DEFAULT_SAMPLE if sample_bytes is None else sample_bytes
@@ -65,7 +66,7 @@ def estimate_pack(
             sample_bytes=sample,
             speed=speed,
             spared=sorted(spared),
-            asked=asked if given else None,
+            asked=asked if given or sparse_map != "size" else None,
         )
 
 

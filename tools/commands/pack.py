@@ -13,7 +13,7 @@ from nnbits.tools._files import check_output, file_named, is_pipe, packed_path, 
 
 if TYPE_CHECKING:
     from nnbits.codec.api import PackedTensor, PackReport
-    from nnbits.codec.plan import EncodePlan, Profile, Speed
+    from nnbits.codec.plan import EncodePlan, MapChoice, Profile, Speed
     from nnbits.codec.types import Model
     from nnbits.tools._restored import Restored
 
@@ -49,6 +49,7 @@ def pack(
     profile: Profile | None = None,
     speed: Speed | None = None,
     pruning_container: bool = False,
+    sparse_map: MapChoice | None = None,
     plan: Path | None = None,
     save_plan: Path | None = None,
     threads: int | None = None,
@@ -73,6 +74,7 @@ def pack(
         compat: refuse what this other decoder cannot read.
         profile: kind of stream; default: that of ``plan``, ``standard`` with ``compat``, else ``extended``.
         speed: what exact coding in the extended profile looks for, see :class:`~nnbits.codec.plan.EncodePlan`.
+        sparse_map: in the extended profile, see :data:`~nnbits.codec.plan.MapChoice`; default: by size.
         pruning_container: with profile ``standard``, see :class:`~nnbits.codec.plan.EncodePlan`.
         plan: JSON file with the plan to execute; in place of all of the above.
         save_plan: where to write the plan that was executed.
@@ -117,6 +119,8 @@ def pack(
         chosen = replace(chosen, speed=speed)
     if pruning_container:
         chosen = replace(chosen, pruning_container=True)
+    if sparse_map is not None:
+        chosen = replace(chosen, sparse_map=sparse_map)
     if plan is None:
         chosen = spare(chosen, model, kept_exact(whole))
     if announce is not None:

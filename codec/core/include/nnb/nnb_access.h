@@ -90,8 +90,8 @@ uint64_t nnb_piece_bytes(const nnb_piece *piece);
 
 /*
  * Bytes of work that nnb_piece_values() needs: what arithmetic or exact decoding needs (4 bytes an element and a few
- * KiB, or 20 times a block of exactly coded values), and with a sparse map the values and the map. The codes of
- * nnb_piece_values() as far as headers tell.
+ * KiB, or some 22 bytes an item of a block of exactly coded values), and with a sparse map the values and the map. The
+ * codes of nnb_piece_values() as far as headers tell.
  */
 nnb_status nnb_piece_work_size(const nnb_access_piece *found, size_t *work_size);
 

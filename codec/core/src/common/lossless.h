@@ -16,8 +16,9 @@ enum {
   NNB_CODING_UNPACKED = 6, /* elements of 3, 5, 6 or 7 bits, one a byte */
   NNB_CODING_CONSTANT = 7,
   NNB_CODING_RAW = 8,
-  NNB_CODING_ZSTD = 9, /* outermost only: a zstd frame of another coding */
-  NNB_CODING_MULTIPLES = 10, /* integers times scales; where MASK may stand */
+  NNB_CODING_ZSTD = 9,        /* outermost only: a zstd frame of another coding */
+  NNB_CODING_MULTIPLES = 10,  /* integers times scales; where MASK may stand */
+  NNB_CODING_DICTIONARY = 11, /* up to 65536 different items; where MASK may stand */
 };
 
 enum { NNB_PLANE_CONSTANT = 0, NNB_PLANE_RAW = 1, NNB_PLANE_RANS = 2 };
@@ -26,9 +27,9 @@ enum { NNB_FLOAT_ESCAPES = 1, NNB_FLOAT_SCALED = 2 };
 enum { NNB_BYTES_DELTA = 1, NNB_BYTES_SCALED = 2 };
 
 #define NNB_SPLIT_CLASSES 16u
-#define NNB_SCALE_TABLES 4u  /* of coding FLOAT: quarters of an octave */
-#define NNB_BYTES_TABLES 16u /* of coding BYTES */
-#define NNB_MAX_UPPER 5u     /* mantissa bits coded with the exponent */
+#define NNB_SCALE_TABLES 4u /* of coding FLOAT: quarters of an octave */
+#define NNB_BYTES_TABLES 8u /* of coding BYTES */
+#define NNB_MAX_UPPER 5u    /* mantissa bits coded with the exponent */
 
 #define NNB_TARGET_AVX512 NNB_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi2,popcnt")
 
@@ -63,9 +64,9 @@ NNB_INLINE int nnb_run_valid(size_t run, size_t row_items, size_t count) {
   return run ? run >= NNB_LEAST_RUN && row_items % run == 0 : count >= 2 * row_items;
 }
 
-NNB_INLINE int nnb_may_be_multiples(const nnb_items *items) {
-  return items->mantissa_bits != 0 && items->bytes <= 4;
-}
+#define NNB_MAX_ENTRIES 65536u
+
+NNB_INLINE int nnb_may_be_multiples(const nnb_items *items) { return items->mantissa_bits != 0 && items->bytes <= 4; }
 
 NNB_INLINE uint32_t nnb_bits_of(float value) {
   uint32_t bits;

@@ -2,16 +2,16 @@
 #include "dec/lossless.h"
 
 /* Those of a run; `step` is 0 if they have one scale, 1 if each has its own. */
-#define MULTIPLY(NAME, ANY, CONVERT) \
-  NNB_INLINE void NAME(const nnb_any32 *restrict scales, const uint8_t *restrict offsets, unsigned step,     \
-                       const uint8_t *restrict integers, ANY *restrict out, size_t n) {                     \
-    const float scale = nnb_float_of(scales[0]);                                                                \
-    const uint8_t offset = offsets[0];                                                                      \
-    for (size_t i = 0; i < n; i++) {                                                                        \
-      const float s = step ? nnb_float_of(scales[i]) : scale;                                                   \
-      const uint8_t o = step ? offsets[i] : offset;                                                         \
-      out[i] = CONVERT(nnb_product(s, nnb_integer(integers[i], o)));                     \
-    }                                                                                                       \
+#define MULTIPLY(NAME, ANY, CONVERT)                                                                     \
+  NNB_INLINE void NAME(const nnb_any32 *restrict scales, const uint8_t *restrict offsets, unsigned step, \
+                       const uint8_t *restrict integers, ANY *restrict out, size_t n) {                  \
+    const float scale = nnb_float_of(scales[0]);                                                         \
+    const uint8_t offset = offsets[0];                                                                   \
+    for (size_t i = 0; i < n; i++) {                                                                     \
+      const float s = step ? nnb_float_of(scales[i]) : scale;                                            \
+      const uint8_t o = step ? offsets[i] : offset;                                                      \
+      out[i] = CONVERT(nnb_product(s, nnb_integer(integers[i], o)));                                     \
+    }                                                                                                    \
   }
 MULTIPLY(multiply_32, nnb_any32, (uint32_t))
 MULTIPLY(multiply_b16, nnb_any16, nnb_to_bfloat16)

@@ -16,7 +16,6 @@ typedef struct nnb_survey {
 } nnb_survey;
 
 void nnb_survey_items(const nnb_items *items, const void *values, size_t count, nnb_survey *survey);
-size_t nnb_count_zeros(const nnb_items *items, const void *values, size_t count);
 
 /* Coding FLOAT: exponents with the mantissa bits above `shift`; as symbols, less `base`, which is at most 255 below. */
 void nnb_float_highs(const nnb_items *items, const void *values, size_t count, unsigned shift, uint16_t *highs);
@@ -39,14 +38,23 @@ size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, 
 uint64_t nnb_item(const nnb_items *items, const void *values, size_t index);
 
 /*
- * Whether a row looks like integers times scales: *length becomes the length of its runs (0: a scale a column), of which
- * `integers` are work for one row or column, in place.
+ * Whether a row looks like integers times scales: *length becomes the length of its runs (0: a scale a column), of
+ * which `integers` are work for one row or column, in place.
  */
 int nnb_probe_multiples(const nnb_items *items, const void *values, size_t count, size_t row_items, uint8_t *integers,
                         size_t *length);
 /* The parts of coding MULTIPLES; 0 if some run is none. */
 int nnb_find_multiples(const nnb_items *items, const void *values, size_t count, size_t row_items, size_t length,
                        nnb_any32 *scales, uint8_t *offsets, uint8_t *integers, size_t *scale_count);
+
+/* Whether a sample says that items come back, if less often than those of a table. */
+int nnb_probe_dictionary(const nnb_items *items, const void *values, size_t count);
+/*
+ * Number of different items, at most `most` (NNB_MAX_ENTRIES or less), else 0; `entries` receives them in ascending
+ * order of magnitudes, `indices` their places. `work` has 5 words of 32 bits for each item.
+ */
+size_t nnb_find_dictionary(const nnb_items *items, const void *values, size_t count, size_t most, void *entries,
+                           nnb_any16 *indices, uint32_t *work);
 
 /* Contexts of items by the scales of their row and their column. */
 typedef struct nnb_scales {

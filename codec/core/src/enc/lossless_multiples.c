@@ -21,7 +21,9 @@ NNB_INLINE uint32_t item_of(const run *r, size_t i) {
 /* Of a magnitude, which is finite or the least that is not. */
 NNB_INLINE double value_of(const nnb_items *items, uint32_t magnitude) {
   if (items->bytes == 2)
-    magnitude = items->mantissa_bits == 7 ? magnitude << 16 : magnitude >= 0x7c00u ? 0x47800000u : nnb_widen16(magnitude);
+    magnitude = items->mantissa_bits == 7 ? magnitude << 16
+                : magnitude >= 0x7c00u    ? 0x47800000u
+                                          : nnb_widen16(magnitude);
   return magnitude >= 0x7f800000u ? 0x1p128 : (double)nnb_float_of(magnitude);
 }
 
@@ -33,7 +35,8 @@ typedef struct extremes {
 
 static int look_at(const run *r, extremes *e) {
   const unsigned top = 8u * r->items->bytes - 1u;
-  const uint32_t sign = (uint32_t)1 << top, infinity = (sign - 1u) >> r->items->mantissa_bits << r->items->mantissa_bits;
+  const uint32_t sign = (uint32_t)1 << top,
+                 infinity = (sign - 1u) >> r->items->mantissa_bits << r->items->mantissa_bits;
   uint32_t least = infinity, greatest = 0, negative_zeros = 0;
   size_t present = 0;
   for (size_t i = 0; i < r->count; i++) {

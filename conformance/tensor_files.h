@@ -1,0 +1,36 @@
+/* The tensors that decoder.c has decoded, and the files that it leaves. Exits with status 2 if one cannot be written.
+ */
+#ifndef NNB_TENSOR_FILES_H
+#define NNB_TENSOR_FILES_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "nnb/nnb_unit.h"
+
+typedef struct tensor {
+  char *name; /* with a zero byte at the end */
+  size_t name_size;
+  uint8_t format; /* nnr_decompressed_data_format */
+  uint64_t *dimensions;
+  uint32_t count_dimensions;
+  uint64_t elements;
+  void *values; /* 4 bytes each, int32 or binary32; of the extended profile the bytes to be written */
+  uint8_t integer;
+  /* of the extended profile: */
+  uint8_t extended;
+  uint8_t element_type;
+  uint8_t base[NNB_DIGEST_BYTES]; /* of the state that it changed, else zeros */
+  uint64_t *parts;                /* first element and number of elements of each */
+  size_t count_parts;
+} tensor;
+
+FILE *create_file(const char *directory, const char *name);
+
+void close_file(FILE *file);
+
+/* tensors.txt, and a file for each tensor. */
+void write_tensors(const tensor *tensors, size_t count, const char *directory);
+
+#endif
