@@ -78,11 +78,12 @@ def unpack(
         check_is_model(stream)
         model = stream_model(stream)
         suffix = _suffix(model)
-        adapter = _adapter_of_source(stream.source_format)
         if to is not None:
             adapter = adapter_by_name(to)
         elif target is not None and not is_pipe(target) and suffix != Path(target).suffix:
-            adapter = _adapter_for(Path(target), adapter)
+            adapter = _adapter_for(Path(target), stream.source_format)
+        else:
+            adapter = _adapter_of_source(stream.source_format)
         if suffix is None or adapter.name != stream.source_format:
             suffix = adapter.suffixes[0] if adapter.suffixes else ""
         target = unpacked_path(source, suffix) if target is None else Path(target)
@@ -125,14 +126,14 @@ def _write_to_standard_output(adapter: Adapter, model: Model, options: dict[str,
         return path.stat().st_size
 
 
-def _adapter_for(target: Path, packed: Adapter) -> Adapter:
-    from nnbits.formats.registry import adapter_for_output
+def _adapter_for(target: Path, packed: str | None) -> Adapter:
+    from nnbits.formats.registry import adapter_by_name, adapter_for_output
 
     try:
         return adapter_for_output(target)
     except NnbitsError:
-        if packed.name == "folder":
-            return packed
+        if packed == "folder":
+            return adapter_by_name(packed)
         raise
 
 
