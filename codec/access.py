@@ -495,6 +495,8 @@ class _DataUnits:
         except NnbitsError as error:
             if error.offset is not None and error.path is not None and error.path.startswith("unit["):
                 error.offset += self._unit.data_units_offset - len(self._head.standard)
+            else:
+                error.offset = None  # of what stands in no unit: that of the access unit
             raise
 
     @cached_property

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nnbits.codec.errors import NnbitsError, ReasonCode
+from nnbits.codec.syntax.enums import ExtensionKind
 from nnbits.codec.syntax.native import NativeStream
 from nnbits.conformance import coverage
 from nnbits.conformance.adapters import core, reference
@@ -35,6 +36,8 @@ from nnbits.conformance.runner import supplied_parameters
 __all__ = ["DEFAULT_SEED", "coverage_report", "coverage_table", "generate", "main", "measure", "stale"]
 
 DEFAULT_SEED: Final = 1
+#: Unit header, signature and kind of the header of an access unit.
+_ACCESS_UNIT: Final = b"\x82nnbX" + bytes([ExtensionKind.ACCESS_UNIT_HEADER])
 _BEGIN, _END = "<!-- generated: streams -->", "<!-- end -->"
 
 
@@ -78,18 +81,41 @@ def _decode(case: Case, streams: Sequence[bytes]) -> _Decoded:
 
 
 def _places(case: Case, error: NnbitsError) -> tuple[int, int]:
-    """Where the fault lies: from the unit, where the C parser stops, to the element, which the Python reader names."""
+    """Where the fault lies: from the unit, where the C parser stops, to the element, which the Python reader names.
+
+    Of an access unit, which is read as a whole, the C reader names the beginning.
+    """
     if error.offset is None:
         return 0, len(case.data)
     element = error.offset
+    unit = element
     try:
         for _ in NativeStream(case.data, supplied_parameters(case.supplied)):
             pass
     except NnbitsError as stopped:
         unit = element if stopped.offset is None else stopped.offset
-        unit = unit if case.begins is None else case.begins
-        return min(unit, element), max(unit, element)
-    return (element if case.begins is None else case.begins), element
+    unit = min(unit, element, _access_unit_of(case, element))
+    if case.begins is not None:
+        unit = case.begins
+    return min(unit, element), max(unit, element)
+
+
+def _access_unit_of(case: Case, element: int) -> int:
+    """Where the access unit begins that a place lies in, or the place itself."""
+    at, behind = 0, element
+    while "extended" in case.features and at < len(case.data) - 20:
+        size_bytes = 4 if case.data[at] & 0x80 else 2
+        size = int.from_bytes(case.data[at : at + size_bytes], "big") & 0x7FFFFFFF
+        start = at + size_bytes
+        if case.data[start : start + 6] == _ACCESS_UNIT:
+            whole = int.from_bytes(case.data[start + 11 : start + 16], "big")
+            if at <= element < at + max(whole, size):
+                return at
+            behind = at if element == at + whole else behind  # it ends too early
+        if size <= size_bytes:
+            break
+        at += size
+    return behind
 
 
 def _entry(decoded: _Decoded) -> Entry:

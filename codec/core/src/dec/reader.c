@@ -38,11 +38,16 @@ nnb_status nnb_reader_open(nnb_reader *reader, const uint8_t *data, size_t size,
     reader->offset = unit.offset;
     if (kind == NNB_EXTENSION_KIND_METADATA) {
       if (!stream.parameters.mps_present) return reader->status = NNB_UNIT_ORDER;
-      if (check_crc32c(unit.body.ext.head_crc32c, data, unit.offset) != NNB_OK) return reader->status = NNB_CHECKSUM;
+      reader->status = check_covered(&unit);
+      if (check_crc32c(unit.body.ext.head_crc32c, data, unit.offset) != NNB_OK) {
+        reader->offset = 0;
+        reader->status = NNB_CHECKSUM;
+      }
+      if (reader->status != NNB_OK) break;
       reader->parameters = stream.parameters;
       reader->offset = unit.offset + unit.size;
       reader->index = unit.index + 1;
-      return reader->status = check_covered(&unit);
+      break;
     }
     if (kind > 0) return reader->status = NNB_UNIT_ORDER; /* extension units follow the metadata unit */
     if (unit.size == 0 || unit.nnr_unit_type == NNB_NNR_NDU) reader->status = NNB_UNSUPPORTED_FEATURE;
