@@ -7,12 +7,15 @@ must give the same with the C core before it is written.
     --out DIR         where to (default: the package's own folder)
     --smallest        choose all streams by coverage, also those that have a name
     --coverage        print what the streams of the folder exercise, and write nothing
+    --check           only compare: whether the seed gives the streams that are there
+    --module NAME     with --check: only this one of cases/ (may be repeated)
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,12 +28,12 @@ from nnbits.codec.syntax import ExtensionKind
 from nnbits.codec.syntax.native import NativeStream
 from nnbits.conformance import coverage
 from nnbits.conformance.adapters import core, reference
-from nnbits.conformance.cases import Case, all_cases
+from nnbits.conformance.cases import MODULES, Case, all_cases
 from nnbits.conformance.coverage import Item
 from nnbits.conformance.manifest import DEFAULT_FOLDER, Entry, Manifest, describe_tensor, kind_of_code
 from nnbits.conformance.runner import supplied_parameters
 
-__all__ = ["DEFAULT_SEED", "coverage_table", "generate", "main", "measure"]
+__all__ = ["DEFAULT_SEED", "coverage_report", "coverage_table", "generate", "main", "measure", "stale"]
 
 DEFAULT_SEED: Final = 1
 _BEGIN, _END = "<!-- generated: streams -->", "<!-- end -->"
@@ -192,7 +195,9 @@ def generate(folder: Path, *, seed: int = DEFAULT_SEED, smallest: bool = False) 
         manifest.path(entry).write_bytes(d.case.data)
     manifest.save()
     _write_table(manifest)
-    return manifest, set().union(*(d.items for d in kept if not d.case.code))
+    seen = set().union(*(d.items for d in kept if not d.case.code))
+    (folder / "COVERAGE.md").write_text(coverage_report(seen), encoding="utf-8")
+    return manifest, seen
 
 
 def _write_table(manifest: Manifest) -> None:
@@ -222,6 +227,27 @@ def stream_table(manifest: Manifest) -> str:
     return "\n".join(lines) + "\n"
 
 
+def stale(folder: Path = DEFAULT_FOLDER, *, seed: int = DEFAULT_SEED, modules: Sequence[str] = MODULES) -> list[str]:
+    """What is not as the generator would make it: streams that differ, are missing, or come from no case.
+
+    Args:
+        folder: of the suite.
+        seed: it was made from.
+        modules: of ``cases/``; what comes from no case is seen only with all of them.
+    """
+    entries = {entry.id: entry for entry in Manifest.load(folder)}
+    problems = []
+    for name in modules:
+        for case in importlib.import_module(f"nnbits.conformance.cases.{name}").cases(seed):
+            entry = entries.pop(case.id, None)
+            if entry is None:
+                if case.code or not case.pick:
+                    problems.append(f"{case.id} is missing")
+            elif entry.sha256 != hashlib.sha256(case.data).hexdigest() or entry.exercises != case.exercises:
+                problems.append(f"{case.id} differs")
+    return problems + ([f"{name} comes from no case" for name in entries] if set(modules) == set(MODULES) else [])
+
+
 def measure(manifest: Manifest, entries: Iterable[Entry] | None = None) -> set[Item]:
     """What the valid streams of a suite exercise."""
     seen: set[Item] = set()
@@ -245,6 +271,33 @@ def coverage_table(seen: set[Item]) -> str:
     return "\n".join(lines)
 
 
+_COVERAGE: Final = """# Coverage
+
+What the valid streams of the suite exercise, measured while the Python reference reads them (`coverage.py`); written by
+the generator. Items of the declaration: the least and the largest value of each element and one between (`value`; every
+member of an enumeration), both ways of each condition (`branch`), each case of a choice (`case`), lists of no, one and
+several entries (`count`). Items of arithmetic decoding: both bins of each context variable (`bin`), each cell of the
+range table (`range`), each step of the two probability estimates at each rate (`step a`, `step b`), each initial set,
+each transition of the trellis, skipped rows from each state and each width modulo 4, and each length of bypass bins.
+
+What no stream exercises stands below with the reason. An item that is neither exercised nor explained would be OPEN.
+
+"""
+
+
+def coverage_report(seen: set[Item]) -> str:
+    """Markdown: the table of coverage, and what is impossible."""
+    lines = ["| items | exercised | impossible | open | all |", "|---|---|---|---|---|"]
+    for group, covered, impossible, count in coverage.summary(seen):
+        lines.append(f"| {group} | {covered} | {impossible} | {count - covered - impossible} | {count} |")
+    lines += ["", "| items | place | which | why not |", "|---|---|---|---|"]
+    for item in coverage.declared_items() + coverage.entropy_items():
+        if item not in seen:
+            place = f"`{item[1]}`".replace("|", "\\|") if item[1] else ""
+            lines.append(f"| {item[0]} | {place} | {item[2]} | {coverage.unreachable(item) or 'OPEN'} |")
+    return _COVERAGE + "\n".join(lines) + "\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -252,7 +305,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=DEFAULT_FOLDER)
     parser.add_argument("--smallest", action="store_true")
     parser.add_argument("--coverage", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--module", action="append", choices=MODULES)
     options = parser.parse_args(arguments)
+    if options.check:
+        problems = stale(options.out, seed=options.seed, modules=options.module or MODULES)
+        print("\n".join(problems) or "the streams are those of the seed")
+        return int(bool(problems))
     if options.coverage:
         seen = measure(Manifest.load(options.out))
     else:

@@ -144,8 +144,12 @@ def _levels(rng: random.Random) -> Iterator[Case]:
             if dq and code is None:
                 continue  # two of four levels are none of the quantizer's
             builder = StreamBuilder(rng, mps=_PARENT)
-            child: dict[str, Any] = {"parent_node_id_present_flag": 1, "parent_node_id_type": 0, "temporal_context_modeling_flag": 1,
-                     "parent_device_id": 3}  # fmt: skip
+            child: dict[str, Any] = {
+                "parent_node_id_present_flag": 1,
+                "parent_node_id_type": 0,
+                "temporal_context_modeling_flag": 1,
+                "parent_device_id": 3,
+            }
             unit = builder.tensor("t", (1,), Levels("zero"), base={"t": np.zeros(1, np.int32)}, dq_flag=dq,
                                   put_node_depth=2, append=False, **node, **child)  # fmt: skip
             data = _with_payload(builder, unit, _single(_codings(builder, unit)[0], value))
@@ -182,8 +186,14 @@ def _codebooks(rng: random.Random) -> Iterator[Case]:
     """Entries that binary32 cannot hold: the product with the step is rounded once."""
     builder = StreamBuilder(rng, mps={"mps_qp_density": 3})
     for number, (zero, gap) in enumerate(((2**24 + 1, 0), (2**30 + 3, 6), (-(2**31), 2**24 + 2), (-(2**27) - 5, 8))):
-        book: dict[str, Any] = {"codebook_present_flag": 1, "codebook_egk": 3, "codebook_size": 40, "codebook_zero_value": zero,
-                "codebook_centre_offset": -20, "codebook_delta_right": gap}  # fmt: skip
+        book: dict[str, Any] = {
+            "codebook_present_flag": 1,
+            "codebook_egk": 3,
+            "codebook_size": 40,
+            "codebook_zero_value": zero,
+            "codebook_centre_offset": -20,
+            "codebook_delta_right": gap,
+        }
         for qp in (0, 3, 5, -7):
             builder.tensor(f"t{number}.{qp}", (9, 9), Levels("small", qp_value=qp), **book)
     yield Case("codebook-large", builder.data, "codebooks with entries above 2^24, steps of several mantissas",

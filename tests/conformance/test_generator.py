@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +14,12 @@ from nnbits.codec.errors import NnbitsError
 from nnbits.codec.syntax import ParameterSets, UnitType, parse_unit
 from nnbits.codec.syntax.codes import Hidden
 from nnbits.conformance import coverage
+from nnbits.conformance import generate as generate_module
 from nnbits.conformance.adapters import reference
-from nnbits.conformance.cases import framing
+from nnbits.conformance.cases import Case, framing, pieces
 from nnbits.conformance.cases.building import Levels, StreamBuilder
+from nnbits.conformance.generate import generate, stale
+from nnbits.conformance.manifest import DEFAULT_FOLDER, Manifest
 from nnbits.conformance.synthesis import (
     MAX,
     MIN,
@@ -114,3 +120,45 @@ def test_coverage_sees_what_a_stream_does() -> None:
     with coverage.observed() as items:
         pass
     assert not items
+
+
+#: Modules of cases that are quickly made; `generate --check` compares all of them.
+QUICK = ("framing", "pieces", "maps", "exact", "indexes")
+
+
+def test_the_kept_streams_are_those_of_the_seed() -> None:
+    assert stale(modules=QUICK) == []
+    assert len(stale(modules=["framing"], seed=2)) > 10
+
+
+def few(_seed: int) -> Iterator[Case]:
+    """Cases of two modules, one of which fails if it is kept twice."""
+    for module in (framing, pieces):
+        yield from module.cases(1)
+
+
+def test_the_same_suite_twice_and_a_smaller_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate_module, "all_cases", few)
+    made = [generate(tmp_path / name, smallest=name == "small") for name in ("one", "two", "small")]
+    files = [
+        {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
+        for name in ("one", "two")
+    ]
+    assert files[0] == files[1]
+    assert "manifest.json" in files[0]
+    assert "COVERAGE.md" in files[0]
+    (whole, seen), _, (small, seen_by_few) = made
+    assert seen_by_few == seen
+    assert 0 < len(small) < len([entry for entry in whole if entry.valid])
+    assert all(entry.valid for entry in small)
+    assert {entry.id for entry in Manifest.load(tmp_path / "small")} < {entry.id for entry in whole}
+
+
+def test_the_table_of_coverage_is_of_this_declaration_and_complete() -> None:
+    text = (DEFAULT_FOLDER / "COVERAGE.md").read_text(encoding="utf-8")
+    assert "OPEN" not in text.split("\n\n", 3)[3]
+    totals = Counter(item[0] for item in coverage.declared_items() + coverage.entropy_items())
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines()]
+    counts = {row[0]: [int(cell) for cell in row[1:]] for row in rows if len(row) == 5 and row[4].isdigit()}
+    assert {group: row[3] for group, row in counts.items()} == totals
+    assert all(row[0] + row[1] == row[3] and row[2] == 0 for row in counts.values())

@@ -41,7 +41,7 @@ def test_c(tmp_path: Path, name: str) -> None:
 
 def test_dump_shows_every_byte() -> None:
     manifest = Manifest.load()
-    for name in ("smallest", "qp-in-force", "payload-half"):
+    for name in ("smallest", "qp-in-force", "payload-half", "extended-scalars", "au-name-long", "map-pattern-axis"):
         data = manifest.path(manifest[name]).read_bytes()
         lines = list(dump(data))
         assert lines[0].endswith("unit[0].nnr_unit_size_flag = 0")

@@ -1,0 +1,50 @@
+"""Every check of the readers has a stream that fails it, or a reason why none can."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from nnbits.codec.errors import ReasonCode
+from nnbits.conformance.checks import Site, c_sites, measure, open_checks, python_sites, report
+from nnbits.conformance.manifest import DEFAULT_FOLDER, Manifest
+
+
+def test_sites_are_found() -> None:
+    """The two lists hold what they are for, and nothing of the caller's."""
+    c, python = c_sites(), python_sites()
+    assert len(c) > 200
+    assert len(python) > 200
+    for sites in (c, python):
+        assert len({site.key for site in sites}) == len(sites)
+    assert any("last != cabac->size - 1" in site.text and site.file.endswith("cabac.c") for site in c)
+    assert any("the sizes of its blocks do not add up" in site.text for site in python)
+    assert any(site.text == "Check: CbZeroOffset lies outside the codebook" for site in python)
+    for code in (code.name for code in ReasonCode if code >= ReasonCode.NOT_EXACT):
+        assert not any(f"ReasonCode.{code}," in site.text for site in python if "NnbitsError(" in site.text)
+
+
+def test_every_check_of_the_c_decoder_has_a_stream() -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("there is no gcc")
+    assert open_checks(measure(Manifest.load(), ["c"])) == []
+
+
+def test_every_check_of_the_python_reader_has_a_stream() -> None:
+    assert open_checks(measure(Manifest.load(), ["python"])) == []
+
+
+def test_a_new_check_is_noticed() -> None:
+    new = Site("c", "core/src/dec/new.c", "if (wrong) return NNB_LIMIT;", (1, 1))
+    found = {new: []}
+    assert f"no stream and no reason: {new.key}" in open_checks(found)
+    assert "**open**" in report(found)
+    assert open_checks({new: ["stream"]})[0].startswith("no such check: c ")
+
+
+def test_reasons_are_sentences() -> None:
+    reasons = json.loads((DEFAULT_FOLDER / "checks.json").read_text(encoding="utf-8"))
+    assert all(len(reason) > 10 for reason in reasons.values())
+    assert all(key.split(" ")[0] in ("c", "python") for key in reasons)
