@@ -1,10 +1,13 @@
 """Load time and peak memory of a whole model in PyTorch: nnbits.torch beside safetensors and torch.load.
 
     .venv/bin/python bench/load.py MODEL.safetensors [--rounds 7]
-    .venv/bin/python bench/load.py --gigabyte                # 1 GB of bfloat16 layers, made in a temporary folder
+    .venv/bin/python bench/load.py --gigabyte                # 1 GB of bfloat16 layers
+    .venv/bin/python bench/load.py ... --folder DIR          # keeps the files there, or takes them from there
 
-Every measurement is a fresh process, the four in turn; the files are in the page cache. "Module" fills an existing
-nn.Module of that size; seconds are those of the call, peak memory is that of the process, PyTorch itself included.
+Every measurement is a fresh process, all in turn; the files are in the page cache. "mapped" touches every page of the
+tensors once, and reads no other byte; "copied" has them in memory of their own, as all but "mapped" do. "module" fills
+an existing nn.Module of that size, "meta module" one without memory. Seconds are those of the call, peak memory is
+that of the process, PyTorch and the module to be filled included (printed as "before").
 """
 
 from __future__ import annotations
@@ -18,7 +21,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-KINDS = ("torch.load", "safetensors", "nnbits", "safetensors module", "nnbits module")
+KINDS = (
+    "torch.load",
+    "safetensors mapped",
+    "safetensors copied",
+    "nnbits",
+    "safetensors module",
+    "nnbits module",
+    "nnbits meta module",
+)
 
 
 def make_gigabyte(path: Path) -> None:
@@ -45,6 +56,12 @@ def prepare(source: Path, folder: Path) -> None:
     torch.save(tensors, folder / "model.pt")
     nnbits.torch.save_file(tensors, folder / "model.nnc")
     (folder / "model.safetensors").write_bytes(source.read_bytes())
+
+
+def memory() -> float:
+    """Peak resident memory of this program only, unlike getrusage; MB."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def measure(kind: str, folder: Path) -> dict[str, float]:
@@ -74,22 +91,27 @@ def measure(kind: str, folder: Path) -> dict[str, float]:
         return root
 
     target = module() if kind.endswith("module") else None
+    if target is not None:
+        for tensor in target.state_dict().values():
+            tensor.fill_(1)  # zeros may not be in memory yet
+        target = target.to("meta") if "meta" in kind else target
     nnbits.torch.load(nnbits.torch.save({"x": torch.zeros(4)}))  # imports and first use
     calls = {
         "torch.load": lambda: torch.load(folder / "model.pt", weights_only=True),
-        "safetensors": lambda: load_file(folder / "model.safetensors"),
+        "safetensors mapped": lambda: load_file(folder / "model.safetensors"),
+        "safetensors copied": lambda: {n: t.clone() for n, t in load_file(folder / "model.safetensors").items()},
         "nnbits": lambda: nnbits.torch.load_file(folder / "model.nnc"),
         "safetensors module": lambda: load_model(target, folder / "model.safetensors"),
         "nnbits module": lambda: nnbits.torch.load_model(target, folder / "model.nnc"),
+        "nnbits meta module": lambda: nnbits.torch.load_model(target, folder / "model.nnc"),
     }
-    start = time.perf_counter()
+    before = memory()
+    start, processor = time.perf_counter(), time.process_time()
     loaded = calls[kind]()
-    if isinstance(loaded, dict):  # mapped tensors are read when they are used
+    if kind == "safetensors mapped":  # they are read when they are used
         sum(float(tensor.view(torch.uint8).reshape(-1)[::4096].sum()) for tensor in loaded.values() if tensor.dim())
-    seconds = time.perf_counter() - start
-    status = Path("/proc/self/status").read_text(encoding="ascii")  # of this program only, unlike getrusage
-    peak = int(status.split("VmHWM:")[1].split()[0])
-    return {"seconds": seconds, "mb": peak / 1024}
+    seconds, processor = time.perf_counter() - start, time.process_time() - processor
+    return {"seconds": seconds, "processor": processor, "mb": memory(), "before": before}
 
 
 def main() -> int:
@@ -98,31 +120,41 @@ def main() -> int:
     parser.add_argument("model", type=Path, nargs="?")
     parser.add_argument("--gigabyte", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--folder", type=Path)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         print(json.dumps(measure(options.measure[0], Path(options.measure[1]))))
         return 0
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        source = options.model
-        if options.gigabyte:
-            source = folder / "source.safetensors"
-            make_gigabyte(source)
-        if source is None:
-            parser.error("name a model, or take --gigabyte")
-        prepare(source, folder)
+        folder = options.folder or Path(name)
+        if not (folder / "model.nnc").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            source = options.model
+            if options.gigabyte:
+                source = folder / "source.safetensors"
+                make_gigabyte(source)
+            if source is None:
+                parser.error("name a model, or take --gigabyte")
+            prepare(source, folder)
         found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
         for _ in range(options.rounds):
             for kind in KINDS:
-                command = [sys.executable, __file__, "--measure", kind, name]
+                command = [sys.executable, __file__, "--measure", kind, str(folder)]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 found[kind].append(json.loads(done.stdout.splitlines()[-1]))
         for file in ("model.pt", "model.safetensors", "model.nnc"):
             print(f"{file:20} {(folder / file).stat().st_size:>14,} bytes")
+        print(f"{'median of':20} {'s':>8} {'fastest':>8} {'CPU s':>8} {'MB':>8} {'before':>8}")
         for kind, runs in found.items():
-            seconds = statistics.median(run["seconds"] for run in runs)
-            print(f"{kind:20} {seconds:8.3f} s {statistics.median(run['mb'] for run in runs):8.0f} MB")
+
+            def median(key: str, runs: list[dict[str, float]] = runs) -> float:
+                return statistics.median(run[key] for run in runs)
+
+            print(
+                f"{kind:20} {median('seconds'):8.3f} {min(run['seconds'] for run in runs):8.3f}"
+                f" {median('processor'):8.3f} {median('mb'):8.0f} {median('before'):8.0f}"
+            )
     return 0
 
 

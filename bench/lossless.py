@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -132,23 +131,20 @@ def nnbits_codec(speed: str, dtype_name: str, threads: int) -> Codec:
         code = encode_values(
             a.reshape(-1).view(dtype.storage), dtype, row_length=row_length(a), speed=speed, threads=threads
         )
-        return code, checksum(code)
+        return code, checksum(code, threads)
 
     def decompress(code: Any, a: Any, out: Any = None) -> Any:
-        if checksum(code[0]) != code[1]:
+        if checksum(code[0], threads) != code[1]:
             raise ValueError("checksum")
         return decode_values(code[0], dtype, a.size, out=out, threads=threads)
 
     return compress, decompress, lambda code, a, out: decompress(code, a, out.view(dtype.storage))
 
 
-def checksum(code: bytes) -> int:
-    """CRC-32C of the core, where it has one already; zlib's CRC-32 costs more."""
-    try:
-        from nnbits.codec.integrity import crc32c
-    except ImportError:
-        return zlib.crc32(code)
-    return int(crc32c(code))
+def checksum(code: bytes, threads: int) -> int:
+    from nnbits.codec.integrity import crc32c
+
+    return crc32c(code, threads=threads)
 
 
 def peer_codec(name: str, dtype: str, folder: Path) -> Codec:

@@ -1,8 +1,12 @@
 """Sparse maps of all-MiniLM-L6-v2, pruned by magnitude: sizes against entropy, zstd and compressed-tensors; speed.
 
-    .venv/bin/python bench/sparse.py [--model FILE] [--other-python PYTHON] [--json FILE] [--only sizes|speed]
+    .venv/bin/python bench/sparse.py [--model FILE] [--other-python PYTHON] [--json FILE] [--only PART]
 
 ``--other-python`` names an interpreter that has compressed-tensors and torch; without it that column is empty.
+
+The parts: ``sizes`` of maps and of exact values; ``levels``: the same integers under our sparse pieces, DeepCABAC, and
+bit mask with zstd; ``decode``: how long these take to become dense arrays and CSR; ``container``: whole streams of the
+standard profile with and without pruning container; ``speed`` of maps by themselves.
 """
 
 from __future__ import annotations
@@ -20,7 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnbits.codec import lossless
+from nnbits.codec.encode import default_parameters, encode_tensor
+from nnbits.codec.plan import EncodePlan, TensorPlan
 from nnbits.codec.sparse import MapKind, decode_map, encode_map
+from nnbits.codec.types import DTYPES, from_numpy
+from nnbits.codec.unit_encoder import DataUnitEncoder
 
 MODEL = (
     Path(__file__).parents[1]
@@ -144,7 +153,151 @@ def sizes(tensors: Tensors, python: str | None) -> list[dict[str, Any]]:
         row["values"] = sum(4 * int(np.count_nonzero(t)) for t in pruned.values())
         row["zstd_total"] = row["values"] + row["mask_zstd"]
         row["compressed_tensors"] = other_size(python, pruned) if python else None
+        row["coded/entropy"] = row["coded"] / row["entropy"] if row["entropy"] else None
         table.append(row)
+    return table
+
+
+# ---- the same levels in several ways
+
+INT8 = DTYPES["int8"]
+
+
+def quantized(tensor: Array) -> Array:
+    """Levels of 8 bits, symmetric, one step for the tensor; zeros stay zeros, and the smallest values become zeros."""
+    step = np.abs(tensor).max() / np.float32(127)
+    return np.rint(tensor / step).astype(np.int8)
+
+
+class Piece:
+    """A sparse piece of ours: map, and the levels that it leaves, exactly coded; or these under DeepCABAC."""
+
+    def __init__(self, levels: Array, coded: bool | None = None) -> None:
+        found = encode_map(levels, levels.shape, coded=coded)
+        if found is None:
+            raise SystemExit("no map")
+        self.shape, self.map = levels.shape, found
+        self.values = lossless.encode_values(found.values, INT8, row_length=1)
+        self.size = len(found.payload) + len(self.values)
+
+    def _parts(self) -> tuple[Any, Array]:
+        found = self.map
+        values = lossless.decode_values(self.values, INT8, found.value_count)
+        return decode_map(found.kind, found.payload, self.shape, found.value_count), values
+
+    def dense(self) -> Array:
+        sparse_map, values = self._parts()
+        return sparse_map.expand(values).reshape(self.shape)
+
+    def csr(self) -> Any:
+        sparse_map, values = self._parts()
+        return sparse_map.to_csr(values)
+
+
+class Cabac:
+    """A data unit of the standard: DeepCABAC of the dense levels, with row skipping where that is shorter."""
+
+    def __init__(self, levels: Array) -> None:
+        import nnbits
+
+        plan, how = EncodePlan({"t": TensorPlan("integer")}), TensorPlan("integer")
+        encoder = DataUnitEncoder(default_parameters(plan), plan.set_choice, how.row_skipping)
+        self.size = encode_tensor(from_numpy("t", levels), how, plan.qp_density, encoder).unit_bytes
+        self.stream = nnbits.encode({"t": levels}, plan=plan)
+
+    def dense(self) -> Array:
+        import nnbits
+
+        return nnbits.decode(self.stream, threads=1)["t"]
+
+    def csr(self) -> Any:
+        from scipy.sparse import csr_array
+
+        return csr_array(self.dense())
+
+
+class Masked:
+    """Bit mask and values, zstd -19 each: what one gets from general tools."""
+
+    def __init__(self, levels: Array) -> None:
+        import zstandard
+
+        compress = zstandard.ZstdCompressor(level=19).compress
+        self.shape, self.count = levels.shape, levels.size
+        self.mask = compress(np.packbits(levels != 0, bitorder="little").tobytes())
+        self.values = compress(levels[levels != 0].tobytes())
+        self.size = len(self.mask) + len(self.values)
+
+    def dense(self) -> Array:
+        import zstandard
+
+        inflate = zstandard.ZstdDecompressor().decompress
+        mask = np.unpackbits(np.frombuffer(inflate(self.mask), np.uint8), count=self.count, bitorder="little")
+        dense = np.zeros(self.count, np.int8)
+        dense[mask.view(np.bool_)] = np.frombuffer(inflate(self.values), np.int8)
+        return dense.reshape(self.shape)
+
+    def csr(self) -> Any:
+        from scipy.sparse import csr_array
+
+        return csr_array(self.dense())
+
+
+def level_sizes(tensors: Tensors, python: str | None) -> list[dict[str, Any]]:
+    table = []
+    for name, pruned in variants(tensors):
+        levels = {n: quantized(t) for n, t in pruned.items()}
+        row: dict[str, Any] = {"pruning": name, "zeros": 0}
+        row |= dict.fromkeys(("map", "values", "ours", "map + DeepCABAC", "DeepCABAC", "bit mask + zstd"), 0)
+        for array in levels.values():
+            piece, cabac, masked = Piece(array), Cabac(array), Masked(array)
+            if any(way.dense().tobytes() != array.tobytes() for way in (piece, cabac, masked)):
+                raise SystemExit(f"{name}: not exact")
+            row["zeros"] += int(np.count_nonzero(array == 0))
+            row["map"] += len(piece.map.payload)
+            row["values"] += len(piece.values)
+            row["ours"] += piece.size
+            row["map + DeepCABAC"] += len(piece.map.payload) + Cabac(piece.map.values).size
+            row["DeepCABAC"] += cabac.size
+            row["bit mask + zstd"] += masked.size
+        row["zeros"] /= sum(array.size for array in levels.values())
+        row["compressed_tensors"] = other_size(python, levels) if python else None
+        table.append(row)
+    return table
+
+
+def decode_speed(tensor: Array) -> list[dict[str, Any]]:
+    table = []
+    for name, pruned in variants({"t": tensor}):
+        levels = quantized(pruned["t"])
+        ways = {
+            "ours": Piece(levels),
+            "raw map": Piece(levels, coded=False),
+            "DeepCABAC": Cabac(levels),
+            "bit mask + zstd": Masked(levels),
+        }
+        row: dict[str, Any] = {"pruning": name} | {f"{way} bytes": made.size for way, made in ways.items()}
+        for target in ("dense", "csr"):
+            seconds = alternate(*(getattr(way, target) for way in ways.values()), rounds=5)
+            row |= {f"{way} {target} ms": 1e3 * s for way, s in zip(ways, seconds, strict=True)}
+        table.append(row)
+    return table
+
+
+def container_sizes(tensors: Tensors) -> list[dict[str, Any]]:
+    import nnbits
+
+    table = []
+    for name, pruned in variants(tensors):
+        sizes = []
+        for container in (False, True):
+            plan = EncodePlan(dict.fromkeys(pruned, TensorPlan("raw")), pruning_container=container)
+            stream = nnbits.encode(pruned, plan=plan)
+            if any(array.tobytes() != pruned[n].tobytes() for n, array in nnbits.decode(stream).items()):
+                raise SystemExit(f"{name}: not exact")
+            sizes.append(len(stream))
+        extended = len(nnbits.encode(pruned))
+        table.append({"pruning": name, "standard": sizes[0], "with container": sizes[1], "extended": extended})
     return table
 
 
@@ -225,18 +378,22 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--other-python")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--only", choices=("sizes", "speed"))
+    parser.add_argument("--only", choices=("sizes", "levels", "decode", "container", "speed"))
     options = parser.parse_args()
     tensors = read(options.model)
     results: dict[str, Any] = {}
-    if options.only != "speed":
-        results["sizes"] = sizes(tensors, options.other_python)
-        for row in results["sizes"]:
-            row["coded/entropy"] = row["coded"] / row["entropy"] if row["entropy"] else None
-        show(results["sizes"])
-    if options.only != "sizes":
-        results["speed"] = speed(max(tensors.values(), key=lambda t: t.size))
-        show(results["speed"])
+    largest = max(tensors.values(), key=lambda t: t.size)
+    parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "sizes": lambda: sizes(tensors, options.other_python),
+        "levels": lambda: level_sizes(tensors, options.other_python),
+        "decode": lambda: decode_speed(largest),
+        "container": lambda: container_sizes(tensors),
+        "speed": lambda: speed(largest),
+    }
+    for part, make in parts.items():
+        if options.only in (None, part):
+            results[part] = make()
+            show(results[part])
     if options.json:
         options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
 

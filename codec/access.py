@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,9 +24,11 @@ from .syntax import (
     Piece,
     UnitType,
     ValueCoding,
+    is_extension,
     parse_unit,
     peek_unit_size,
 )
+from .syntax.native import read_access_unit_part
 from .types import DTYPES, Array, DType, LazyTensor, TensorInfo
 from .values import decode_values, stored_bytes
 
@@ -183,9 +185,10 @@ class _UnitReader:
                 path=f"unit[{self.index}]",
                 offset=offset,
             )
-        unit = parse_unit(
-            self.data[self.at : self.at + size], index=self.index, offset=offset, parameters=self.parameters
-        )
+        data = self.data[self.at : self.at + size]
+        unit = read_access_unit_part(data, index=self.index, offset=offset) if is_extension(data) else None
+        if unit is None:
+            unit = parse_unit(data, index=self.index, offset=offset, parameters=self.parameters)
         self.at += size
         self.index += 1
         return unit
@@ -267,53 +270,91 @@ def decode_pieces(
     head: Head,
     numbers: Iterable[int] | None = None,
     *,
+    changes: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     engine: Engine = NATIVE,
+    out: Callable[[Piece], Array | None] = lambda piece: None,
 ) -> Iterator[tuple[Piece, Array]]:
     """All pieces of an access unit, or those with the given numbers, and their elements, see :func:`decode_piece`."""
     coded = _DataUnits(unit, head, limits, engine)
     for j in range(len(unit.pieces)) if numbers is None else numbers:
-        yield unit.pieces[j], _decode(unit, j, coded)
+        yield unit.pieces[j], _decode(unit, j, coded, changes, out=out(unit.pieces[j]))
 
 
 def decode_piece(
-    unit: AccessUnit, number: int, head: Head, *, limits: Limits = DEFAULT_LIMITS, engine: Engine = NATIVE
+    unit: AccessUnit,
+    number: int,
+    head: Head,
+    *,
+    first: int = 0,
+    n: int | None = None,
+    out: Array | None = None,
+    changes: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+    engine: Engine = NATIVE,
 ) -> Array:
-    """The elements of one piece.
+    """The elements of one piece, or some of them.
 
     Args:
         unit: from :func:`parse_access_unit`.
         number: of the piece in the access unit.
         head: of the stream.
+        first: the first element of the piece that is wanted; of packed types at the beginning of a byte.
+        n: how many; default: all that follow. Of packed types whole bytes, but for the end of the piece.
+        out: receives them: contiguous, one-dimensional, of the storage dtype.
+        changes: of an access unit of relation XOR deliver the bits that are to be XORed to those of the base.
 
     Returns:
-        One-dimensional array of the element type's storage dtype; bytes if the type is packed.
+        One-dimensional array of the element type's storage dtype, ``out`` if given; bytes if the type is packed.
 
     Raises:
-        NnbitsError: codes 1xx..4xx with access unit and offset.
+        NnbitsError: codes 1xx..4xx with access unit and offset; BASE_MISSING for relation XOR without ``changes``.
     """
-    return _decode(unit, number, _DataUnits(unit, head, limits, engine))
+    return _decode(unit, number, _DataUnits(unit, head, limits, engine), changes, first, n, out)
 
 
-def _decode(unit: AccessUnit, number: int, coded: _DataUnits) -> Array:
-    dtype = dtype_of(unit.pieces[number])
+def _decode(
+    unit: AccessUnit,
+    number: int,
+    coded: _DataUnits,
+    changes: bool,
+    first: int = 0,
+    n: int | None = None,
+    out: Array | None = None,
+) -> Array:
+    piece = unit.pieces[number]
+    dtype = dtype_of(piece)
+    wanted = piece.count - first if n is None else n
     try:
-        _check_alone(unit)
-        values = _values(unit, number, coded)
-        if not unit.pieces[number].map_kind:
-            return values
-        return decode_piece_map(unit, number).expand(values, bits=dtype.bits if dtype.is_packed else 8)
+        _check_alone(unit, changes)
+        if piece.map_kind:
+            whole = wanted == piece.count
+            values = _values(unit, number, coded)
+            sparse, bits = decode_piece_map(unit, number), dtype.bits if dtype.is_packed else 8
+            dense = sparse.expand(values, out if whole else None, bits=bits)
+        elif piece.value_coding == ValueCoding.NDU:
+            whole, dense = wanted == piece.count and out is None, coded.read(piece)
+        else:
+            return _values(unit, number, coded, first, wanted, out)
     except NnbitsError as error:
         raise _placed(error, unit, number) from None
+    if whole:
+        return dense
+    at = first * dtype.bits // 8 if dtype.is_packed else first
+    part = dense[at : at + stored_bytes(dtype, wanted) // dtype.itemsize]
+    if out is None:
+        return part.copy()
+    out[:] = part
+    return out
 
 
-def _check_alone(unit: AccessUnit) -> None:
-    if unit.header.au_relation == AccessUnitRelation.XOR:
+def _check_alone(unit: AccessUnit, changes: bool) -> None:
+    if unit.header.au_relation == AccessUnitRelation.XOR and not changes:
         raise NnbitsError(
             ReasonCode.BASE_MISSING,
             "the access unit changes the tensors of another model",
             path="au_relation",
-            hint="Apply it to its base: nnbits apply",
+            hint="Apply it to its base: nnbits apply, or nnbits.open with base=",
         )
 
 
@@ -381,13 +422,21 @@ def single_data_units(unit: AccessUnit, head: Head) -> dict[int, memoryview]:
     return found
 
 
-def _values(unit: AccessUnit, number: int, coded: _DataUnits) -> Array:
+def _values(
+    unit: AccessUnit,
+    number: int,
+    coded: _DataUnits,
+    first: int = 0,
+    n: int | None = None,
+    out: Array | None = None,
+) -> Array:
     piece = unit.pieces[number]
     if piece.value_coding == ValueCoding.NDU:
         return coded.read(piece)
     count = piece.count if piece.value_count is None else piece.value_count
+    section, dtype = unit.values[number], dtype_of(piece)
     try:
-        return decode_values(piece.value_coding, unit.values[number], dtype_of(piece), count)
+        return decode_values(piece.value_coding, section, dtype, count, first=first, n=n, out=out)
     except NnbitsError as error:
         error.offset = (error.offset or 0) + unit.value_offsets[number]
         raise
@@ -417,7 +466,7 @@ def decode_sparse(
         NnbitsError: as :func:`decode_piece`.
     """
     try:
-        _check_alone(unit)
+        _check_alone(unit, False)
         values = _values(unit, number, _DataUnits(unit, head, limits, NATIVE))
         return (decode_piece_map(unit, number) if unit.pieces[number].map_kind else None), values
     except NnbitsError as error:

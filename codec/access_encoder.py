@@ -258,8 +258,11 @@ def encode_unit(
     parameters: ParameterSets,
     *,
     base_digest: bytes | None = None,
+    xor: bool = False,
 ) -> EncodedUnit:
     """Read, code and put together one access unit; with ``base_digest`` it replaces tensors of that state.
+
+    With ``xor`` its elements are to be XORed to those of that model.
 
     Raises:
         NnbitsError: BAD_TENSOR, NOT_EXACT, LIMIT, and what reading the tensors raises.
@@ -279,7 +282,7 @@ def encode_unit(
     header = AccessUnitHeader.of(
         pieces,
         au_number=number,
-        au_relation=AccessUnitRelation.ALONE if base_digest is None else AccessUnitRelation.REPLACES,
+        au_relation=_relation(base_digest, xor),
         base_digest=base_digest,
         data_flag=int(bool(sections)),
         ndu_count=len(data_units) // 2,
@@ -293,6 +296,12 @@ def encode_unit(
     return EncodedUnit(chunks, sum(map(len, chunks)), number, _digest(chunks), report)
 
 
+def _relation(base_digest: bytes | None, xor: bool) -> AccessUnitRelation:
+    if base_digest is None:
+        return AccessUnitRelation.ALONE
+    return AccessUnitRelation.XOR if xor else AccessUnitRelation.REPLACES
+
+
 def _encode_piece(
     planned: PiecePlan,
     plan: EncodePlan,
@@ -303,7 +312,14 @@ def _encode_piece(
     piece, how, info = planned.piece(), planned.how, planned.info
     stored = planned.read()
     if how.coding in ("raw", "lossless"):
-        made = encode_sections(stored, info.dtype, piece.shape, exact=how.coding == "lossless", speed=plan.speed)
+        made = encode_sections(
+            stored,
+            info.dtype,
+            piece.shape,
+            exact=how.coding == "lossless",
+            speed=plan.speed,
+            sparse_map=plan.sparse_map,
+        )
         sections += [section for section in (made.map_section, made.values) if len(section)]
         return _stored_piece(piece, made), EncodedPiece(info, how, piece.first, piece.count, made.size, None, made)
     own = TensorInfo(piece.unit_name, info.dtype, piece.shape)

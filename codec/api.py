@@ -19,7 +19,7 @@ from .decode import DataUnit, Stream
 from .describe import StoredTensor
 from .encode import EncodedTensor, check_exact, encode_model
 from .errors import NnbitsError, ReasonCode
-from .file import NncFile, StreamTarget, open_file
+from .file import BaseTarget, NncFile, StreamTarget, open_file
 from .forward import ForwardStream
 from .limits import DEFAULT_LIMITS, Limits
 from .parallel import default_threads, largest_first_map
@@ -385,19 +385,28 @@ def decode(data: bytes | bytearray | memoryview, *, threads: int | None = None) 
         return _decode_file(file, threads)
 
 
-def load(path: StreamTarget, *, threads: int | None = None) -> dict[str, Array]:
-    """Like :func:`decode`, from whatever :func:`open_file` takes.
+def load(path: StreamTarget, *, threads: int | None = None, base: BaseTarget | None = None) -> dict[str, Array]:
+    """Like :func:`decode`, from whatever :func:`open_file` takes, which also says what ``base`` is.
 
     Raises:
         NnbitsError: as :func:`decode`, and FILE_NOT_FOUND, FILE_IO.
     """
-    with open_file(path) as file:
+    with open_file(path, base=base) as file:
         return _decode_file(file, threads)
 
 
 def _decode_file(file: NncFile, threads: int | None) -> dict[str, Array]:
     if file.extended is None:
         return _decode_all(file.stream, threads)
+    if file.extended.update is not None:
+        file.extended.check_base()
+        names = largest_first_map(
+            lambda name: (name, file[name]),
+            list(file),
+            threads=threads or default_threads(),
+            size=lambda name: file.info(name).nbytes,
+        )
+        return dict(names)
     decoded = dict(file.extended.decode_all(threads=threads or default_threads()))
     arrays = {info.name: (info, stored) for info, stored in decoded.items()}
     return {name: to_numpy(*arrays[name]) for name in file}

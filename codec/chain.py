@@ -7,41 +7,31 @@ is refused before anything is changed.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
 
 import numpy as np
 
+from .base import Base, digest_text, model_digest
 from .convert import from_float32, int32_is_exact, to_float32
 from .decode import Stream
 from .encode import EncodedTensor, Node, describe_source, encode_tensor, head_units
 from .errors import NnbitsError, ReasonCode
+from .exact_update import updated_model, write_update
 from .parallel import default_threads, ordered_map
-from .plan import EncodePlan, TensorPlan
+from .plan import EncodePlan, Speed, TensorPlan
+from .ranges import BytesSource
+from .reader import ExtendedStream
 from .source import UpdateMode
 from .syntax import ModelParameterSet, ParameterSets
-from .types import DTYPES, Array, LazyTensor, Model, TensorInfo
+from .types import DTYPES, Array, Attachment, LazyTensor, Model, TensorInfo
 from .unit_encoder import DataUnitEncoder
 from .update import UpdateStore
+from .writer import DEFAULT_MEMORY
 
 __all__ = ["UpdateChain", "UpdateMode", "model_digest"]
-
-_DIGEST: Final = "nnbits-sha256:"
-
-
-def model_digest(tensors: Iterable[tuple[TensorInfo, Array]]) -> str:
-    """SHA-256 over names, dtypes, shapes and little-endian elements in the order of names; hexadecimal."""
-    total = hashlib.sha256()
-    for info, stored in sorted(tensors, key=lambda item: item[0].name):
-        head = json.dumps([info.name, info.dtype.name, list(info.shape)], ensure_ascii=False, separators=(",", ":"))
-        total.update(head.encode() + b"\n")
-        total.update(np.ascontiguousarray(stored).reshape(-1).view(np.uint8).data)
-    return total.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -61,8 +51,7 @@ class UpdateChain:
 
     def __init__(self, base: Model) -> None:
         self._held = {t.info.name: _Held(t.info, t.read()) for t in base}
-        self._metadata = base.metadata
-        self._format = base.source_format
+        self._like = replace(base, tensors=(), attachments=(), source={})
         self._ids = {name: number for number, name in enumerate(self._held)}
         self._store = UpdateStore()
 
@@ -74,24 +63,30 @@ class UpdateChain:
     def model(self) -> Model:
         """The present state."""
         tensors = [LazyTensor(h.info, partial(_given, h.stored)) for h in self._held.values()]
-        return Model(tensors, self._metadata, self._format)
+        return replace(self._like, tensors=tensors)
 
     # ---- applying
 
-    def apply(self, stream: Stream, *, mode: UpdateMode | None = None, check_base: bool = True) -> None:
+    def apply(
+        self, stream: Stream | ExtendedStream, *, mode: UpdateMode | None = None, check_base: bool = True
+    ) -> None:
         """Apply an update. After an error the chain is as it was.
 
         Args:
-            stream: an update; one of NNCodec is taken as differences unless ``mode`` says otherwise.
+            stream: an update; one of NNCodec is taken as differences unless ``mode`` says otherwise. Exact updates are
+                of the extended profile; they bring the attachments of the new model along, and always need their base.
             mode: overrides what the stream says.
             check_base: refuse an update whose ``base_model_id`` is not the digest of the present state.
 
         Raises:
             NnbitsError: BASE_MISMATCH, BASE_MISSING, SHAPE_MISMATCH, and what decoding raises.
         """
+        if isinstance(stream, ExtendedStream):
+            self._apply_exact(stream)
+            return
         wanted = stream.mps.base_model_id
-        if check_base and wanted is not None and wanted.startswith(_DIGEST):
-            have = _DIGEST + self.digest
+        if check_base and wanted is not None and wanted.startswith(digest_text("")):
+            have = digest_text(self.digest)
             if have != wanted:
                 raise NnbitsError(
                     ReasonCode.BASE_MISMATCH,
@@ -121,9 +116,59 @@ class UpdateChain:
             self._ids.setdefault(name, len(self._ids))
         self._held, self._store = held, store
         if stream.source.update is not None:
-            self._metadata, self._format = stream.source.metadata, stream.source.format
+            self._like = Model((), stream.source.metadata, stream.source.format)
+
+    def _apply_exact(self, stream: ExtendedStream) -> None:
+        stream.base = Base(self.model())
+        new = updated_model(stream)
+        held = {t.info.name: _Held(t.info, t.read()) for t in new}
+        found = model_digest((h.info, h.stored) for h in held.values())
+        if stream.update is not None and found != stream.update.result:
+            raise NnbitsError(
+                ReasonCode.DIGEST,
+                f"the update leads to the model {digest_text(found)}, not to {digest_text(stream.update.result)}",
+                path="update.result",
+            )
+        attachments = [Attachment(a.name, a.size, partial(_bytes, a.read())) for a in new.attachments]
+        for name in held:
+            self._ids.setdefault(name, len(self._ids))
+        self._held = held
+        self._like = replace(new, tensors=(), attachments=attachments)
 
     # ---- making
+
+    def encode_exact(
+        self,
+        new: Model,
+        *,
+        full: bool = False,
+        speed: Speed = "balanced",
+        threads: int | None = None,
+        memory: int = DEFAULT_MEMORY,
+    ) -> bytes:
+        """Make the exact update (extended profile) that leads from the present state to ``new``, and apply it.
+
+        Args:
+            new: the model to reach, with any types and shapes, and its attachments.
+            full: send changed tensors complete, never as XOR with those of the present state.
+            speed: of exact coding, see :class:`~nnbits.codec.plan.EncodePlan`.
+            threads: access units coded at the same time; None is the number of processors.
+            memory: budget for these, bytes.
+
+        Returns:
+            The update stream.
+
+        Raises:
+            NnbitsError: BAD_TENSOR, LIMIT.
+        """
+        out = bytearray()
+        count = default_threads() if threads is None else threads
+        write_update(Base(self.model()), new, out.extend, full=full, speed=speed, threads=count, memory=memory)
+        stream = ExtendedStream.open(BytesSource(bytes(out)))
+        if stream is None:
+            raise NnbitsError(ReasonCode.INTERNAL, "the update is no stream")
+        self._apply_exact(stream)
+        return bytes(out)
 
     def encode(
         self,
@@ -151,7 +196,7 @@ class UpdateChain:
         Raises:
             NnbitsError: BAD_OPTION, BAD_TENSOR, NOT_EXACT, SHAPE_MISMATCH.
         """
-        base_id = _DIGEST + self.digest
+        base_id = digest_text(self.digest)
         mps = ModelParameterSet(
             base_model_id=base_id,
             mps_parent_signalling_enabled_flag=1,
@@ -276,3 +321,7 @@ def _difference(before: _Held, stored: Array) -> tuple[TensorInfo, Array] | None
 
 def _given(stored: Array) -> Array:
     return stored
+
+
+def _bytes(content: bytes) -> bytes:
+    return content

@@ -21,6 +21,10 @@ def check_compat(model: Model, plan: EncodePlan) -> None:
     """
     if plan.compat is None:
         return
+    if plan.pruning_container:
+        raise NnbitsError(
+            ReasonCode.UNSUPPORTED_FEATURE, "NNCodec stops at a pruning container", path="plan.pruning_container"
+        )
     block_of = {name: block for block in plan.blocks for name in block.members}
     for block in plan.blocks:
         if block.rank is not None:

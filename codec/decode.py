@@ -20,6 +20,7 @@ from .entropy.reference import first_qp_value
 from .errors import NnbitsError, ReasonCode
 from .limits import DEFAULT_LIMITS, MAX_ELEMENTS, MAX_TOPOLOGY_BYTES, Limits
 from .parts import Part, entry_points, parts_of, quantization
+from .pruning import Pruned, read_pruning
 from .quant import native as quant_native
 from .quant import reference as quant_reference
 from .quant.step import binary32_step_size, step_size
@@ -62,6 +63,7 @@ DATA_FORMATS: Final[Mapping[int, DType]] = {
 _UNIT_TYPES: Final = frozenset(UnitType)
 _MAX_ARRAY_DIMENSIONS: Final = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 
+_PRUNING_PATH: Final = "nnr_pruning_topology_container"
 _CUT: Final = "The file is cut or damaged: fetch it again"
 
 
@@ -123,6 +125,9 @@ class Stream:
         engine: the C core or the Python reference.
         source: to be used in place of what the topology unit says.
 
+    Attributes:
+        pruned: what the data units hold of the tensors that pruning containers shorten, by name.
+
     Raises:
         NnbitsError: codes 1xx..4xx with the unit and its offset.
     """
@@ -168,6 +173,7 @@ class Stream:
                 offset=self.size,
                 hint=_CUT,
             )
+        self.pruned = self._read_pruned()
         self.tensors: Mapping[str, StoredTensor] = {
             part.name: self._describe(part, unit) for unit in self.data_units for part in unit.parts
         }
@@ -193,6 +199,25 @@ class Stream:
             self._reference_list = body.topology_elem_id_list
         if not self._source_is_given and (text := topology_text(body)):
             self.source = SourceDescription.from_text(text)
+
+    def _read_pruned(self) -> Mapping[str, Pruned]:
+        if not self.source.pruned:
+            return {}
+        pruned = read_pruning(self.pruning, self.source.shapes, max_bytes=self._limits.max_tensor_bytes)
+        for name, item in pruned.items():
+            data_unit = self._unit_of.get(name)
+            if data_unit is None or len(data_unit.parts) != 1:
+                raise NnbitsError(
+                    ReasonCode.METADATA, f"tensor {name!r} is pruned but has no data unit", path=_PRUNING_PATH
+                )
+            if data_unit.parts[0].shape != item.dimensions:
+                raise NnbitsError(
+                    ReasonCode.SHAPE_MISMATCH,
+                    f"tensor {name!r} has shape {data_unit.parts[0].shape}, its pruning leaves {item.dimensions}",
+                    path=_PRUNING_PATH,
+                    offset=data_unit.unit.offset,
+                )
+        return pruned
 
     def _take_data(self, unit: ParsedUnit, body: CompressedDataUnit, parameters: ParameterSets) -> None:
         counter = unit.header.partial_data_counter
@@ -278,7 +303,7 @@ class Stream:
                 offset=unit.offset,
             )
         shape = self.source.shapes.get(name, part.shape)
-        if prod(shape) != prod(part.shape):
+        if name not in self.pruned and prod(shape) != prod(part.shape):
             raise NnbitsError(
                 ReasonCode.METADATA,
                 f"tensor {name!r} has shape {part.shape} but is declared {shape}",
@@ -471,7 +496,7 @@ class Stream:
         if data_unit.payload_type == PayloadType.NNR_PT_RAW_FLOAT:
             # A copy, not a view: the file may be closed while the tensor lives.
             raw = np.frombuffer(self.payload(data_unit), "<f4").copy()
-            return [(i.name, from_float32(i.dtype, raw).reshape(i.shape)) for i in infos]
+            return [(i.name, self._whole(i, from_float32(i.dtype, raw))) for i in infos]
         decoded = self.levels(data_unit, store, threads=threads)
         if store is not None:
             kept = [d.levels.copy() for d in decoded]  # dequantization below works in place
@@ -490,8 +515,12 @@ class Stream:
                 array = from_int32(info.dtype, item.levels)
             else:
                 array = from_float32(info.dtype, self._values(part, item, data_unit.parameters))
-            result.append((part.name, array.reshape(info.shape)))
+            result.append((part.name, self._whole(info, array)))
         return result
+
+    def _whole(self, info: TensorInfo, array: Array) -> Array:
+        pruned = self.pruned.get(info.name)
+        return array.reshape(info.shape) if pruned is None else pruned.expanded(array)
 
     def _values(self, part: Part, decoded: DecodedLevels, parameters: ParameterSets) -> NDArray[np.float32]:
         density, offset = quantization(parameters) or (0, 0)

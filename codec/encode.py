@@ -21,6 +21,7 @@ from .errors import NnbitsError, ReasonCode
 from .limits import MAX_NAME_BYTES
 from .parallel import ordered_map
 from .plan import BlockPlan, Coding, EncodePlan, TensorPlan
+from .pruning import Pruned, find_pruned, pruning_units
 from .quant.native import quantize_dependent, quantize_uniform, quantize_weighed
 from .quant.step import qp_range
 from .source import SourceDescription
@@ -253,13 +254,22 @@ def encode_model(
     source = describe_source(model, (t.info for t in model if t.info.name not in block_of))
     if plan.blocks:
         source = describe_blocks(source, plan.blocks, {name: tensor.info for name, tensor in by_name.items()})
+    pruned: dict[str, Pruned] = {}
+    if plan.pruning_container:
+        for name, tensor in by_name.items():
+            if name not in block_of and (item := _pruned(tensor, plan)):
+                pruned[name] = item
+        shapes = {**source.shapes, **{name: item.shape for name, item in pruned.items()}}
+        source = replace(source, shapes=shapes, pruned=bool(pruned))
     for unit in head_units(mps, source, plan.general_profile_idc):
         write(unit)
+    for container in pruning_units(pruned):
+        write(build_unit(container, parameters=parameters))
 
     def encode(name: str) -> EncodedTensor:
         if name in block_of:
             return encode_block(block_of[name], by_name, plan, parameters)
-        return _encode_single(by_name[name], plan, parameters)
+        return _encode_single(by_name[name], plan, parameters, pruned.get(name))
 
     def weight(name: str) -> int:
         members = block_of[name].members if name in block_of else (name,)
@@ -287,10 +297,29 @@ def default_parameters(plan: EncodePlan) -> ParameterSets:
     return ParameterSets(plan.general_profile_idc, mps)
 
 
-def _encode_single(tensor: LazyTensor, plan: EncodePlan, parameters: ParameterSets) -> EncodedTensor:
+def _encode_single(
+    tensor: LazyTensor, plan: EncodePlan, parameters: ParameterSets, pruned: Pruned | None
+) -> EncodedTensor:
     how = plan_of(plan, tensor.info)
     encoder = DataUnitEncoder(parameters, plan.set_choice, how.row_skipping)
-    return encode_tensor(tensor, how, plan.qp_density, encoder)
+    if pruned is None:
+        return encode_tensor(tensor, how, plan.qp_density, encoder)
+    info = TensorInfo(tensor.info.name, tensor.info.dtype, pruned.dimensions)
+    rest = LazyTensor(info, lambda: pruned.packed(tensor.read().reshape(pruned.shape)))
+    coded = encode_tensor(rest, replace(how, zero_rows=()), plan.qp_density, encoder)
+    return replace(coded, info=tensor.info)
+
+
+def _pruned(tensor: LazyTensor, plan: EncodePlan) -> Pruned | None:
+    info, how = tensor.info, plan_of(plan, tensor.info)
+    stored = np.ascontiguousarray(tensor.read())
+    if how.coding == "raw":  # negative zeros are none
+        zeros = stored.view(f"u{stored.itemsize}") == 0
+    elif how.coding == "integer":
+        zeros = stored == 0
+    else:
+        zeros = modified(to_float32(info.dtype, stored), how) == 0
+    return find_pruned(info, zeros, raw=how.coding == "raw")
 
 
 def encode_block(

@@ -5,27 +5,35 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
+from .base import Base, digest_text
 from .decode import Stream, UnitRecord
 from .describe import StoredTensor, describe
 from .errors import NnbitsError, ReasonCode
+from .exact_update import updated_model
 from .head import parse_head
 from .limits import DEFAULT_LIMITS, Limits
+from .parallel import default_threads
 from .plan import Profile
 from .ranges import FileSource, RangeSource, open_source
 from .reader import CUT_HINT, ExtendedStream, row_range
 from .sparse import SparseMap
-from .types import Array, Attachment, LazyTensor, Model, TensorInfo, to_numpy
+from .types import Array, Attachment, LazyTensor, Model, TensorInfo, from_numpy, to_numpy
 
-__all__ = ["NncFile", "StreamTarget", "TensorSlice", "open_file", "open_standard"]
+__all__ = ["BaseTarget", "NncFile", "StreamTarget", "TensorSlice", "open_file", "open_standard"]
 
 #: What a stream can be read from: a path, a URL, bytes, a file, or an object with range reads.
 StreamTarget = str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO | RangeSource
+#: What an update can start from: a stream, arrays by name, or a model.
+BaseTarget = StreamTarget | Mapping[str, Array] | Model
+
+
+_WORTH_THREADS: Final = 1 << 23  # bytes of a tensor from which on several threads decode it
 
 
 def open_standard(data: memoryview, *, limits: Limits = DEFAULT_LIMITS) -> Stream:
@@ -96,8 +104,11 @@ class NncFile(Mapping[str, Array]):
         standard: the stream if it is of the standard profile, else None.
     """
 
-    def __init__(self, target: StreamTarget, *, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, target: StreamTarget, *, limits: Limits = DEFAULT_LIMITS, base: BaseTarget | None = None
+    ) -> None:
         self.standard: Stream | None = None
+        self._base: NncFile | None = None
         self._map: mmap.mmap | None = None
         self._view = memoryview(b"")
         self.source = open_source(target)
@@ -107,10 +118,33 @@ class NncFile(Mapping[str, Array]):
             if self.extended is None:
                 self._map, self._view = _contents(self.source)
                 self.standard = open_standard(self._view, limits=limits)
+            self._updated = None if base is None else self._update(base, limits)
         except BaseException:
             # An error's traceback may hold slices of the map, so it is then left to the garbage collector to close it.
             _close(self.source)
+            if self._base is not None:
+                self._base.close()
             raise
+
+    def _update(self, base: BaseTarget, limits: Limits) -> Model:
+        if self.extended is None:
+            raise NnbitsError(
+                ReasonCode.UNSUPPORTED_FEATURE,
+                "updates of the standard profile depend on those before them",
+                path="base",
+                hint="Apply them with nnbits apply or nnbits.UpdateChain",
+            )
+        if isinstance(base, Model):
+            model = base
+        elif isinstance(base, NncFile):
+            model = base.model()
+        elif isinstance(base, Mapping):
+            model = Model([from_numpy(name, array) for name, array in base.items()])
+        else:
+            self._base = NncFile(base, limits=limits)
+            model = self._base.model()
+        self.extended.base = Base(model)
+        return updated_model(self.extended)
 
     @property
     def path(self) -> Path:
@@ -134,6 +168,8 @@ class NncFile(Mapping[str, Array]):
             with suppress(BufferError):
                 self._map.close()
         _close(self.source)
+        if self._base is not None:
+            self._base.close()
 
     @property
     def stream(self) -> Stream:
@@ -162,6 +198,8 @@ class NncFile(Mapping[str, Array]):
 
     @cached_property
     def _names(self) -> Mapping[str, Any]:
+        if self._updated is not None:
+            return self._tensors
         if self.extended is not None:
             return self.extended.index.tensor_of
         return self._tensors if self._is_composed else self.stream.tensors
@@ -171,9 +209,10 @@ class NncFile(Mapping[str, Array]):
         return self.standard is not None and self.standard.needs_composition and not self.standard.is_update
 
     def __getitem__(self, name: str) -> Array:
-        if self.extended is not None:
+        if self.extended is not None and self._updated is None:
             info = self.info(name)
-            return to_numpy(info, self.extended.read(name))
+            threads = default_threads() if info.nbytes >= _WORTH_THREADS else 1
+            return to_numpy(info, self.extended.read(name, threads=threads))
         info = self.info(name)
         return to_numpy(info, self._tensors[name].read())
 
@@ -192,7 +231,7 @@ class NncFile(Mapping[str, Array]):
         Raises:
             NnbitsError: NO_SUCH_TENSOR.
         """
-        if self.extended is not None:
+        if self.extended is not None and self._updated is None:
             return self.extended.tensors[self.extended.tensor(name)]
         if name not in self:
             raise NnbitsError(ReasonCode.NO_SUCH_TENSOR, f"the stream has no tensor {name!r}", path=name)
@@ -213,9 +252,11 @@ class NncFile(Mapping[str, Array]):
         first, count = row_range(info, start, stop)
         bits = first * info.dtype.bits if info.dtype.is_packed else 0
         ends_whole = not (first + count) * info.dtype.bits % 8 or first + count == info.size
-        if self.extended is not None and (not info.dtype.is_packed or (not bits % 8 and ends_whole)):
-            stored = self.extended.read_range(name, first, count)
-            return to_numpy(part, stored.reshape(part.stored_shape))
+        whole_bytes = not info.dtype.is_packed or (not bits % 8 and ends_whole)
+        if self.extended is not None and whole_bytes:
+            read_range = self._tensors[name].read_range if self._updated else partial(self.extended.read_range, name)
+            if read_range is not None:
+                return to_numpy(part, read_range(first, count).reshape(part.stored_shape))
         return self[name][start:stop]
 
     def read_sparse(self, name: str, *, threads: int = 1) -> tuple[SparseMap, Array]:
@@ -232,6 +273,8 @@ class NncFile(Mapping[str, Array]):
             raise NnbitsError(
                 ReasonCode.UNSUPPORTED_FEATURE, "streams of the standard profile have no sparse maps", path=name
             )
+        if self._updated is not None:
+            raise NnbitsError(ReasonCode.UNSUPPORTED_FEATURE, "a model under an update has no sparse maps", path=name)
         return self.extended.read_sparse(name, threads=threads)
 
     def get_slice(self, name: str) -> TensorSlice:
@@ -269,22 +312,33 @@ class NncFile(Mapping[str, Array]):
 
     @property
     def is_update(self) -> bool:
-        """Whether the stream changes another model: it says so, or a unit names a parent."""
+        """Whether the stream changes another model: it says so, or a unit names a parent. Not if its base is given."""
+        if self.extended is not None:
+            return self.extended.update is not None and self._updated is None
         return self.standard is not None and (self.standard.is_update or self.standard.source.update is not None)
 
     @property
     def update(self) -> str | None:
-        """What an update carries: ``difference``, ``full``, or None if it does not say or is a model."""
+        """What an update carries: ``difference``, ``full``, or None if it does not say or is a model.
+
+        Those of the extended profile are ``exact``.
+        """
+        if self.extended is not None:
+            return None if self.extended.update is None else "exact"
         return None if self.standard is None else self.standard.source.update
 
     @property
     def base_model_id(self) -> str | None:
         """What the stream calls the model that it updates, or None."""
+        if self.extended is not None:
+            return None if self.extended.update is None else digest_text(self.extended.update.base)
         return None if self.standard is None else self.standard.mps.base_model_id
 
     @property
     def removed(self) -> tuple[str, ...]:
         """Names of the tensors that an update takes out of its base."""
+        if self.extended is not None:
+            return () if self.extended.update is None else tuple(self.extended.update.removed)
         return () if self.standard is None else self.standard.source.removed
 
     @cached_property
@@ -302,7 +356,9 @@ class NncFile(Mapping[str, Array]):
         return self._described[1]
 
     def model(self) -> Model:
-        """The stream as a model of lazy tensors, for an adapter's ``write``."""
+        """The stream (with its base, if that is given) as a model of lazy tensors, for an adapter's ``write``."""
+        if self._updated is not None:
+            return self._updated
         if self.extended is not None:
             return self.extended.model()
         if self._is_composed:
@@ -328,7 +384,7 @@ def _close(source: Any) -> None:
         source.close()
 
 
-def open_file(target: StreamTarget, *, limits: Limits = DEFAULT_LIMITS) -> NncFile:
+def open_file(target: StreamTarget, *, limits: Limits = DEFAULT_LIMITS, base: BaseTarget | None = None) -> NncFile:
     """Open a stream of either profile. Exported as ``nnbits.open``.
 
     Of an extended stream the end and the index are read, of a standard one all headers.
@@ -337,8 +393,11 @@ def open_file(target: StreamTarget, *, limits: Limits = DEFAULT_LIMITS) -> NncFi
         target: a path; a URL of fsspec; bytes; a file that can seek; or an object with ``size`` and
             ``read_range(offset, size)``.
         limits: bounds on what decoding may cost.
+        base: for an exact update (extended profile): the model that it changes; a stream, arrays by name, or a model.
+            The file then has the tensors that the update leads to. The base is read once as a whole, for its digest.
 
     Raises:
-        NnbitsError: FILE_NOT_FOUND, FILE_IO, and codes 1xx..4xx with the unit and its byte offset.
+        NnbitsError: FILE_NOT_FOUND, FILE_IO, and codes 1xx..4xx with the unit and its byte offset; BASE_MISMATCH for
+            another base than the update was made for, BAD_OPTION for a base of a stream that is no update.
     """
-    return NncFile(target, limits=limits)
+    return NncFile(target, limits=limits, base=base)

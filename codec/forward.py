@@ -10,13 +10,14 @@ from typing import Any, Final
 import numpy as np
 
 from .access import AccessUnit, decode_pieces, parse_access_unit, tensor_info
+from .attachments import attachment_part
 from .decode import Stream
 from .errors import NnbitsError, ReasonCode
 from .head import Head, parse_head
 from .index import Index
 from .integrity import sha256
 from .limits import DEFAULT_LIMITS, MAX_METADATA_BYTES, MAX_TOPOLOGY_BYTES, Limits
-from .reader import CUT_HINT, attachment_part, index_content, read_end, stored_index
+from .reader import CUT_HINT, check_relation, index_content, read_end, stored_index
 from .syntax import (
     END_UNIT_BYTES,
     AccessUnitHeader,
@@ -100,6 +101,14 @@ class ForwardStream:
             for lazy in stream.composed() if stream.needs_composition else stream.model():
                 yield lazy.info, lazy.read()
             return
+        if self.head.metadata.update is not None:
+            raise NnbitsError(
+                ReasonCode.BASE_MISSING,
+                f"the stream is an update of the model {self.head.metadata.update.base}",
+                path="update.base",
+                offset=0,
+                hint="Apply it to its base: nnbits apply, or nnbits.open with base=",
+            )
         for unit in self.read_access_units():
             yield from self._tensors_of(unit)
 
@@ -232,7 +241,10 @@ class ForwardStream:
                 offset,
                 ReasonCode.ACCESS_UNIT,
             )
-        if header.au_relation == AccessUnitRelation.REPLACES and header.base_digest != self.digest:
+        update = self.head.metadata.update
+        if update is not None:
+            check_relation(unit, update)
+        elif header.au_relation == AccessUnitRelation.REPLACES and header.base_digest != self.digest:
             raise self._bad("the access unit replaces one of another model", offset, ReasonCode.BASE_MISMATCH)
         self._complete = False
         self.access_units.append(Listed(offset, len(data), header.au_number, sha256(data)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,10 +28,11 @@ from .syntax import (
     build_unit,
 )
 
-__all__ = ["Head", "Metadata", "compress", "decompress", "parse_head", "write_head"]
+__all__ = ["Head", "Metadata", "UpdateOf", "compress", "decompress", "parse_head", "write_head"]
 
 _ZSTD_LEVEL: Final = 19  # of metadata and index, which are small; fixed, so that bytes do not change
 _VERSION: Final = 2
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
 def compress(data: bytes, *, level: int = _ZSTD_LEVEL) -> bytes:
@@ -64,6 +66,53 @@ def decompress(frame: memoryview, size: int, path: str, offset: int) -> bytes:
 
 
 @dataclass(frozen=True)
+class UpdateOf:
+    """What makes a stream an update: the model that it changes, and the one that it leads to.
+
+    Attributes:
+        base, result: digests of :func:`~nnbits.codec.base.model_digest`, hexadecimal.
+        removed: names of the base that the result does not have.
+        order: names of the result in order, if not those of the base that are left and then those that are new.
+    """
+
+    base: str
+    result: str
+    removed: Sequence[str] = ()
+    order: Sequence[str] = ()
+
+    @property
+    def base_digest(self) -> bytes:
+        """Of the base, 32 bytes."""
+        return bytes.fromhex(self.base)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        lists = {"removed": list(self.removed), "order": list(self.order)}
+        return {"base": self.base, "result": self.result, **{key: names for key, names in lists.items() if names}}
+
+    @classmethod
+    def from_json(cls, body: object) -> UpdateOf:
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            NnbitsError: METADATA.
+        """
+        if not isinstance(body, dict) or set(body) - {"base", "result", "removed", "order"}:
+            _bad("have an update that is no object of base, result, removed and order")
+        base, result = (_digest(body.get(key)) for key in ("base", "result"))
+        names = (body.get("removed", []), body.get("order", []))
+        if not all(isinstance(item, list) and all(isinstance(name, str) for name in item) for item in names):
+            _bad("have an update with lists that are not of names")
+        return cls(base, result, tuple(names[0]), tuple(names[1]))
+
+
+def _digest(text: object) -> str:
+    if not isinstance(text, str) or not _DIGEST.fullmatch(text):
+        _bad("have an update without the digests of base and result")
+    return text
+
+
+@dataclass(frozen=True)
 class Metadata:
     """Content of the metadata unit.
 
@@ -72,12 +121,14 @@ class Metadata:
         metadata: the source's string metadata.
         source: what the adapter needs to write the source again.
         order: names of the tensors in the order of the source; empty if that is the order of the stream.
+        update: None for a model.
     """
 
     format: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
     order: Sequence[str] = ()
+    update: UpdateOf | None = None
 
     def to_bytes(self) -> bytes:
         """UTF-8 JSON without spaces."""
@@ -90,6 +141,8 @@ class Metadata:
             body["source"] = dict(self.source)
         if self.order:
             body["order"] = list(self.order)
+        if self.update:
+            body["update"] = self.update.to_json()
         try:
             text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
             return text.encode("utf-8")
@@ -111,7 +164,7 @@ class Metadata:
             _bad(f"is not JSON: {error}")
         if not isinstance(body, dict) or body.pop("nnbits", None) != _VERSION:
             _bad(f"is not of version {_VERSION}")
-        if unknown := set(body) - {"format", "metadata", "source", "order"}:
+        if unknown := set(body) - {"format", "metadata", "source", "order", "update"}:
             _bad(f"has unknown keys {sorted(unknown)}")
         name, strings = body.get("format"), body.get("metadata", {})
         source, order = body.get("source", {}), body.get("order", [])
@@ -123,7 +176,8 @@ class Metadata:
             _bad("has a source that is not an object")
         if not isinstance(order, list) or not all(isinstance(item, str) for item in order):
             _bad("has an order that is not a list of names")
-        return cls(name, strings, source, tuple(order))
+        update = UpdateOf.from_json(body["update"]) if "update" in body else None
+        return cls(name, strings, source, tuple(order), update)
 
 
 def _bad(what: str) -> NoReturn:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from math import prod
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 
 from .errors import NnbitsError, ReasonCode
 from .limits import MAX_DIMENSION, MAX_ELEMENTS, MAX_NAME_BYTES
-from .types import DTYPES, ElementType, TensorInfo
+from .types import DTYPES, TensorInfo
 
 __all__ = ["Index", "IndexBuilder"]
 
 U64 = NDArray[np.uint64]
-_DTYPE_OF: Final = {dtype.number: dtype for dtype in DTYPES.values()}
+_DTYPE_OF: Final = {int(dtype.number): dtype for dtype in DTYPES.values()}
+_EXACT: Final = 2.0**62  # products that are estimated below are exact in 64 bits
 _COUNTS: Final = 6
 
 
@@ -32,6 +34,7 @@ class Index:
         au_offset, au_bytes, au_number: of the access units, uint64.
         au_sha256: uint8, one row of 32 for each of them.
         tensors: in order.
+        tensor_bytes: of their elements, int64.
         piece_tensor, piece_au, piece_first, piece_elements: of the pieces, int64; ordered by tensor and first element.
         part_offset, part_bytes: of the attachment units, uint64.
         part_sha256: uint8, one row of 32 for each of them.
@@ -44,6 +47,7 @@ class Index:
     au_number: U64
     au_sha256: NDArray[np.uint8]
     tensors: tuple[TensorInfo, ...]
+    tensor_bytes: NDArray[np.int64]
     piece_tensor: NDArray[np.int64]
     piece_au: NDArray[np.int64]
     piece_first: NDArray[np.int64]
@@ -175,9 +179,10 @@ class _Reader:
             _refuse(f"{len(self.content) - self.at} bytes are left after the last column", "index_size")
         self._check_places(au_offset, au_bytes, head_size, "au")
         self._check_places(part_offset, part_bytes, head_size, "part")
+        counts = _elements(dimension_count, sizes)
         infos = _infos(name_end, element_type, dimension_count, names, sizes)
         tensor, unit, first, elements = (_small(column, "piece") for column in columns)
-        _check_pieces(tensor, unit, first, elements, [info.size for info in infos], units)
+        _check_pieces(tensor, unit, first, elements, counts, units)
         return Index(
             self.content,
             head,
@@ -186,6 +191,7 @@ class _Reader:
             au_number,
             au_sha256,
             infos,
+            (counts * _BITS[element_type] + 7) // 8,
             tensor,
             unit,
             first,
@@ -221,40 +227,76 @@ def _small(column: U64, name: str) -> NDArray[np.int64]:
     return column.astype(np.int64)
 
 
-def _infos(
-    name_end: U64, element_type: NDArray[np.uint8], dimension_count: NDArray[np.uint8], names: bytes, sizes: U64
-) -> tuple[TensorInfo, ...]:
-    ends = [0, *map(int, name_end)]
-    if ends[-1] != len(names) or any(b < a for a, b in pairwise(ends)):
-        _refuse("the names do not add up", "name_end")
+def _elements(dimension_count: NDArray[np.uint8], sizes: U64) -> NDArray[np.int64]:
+    """Elements of each tensor."""
     if int(dimension_count.sum(dtype=np.uint64)) != len(sizes):
         _refuse("the dimensions do not add up", "dimension_count")
     if sizes.size and int(sizes.max()) > MAX_DIMENSION:
         _refuse("a dimension is too large", "dimensions", ReasonCode.LIMIT)
+    ends = np.cumsum(dimension_count, dtype=np.int64)
+    counts = np.ones(len(ends), np.int64)
+    some = dimension_count > 0
+    if some.any():
+        starts = (ends - dimension_count)[some]
+        with np.errstate(over="ignore", invalid="ignore"):
+            counts[some] = np.multiply.reduceat(sizes.astype(np.int64), starts)
+            estimate = np.ones(len(ends))
+            estimate[some] = np.multiply.reduceat(sizes.astype(np.float64), starts)
+        for tensor in np.flatnonzero(~(estimate < _EXACT)).tolist():
+            own = sizes[ends[tensor] - dimension_count[tensor] : ends[tensor]]
+            counts[tensor] = min(prod(own.tolist()), MAX_ELEMENTS + 1)
+    if counts.size and int(counts.max()) > MAX_ELEMENTS:
+        tensor = int(counts.argmax())
+        _refuse(f"tensor {tensor} has too many elements", f"dimensions[{tensor}]", ReasonCode.LIMIT)
+    return counts
+
+
+def _infos(
+    name_end: U64,
+    element_type: NDArray[np.uint8],
+    dimension_count: NDArray[np.uint8],
+    names: bytes,
+    sizes: U64,
+) -> tuple[TensorInfo, ...]:
+    lengths = np.diff(name_end.astype(np.int64), prepend=0)
+    if name_end.size and int(name_end.max()) > len(names):
+        _refuse("the names do not add up", "name_end")
+    if (int(name_end[-1]) if name_end.size else 0) != len(names) or (lengths < 0).any():
+        _refuse("the names do not add up", "name_end")
+    if (lengths > MAX_NAME_BYTES).any():
+        i = int((lengths > MAX_NAME_BYTES).argmax())
+        _refuse(f"a name of {lengths[i]} bytes", f"names[{i}]", ReasonCode.LIMIT)
+    if not _BITS[element_type].all():
+        i = int((_BITS[element_type] == 0).argmax())
+        _refuse(f"element type {element_type[i]} is not defined", f"element_type[{i}]", ReasonCode.UNKNOWN_VALUE)
+    ends = [0, *name_end.tolist()]
+    if names.isascii():
+        text = names.decode("ascii")
+        strings = [text[a:b] for a, b in pairwise(ends)]
+    else:
+        strings = [_name(names[a:b], i) for i, (a, b) in enumerate(pairwise(ends))]
+    if len(set(strings)) != len(strings):
+        _refuse("two tensors have the same name", "names", ReasonCode.DUPLICATE_NAME)
+    dimensions = sizes.tolist()
     infos = []
     at = 0
-    dimensions = sizes.tolist()
-    for i, (number, count) in enumerate(zip(element_type.tolist(), dimension_count.tolist(), strict=True)):
-        raw = names[ends[i] : ends[i + 1]]
-        if number not in _NUMBERS:
-            _refuse(f"element type {number} is not defined", f"element_type[{i}]", ReasonCode.UNKNOWN_VALUE)
-        if len(raw) > MAX_NAME_BYTES:
-            _refuse(f"a name of {len(raw)} bytes", f"names[{i}]", ReasonCode.LIMIT)
-        try:
-            name = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            _refuse("a name is not UTF-8", f"names[{i}]", ReasonCode.BAD_STRING)
-        info = TensorInfo(name, _DTYPE_OF[ElementType(number)], tuple(dimensions[at : at + count]))
-        if info.size > MAX_ELEMENTS:
-            _refuse(f"tensor {name!r} has {info.size} elements", f"dimensions[{i}]", ReasonCode.LIMIT)
-        infos.append(info)
+    for name, number, count in zip(strings, element_type.tolist(), dimension_count.tolist(), strict=True):
+        infos.append(TensorInfo(name, _DTYPE_OF[number], tuple(dimensions[at : at + count])))
         at += count
-    if len({info.name for info in infos}) != len(infos):
-        _refuse("two tensors have the same name", "names", ReasonCode.DUPLICATE_NAME)
     return tuple(infos)
 
 
-_NUMBERS: Final = frozenset(map(int, ElementType))
+def _name(raw: bytes, i: int) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        _refuse("a name is not UTF-8", f"names[{i}]", ReasonCode.BAD_STRING)
+
+
+#: Bits that an element takes where it is stored, by the number of its type; 0 for numbers that are none.
+_BITS: Final = np.zeros(256, np.int64)
+for _number, _dtype in _DTYPE_OF.items():
+    _BITS[_number] = _dtype.bits if _dtype.is_packed else 8 * _dtype.itemsize
 
 
 def _check_pieces(
@@ -262,13 +304,13 @@ def _check_pieces(
     unit: NDArray[np.int64],
     first: NDArray[np.int64],
     elements: NDArray[np.int64],
-    sizes: list[int],
+    sizes: NDArray[np.int64],
     units: int,
 ) -> None:
     """Each tensor is covered exactly once, in order."""
     if unit.size and int(unit.max()) >= units:
         _refuse("a piece lies in an access unit that is not listed", "piece_au")
-    if np.unique(unit).size != units:
+    if np.count_nonzero(np.bincount(unit, minlength=units)) != units:
         _refuse("an access unit holds no piece", "piece_au")
     new = np.ones(len(tensor), np.bool_)
     new[1:] = tensor[1:] != tensor[:-1]
@@ -277,7 +319,7 @@ def _check_pieces(
     ends = first + elements
     begins = np.where(new, 0, np.append(0, ends[:-1])[: len(ends)])
     last = np.append(new[1:], True)[: len(new)]
-    if not np.array_equal(first, begins) or not np.array_equal(ends[last], np.array(sizes, np.int64)):
+    if not np.array_equal(first, begins) or not np.array_equal(ends[last], sizes):
         _refuse("the pieces of a tensor do not cover it exactly once", "piece_first")
     if (elements[~(new & last)] == 0).any():
         _refuse("a part without elements", "piece_elements")

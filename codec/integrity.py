@@ -6,20 +6,61 @@ import hashlib
 from typing import Final
 
 from .errors import NnbitsError, ReasonCode
+from .parallel import ordered_map
 
 __all__ = ["c_header", "check_crc32c", "crc32c", "crc32c_reference", "sha256"]
 
 _POLYNOMIAL: Final = 0x82F63B78  # bits reversed
+_MIN_PART: Final = 2**21  # bytes for a thread
 _SHIFT_BYTES: Final = 1024  # of one of the lanes of the C core
+_FOLD_BITS: Final = (2048, 512, 128)  # by which the C core folds with carry-less multiplication
 
 
-def crc32c(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
-    """CRC-32C of bytes; ``crc`` is that of what precedes them. Releases the GIL."""
+def crc32c(data: bytes | bytearray | memoryview, crc: int = 0, *, threads: int = 1) -> int:
+    """CRC-32C of bytes; ``crc`` is that of what precedes them. Releases the GIL.
+
+    Args:
+        threads: of which each takes a part, if there are enough bytes.
+    """
     from ._core import ffi, lib
 
     view = ffi.from_buffer("uint8_t[]", data)
-    result: int = lib.nnb_crc32c(crc, view, len(view))
-    return result
+    size = len(view)
+    if threads == 1 or size < _MIN_PART * threads:
+        result: int = lib.nnb_crc32c(crc, view, size)
+        return result
+    starts = [size * part // threads for part in range(threads + 1)]
+
+    def part(number: int) -> int:
+        start, end = starts[number], starts[number + 1]
+        of_part: int = lib.nnb_crc32c(crc if number == 0 else 0, view + start, end - start)
+        return of_part
+
+    for number, of_part in enumerate(ordered_map(part, range(threads), threads=threads)):
+        crc = of_part if number == 0 else _joined(crc, of_part, starts[number + 1] - starts[number])
+    return crc
+
+
+def _joined(first: int, second: int, size: int) -> int:
+    """CRC of two strings one after the other, the second of which has ``size`` bytes: the first times x^(8 size)."""
+    power, square = 1 << 31, 1 << 30  # 1 and x, bits reversed
+    bits = 8 * size
+    while bits:
+        if bits & 1:
+            power = _times(power, square)
+        square = _times(square, square)
+        bits >>= 1
+    return _times(first, power) ^ second
+
+
+def _times(a: int, b: int) -> int:
+    """Product of two polynomials, bits reversed, modulo that of the CRC."""
+    product = 0
+    for bit in range(31, -1, -1):
+        if a >> bit & 1:
+            product ^= b
+        b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
+    return product
 
 
 def sha256(data: bytes | bytearray | memoryview) -> bytes:
@@ -85,6 +126,18 @@ def _shifts(table: list[int]) -> list[list[int]]:
     return rows
 
 
+def _folds() -> list[tuple[int, int]]:
+    """For each distance of folding: what moves the lower and the upper half of 128 bits so much further."""
+
+    def power(exponent: int) -> int:
+        crc = 1 << 31  # x^0 with its bits reversed
+        for _ in range(exponent):
+            crc = crc >> 1 ^ (_POLYNOMIAL if crc & 1 else 0)
+        return crc << 1
+
+    return [(power(bits + 32), power(bits - 32)) for bits in _FOLD_BITS]
+
+
 def c_header() -> str:
     """``crc32c_gen.h``: tables of the C core."""
     table = _table()
@@ -99,6 +152,10 @@ def c_header() -> str:
         + _c_table("nnb_crc32c_slices", slices[1:], "with the table above, eight bytes at a time")
         + f"\n#define NNB_CRC32C_SHIFT_BYTES {_SHIFT_BYTES}u\n"
         + _c_table("nnb_crc32c_shift", _shifts(table), f"what {_SHIFT_BYTES} zero bytes make of a register")
+        + f"\n/* what moves 128 bits by {', '.join(map(str, _FOLD_BITS))} bits: lower half, upper half */\n"
+        + f"static const uint64_t nnb_crc32c_fold[{len(_FOLD_BITS)}][2] = {{\n"
+        + "".join(f"    {{0x{low:09x}u, 0x{high:09x}u}},\n" for low, high in _folds())
+        + "};\n"
         + "#endif\n\n#endif\n"
     )
 

@@ -28,7 +28,7 @@ from .integrity import sha256
 from .plan import EncodePlan, TensorPlan
 from .reader import ExtendedStream
 from .source import SourceDescription
-from .syntax import AccessUnitData, AccessUnitHeader, AccessUnitRelation, ValueCoding, build_unit, build_unit_prefix
+from .syntax import AccessUnitData, AccessUnitHeader, ValueCoding, build_unit, build_unit_prefix
 from .types import Array, Attachment, LazyTensor, Model, TensorInfo
 from .writer import DEFAULT_MEMORY, StateWriter, encoded_units
 
@@ -86,8 +86,13 @@ def merge_streams(
 
     Raises:
         NnbitsError: DUPLICATE_NAME; NO_SUCH_TENSOR if ``tensors`` does not agree with what is given; FILE_EXISTS,
-            FILE_IO; codes 1xx..4xx of the streams.
+            FILE_IO; BASE_MISSING for an update; codes 1xx..4xx of the streams.
     """
+    for stream, _ in streams:
+        if stream.update is not None:
+            raise NnbitsError(
+                ReasonCode.BASE_MISSING, f"a stream is an update of the model {stream.update.base}", path="streams"
+            )
     rest = list(others)
     given = [name for _, names in streams for name in names] + [tensor.info.name for tensor in rest]
     if len(set(given)) != len(given) or len({info.name for info in tensors}) != len(tensors):
@@ -173,8 +178,6 @@ def _units(
             continue
         unit = stream.access_unit(number)
         chosen = [j for j, piece in enumerate(unit.pieces) if (piece.name, piece.first) in live]
-        if unit.header.au_relation == AccessUnitRelation.XOR:
-            decode_piece(unit, chosen[0], stream.head)  # tells why it cannot be
         yield from _taken(unit, chosen, stream.head, head, same_head, builder, again)
 
 

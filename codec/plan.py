@@ -10,7 +10,18 @@ from typing import Any, Final, Literal, NoReturn, get_args
 
 from .errors import NnbitsError, ReasonCode
 
-__all__ = ["QUANTIZED", "BlockPlan", "Coding", "Compat", "EncodePlan", "Profile", "SetChoice", "Speed", "TensorPlan"]
+__all__ = [
+    "QUANTIZED",
+    "BlockPlan",
+    "Coding",
+    "Compat",
+    "EncodePlan",
+    "MapChoice",
+    "Profile",
+    "SetChoice",
+    "Speed",
+    "TensorPlan",
+]
 
 #: How values travel: ``raw`` (float32 bits in the standard profile, the elements as they are in the extended one),
 #: ``lossless`` (bit by bit, compressed; extended profile), exact ``integer``, or quantized: ``uniform``, ``dependent``
@@ -19,6 +30,10 @@ Coding = Literal["raw", "lossless", "integer", "uniform", "dependent", "codebook
 
 #: What lossless coding looks for.
 Speed = Literal["fast", "balanced", "small"]
+
+#: Which sparse map tensors of exactly coded values get (docs/sparse-maps.md): what makes them smallest, if it does;
+#: ``none``; the smallest one that is not entropy coded; or one kind, wherever a tensor has zeros of that structure.
+MapChoice = Literal["size", "none", "raw", "bitmask", "two_level", "gaps", "pattern", "structured", "coded"]
 
 #: Kind of stream (docs/format.md).
 Profile = Literal["standard", "extended"]
@@ -224,6 +239,9 @@ class EncodePlan:
         blocks: tensors that travel together; all others have units of their own.
         compat: refuse what this decoder cannot read; None for no such limits.
         speed: what lossless coding looks for: ``fast`` decoding, ``small`` streams, or ``balanced``.
+        pruning_container: in the standard profile: say in pruning containers which rows and elements are zero, and
+            leave these out of the data units; for decoders that know these units.
+        sparse_map: in the extended profile, see :data:`MapChoice`.
     """
 
     tensors: Mapping[str, TensorPlan] = field(default_factory=dict)
@@ -234,6 +252,8 @@ class EncodePlan:
     blocks: tuple[BlockPlan, ...] = ()
     compat: Compat | None = None
     speed: Speed = "balanced"
+    pruning_container: bool = False
+    sparse_map: MapChoice = "size"
 
     def __post_init__(self) -> None:
         if self.profile not in get_args(Profile):
@@ -245,6 +265,14 @@ class EncodePlan:
             _refuse(f"set_choice {self.set_choice!r} is not one of {get_args(SetChoice)}", "set_choice")
         if self.speed not in get_args(Speed):
             _refuse(f"speed {self.speed!r} is not one of {get_args(Speed)}", "speed")
+        if self.sparse_map not in get_args(MapChoice):
+            _refuse(f"sparse_map {self.sparse_map!r} is not one of {get_args(MapChoice)}", "sparse_map")
+        if not isinstance(self.pruning_container, bool):
+            _refuse("pruning_container must be true or false", "pruning_container")
+        if self.pruning_container and self.profile != "standard":
+            _refuse(
+                "pruning_container needs the standard profile; the extended one has sparse maps", "pruning_container"
+            )
         if self.compat not in (None, *get_args(Compat)):
             _refuse(f"compat {self.compat!r} is not one of {get_args(Compat)}", "compat")
         if not isinstance(self.blocks, tuple) or not all(isinstance(block, BlockPlan) for block in self.blocks):

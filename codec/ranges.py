@@ -60,17 +60,20 @@ class FileSource:
     def read_range(self, offset: int, size: int) -> bytearray:
         """The bytes, in memory of their own."""
         data = bytearray(size)
-        view = memoryview(data)
+        self.read_into(offset, memoryview(data))
+        return data
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill memory with the bytes from ``offset``, which exist; callable from any thread."""
         filled = 0
         try:
-            while filled < size:
+            while filled < len(view):
                 count = self._read_into(view[filled:], offset + filled)
                 if not count:
                     raise _cut(str(self.name))
                 filled += count
         except (OSError, ValueError) as error:
             raise NnbitsError(ReasonCode.FILE_IO, f"cannot read {self.name}: {error}", path=str(self.name)) from error
-        return data
 
     def _read_into(self, view: memoryview, offset: int) -> int:
         if hasattr(os, "preadv"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,17 +13,27 @@ from typing import Any, Final
 
 import numpy as np
 
-from .access import AccessUnit, decode_piece, decode_pieces, decode_sparse, dtype_of, parse_access_unit
+from .access import (
+    AccessUnit,
+    decode_piece,
+    decode_pieces,
+    decode_sparse,
+    dtype_of,
+    parse_access_unit,
+    tensor_info,
+)
+from .attachments import read_attachments
+from .base import Base, digest_text
 from .errors import NnbitsError, ReasonCode
-from .head import Head, decompress, parse_head
+from .head import Head, UpdateOf, decompress, parse_head
 from .index import Index
 from .integrity import check_crc32c, crc32c, sha256
-from .limits import DEFAULT_LIMITS, MAX_ATTACHMENT_PART_BYTES, Limits
+from .limits import DEFAULT_LIMITS, Limits
 from .parallel import ordered_map
 from .sparse import SparseMap, join_maps
 from .syntax import (
     END_UNIT_BYTES,
-    AttachmentUnit,
+    AccessUnitRelation,
     EndUnit,
     IndexUnit,
     ParameterSets,
@@ -38,8 +48,8 @@ __all__ = [
     "CUT_HINT",
     "ExtendedStream",
     "State",
-    "attachment_part",
     "check_range",
+    "check_relation",
     "index_content",
     "read_end",
     "read_state",
@@ -164,28 +174,31 @@ class ExtendedStream:
         source: a :class:`~nnbits.codec.ranges.RangeSource`.
         state: which of its states; default: the last.
         limits: bounds on what decoding may cost.
+        base: of an update, the model whose bits it changes; without it only what is complete can be read.
     """
 
-    def __init__(self, source: Any, state: State, *, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, source: Any, state: State, *, limits: Limits = DEFAULT_LIMITS, base: Base | None = None) -> None:
         self.source = source
         self.state = state
         self.index = state.index
         self.head = state.head
         self.limits = limits
+        self.base = base
         self._cache: OrderedDict[int, AccessUnit] = OrderedDict()
         self._cached = 0
         self._lock = Lock()
-        for info in self.index.tensors:
-            if info.nbytes > limits.max_tensor_bytes:
-                raise NnbitsError(
-                    ReasonCode.MEMORY_BUDGET,
-                    f"tensor {info.name!r} takes {info.nbytes} bytes",
-                    path="index.dimensions",
-                    hint="Raise Limits.max_tensor_bytes if that is right",
-                )
+        sizes = self.index.tensor_bytes
+        if sizes.size and int(sizes.max()) > limits.max_tensor_bytes:
+            info = self.index.tensors[int(sizes.argmax())]
+            raise NnbitsError(
+                ReasonCode.MEMORY_BUDGET,
+                f"tensor {info.name!r} takes {info.nbytes} bytes",
+                path="index.dimensions",
+                hint="Raise Limits.max_tensor_bytes if that is right",
+            )
 
     @classmethod
-    def open(cls, source: Any, *, limits: Limits = DEFAULT_LIMITS) -> ExtendedStream | None:
+    def open(cls, source: Any, *, limits: Limits = DEFAULT_LIMITS, base: Base | None = None) -> ExtendedStream | None:
         """Open the last state; None if the source does not end in an end unit.
 
         Raises:
@@ -194,7 +207,36 @@ class ExtendedStream:
         start = max(0, source.size - _TAIL_BYTES)
         tail = memoryview(source.read_range(start, source.size - start))
         state = read_state(source, source.size - END_UNIT_BYTES, limits, (start, tail))
-        return None if state is None else cls(source, state, limits=limits)
+        return None if state is None else cls(source, state, limits=limits, base=base)
+
+    @property
+    def update(self) -> UpdateOf | None:
+        """What the stream changes; None if it is a model."""
+        return self.head.metadata.update
+
+    def check_base(self) -> None:
+        """Refuse another base than the one that the update was made for.
+
+        Raises:
+            NnbitsError: BASE_MISSING, BASE_MISMATCH.
+        """
+        if self.update is None:
+            return
+        if self.base is None:
+            raise NnbitsError(
+                ReasonCode.BASE_MISSING,
+                f"the stream is an update; it applies to {digest_text(self.update.base)}",
+                path="update.base",
+                hint="Apply it to its base: nnbits apply, or nnbits.open with base=",
+            )
+        if self.base.digest != self.update.base_digest:
+            raise NnbitsError(
+                ReasonCode.BASE_MISMATCH,
+                f"the update applies to the model {digest_text(self.update.base)}, "
+                f"not to {digest_text(self.base.digest.hex())}",
+                path="update.base",
+                hint="Apply the updates in order, each to the model it was made for",
+            )
 
     @property
     def digest(self) -> bytes:
@@ -274,6 +316,7 @@ class ExtendedStream:
                 problem = f"holds another {info.name!r} than the index says"
         if problem is not None:
             raise NnbitsError(ReasonCode.INDEX, f"the access unit {problem}", path=unit.label, offset=offset)
+        check_relation(unit, self.update)
         return unit
 
     def listed(self, number: int) -> set[tuple[str, int]]:
@@ -340,8 +383,7 @@ class ExtendedStream:
         wanted = {int(self.index.piece_au[p]) for p in pieces}
         if len(pieces) == 1:
             begin = int(self.index.piece_first[pieces[0]])
-            whole = self._piece(self.access_unit(wanted.pop()), name, begin)
-            return _elements(info, whole, first - begin, count)
+            return self._elements(self.access_unit(wanted.pop()), info, begin, first, count)
         result = np.empty(stored_bytes(info.dtype, count) // info.dtype.itemsize, info.dtype.storage)
 
         def copy(unit: AccessUnit) -> None:
@@ -350,13 +392,68 @@ class ExtendedStream:
                     continue
                 low, high = max(piece.first, first), min(piece.first + piece.count, first + count)
                 if low < high:
-                    stored = _elements(info, self._piece(unit, name, piece.first), low - piece.first, high - low)
                     at = stored_index(info, low - first)
-                    result[at : at + len(stored)] = stored
+                    size = stored_bytes(info.dtype, high - low) // info.dtype.itemsize
+                    self._elements(unit, info, piece.first, low, high - low, result[at : at + size])
 
-        for _ in self._mapped(copy, sorted(wanted), threads):
+        runs = self.runs(sorted(wanted))
+        copied = ordered_map(copy, self._units(runs[0]), threads=threads) if len(runs) == 1 else None
+        for _ in copied or self._mapped(copy, sorted(wanted), threads):
             pass
         return result
+
+    def read_into(self, targets: Mapping[str, Array], *, threads: int = 1) -> None:
+        """Decode tensors into memory that is there, each access unit once, without another copy of them.
+
+        Args:
+            targets: by name of the tensor, one-dimensional, contiguous and writable: its stored array, flat. After an
+                error their contents are undefined.
+            threads: access units that are decoded at the same time.
+
+        Raises:
+            NnbitsError: NO_SUCH_TENSOR; BAD_OPTION for memory of another size or type; as :meth:`read`.
+        """
+        units: set[int] = set()
+        for name, target in targets.items():
+            info = self.tensors[self.tensor(name)]
+            if target.dtype != info.dtype.storage or target.shape != (info.nbytes // info.dtype.itemsize,):
+                raise NnbitsError(
+                    ReasonCode.BAD_OPTION, f"{name!r} does not fit in {target.dtype} {target.shape}", path=name
+                )
+            units.update(self.units_of(self.tensor(name)))
+        buffers: list[bytearray] = []
+
+        def decode(run: list[int]) -> None:
+            buffer = buffers.pop() if buffers else bytearray()
+            start = int(self.index.au_offset[run[0]])
+            size = int(self.index.au_offset[run[-1]]) + int(self.index.au_bytes[run[-1]]) - start
+            if hasattr(self.source, "read_into"):
+                if len(buffer) < size:
+                    buffer = bytearray(size + size // 4)
+                data = memoryview(buffer)[:size]
+                self.source.read_into(start, data)
+            else:
+                data = memoryview(self.source.read_range(start, size))
+            for number in run:
+                offset = int(self.index.au_offset[number]) - start
+                self._decode_into(number, data[offset : offset + int(self.index.au_bytes[number])], targets)
+            buffers.append(buffer)
+
+        for _ in ordered_map(decode, self.runs(sorted(units), _THREAD_RUN_BYTES), threads=threads):
+            pass
+
+    def _decode_into(self, number: int, data: memoryview, targets: Mapping[str, Array]) -> None:
+        unit = self.parse(number, data)
+        listed = self.listed(number)
+        wanted = [j for j, p in enumerate(unit.pieces) if p.name in targets and (p.name, p.first) in listed]
+
+        def place(piece: Piece) -> Array:
+            at = stored_index(TensorInfo(piece.name, dtype_of(piece), piece.dimensions), piece.first)
+            return targets[piece.name][at : at + stored_bytes(dtype_of(piece), piece.count) // dtype_of(piece).itemsize]
+
+        changes = self.base is not None
+        for piece, stored in decode_pieces(unit, self.head, wanted, changes=changes, limits=self.limits, out=place):
+            self._with_base(unit, tensor_info(piece), piece.first, piece.count, stored)
 
     def read_sparse(self, name: str, *, threads: int = 1) -> tuple[SparseMap, Array]:
         """Which elements of a tensor exist, and their values, without making it dense.
@@ -408,11 +505,25 @@ class ExtendedStream:
         found = [unit for unit in cached if unit is not None]
         return found if len(found) == len(run) else self._fetch(run)
 
-    def _piece(self, unit: AccessUnit, name: str, first: int) -> Array:
-        for j, piece in enumerate(unit.pieces):
-            if piece.name == name and piece.first == first:
-                return decode_piece(unit, j, self.head, limits=self.limits)
-        raise NnbitsError(ReasonCode.INTERNAL, f"{name!r} is not in the access unit", path=unit.label)
+    def _elements(
+        self, unit: AccessUnit, info: TensorInfo, begin: int, first: int, count: int, out: Array | None = None
+    ) -> Array:
+        """Elements of the piece of a tensor that begins at ``begin``; an update's with those of the base."""
+        number = next((j for j, p in enumerate(unit.pieces) if (p.name, p.first) == (info.name, begin)), None)
+        if number is None:
+            raise NnbitsError(ReasonCode.INTERNAL, f"{info.name!r} is not in the access unit", path=unit.label)
+        changes = self.base is not None
+        stored = decode_piece(
+            unit, number, self.head, first=first - begin, n=count, out=out, changes=changes, limits=self.limits
+        )
+        return self._with_base(unit, info, first, count, stored)
+
+    def _with_base(self, unit: AccessUnit, info: TensorInfo, first: int, count: int, stored: Array) -> Array:
+        """Elements as decoded, XORed to those of the base if that is what they are for; in place."""
+        if unit.header.au_relation == AccessUnitRelation.XOR and self.base is not None:
+            bits = stored.view(np.uint8)
+            bits ^= np.ascontiguousarray(self.base.read_range(info, first, count)).view(np.uint8)
+        return stored
 
     def decode_all(self, *, threads: int = 1) -> Iterator[tuple[TensorInfo, Array]]:
         """All tensors as they become complete, in the order of their last access units."""
@@ -425,8 +536,11 @@ class ExtendedStream:
         def decode(unit: AccessUnit) -> list[tuple[str, int, Array]]:
             listed = self.listed(place[unit.header.au_number])
             wanted = [j for j, piece in enumerate(unit.pieces) if (piece.name, piece.first) in listed]
-            decoded = decode_pieces(unit, self.head, wanted, limits=self.limits)
-            return [(piece.name, piece.first, stored) for piece, stored in decoded]
+            decoded = decode_pieces(unit, self.head, wanted, changes=self.base is not None, limits=self.limits)
+            return [
+                (piece.name, piece.first, self._with_base(unit, tensor_info(piece), piece.first, piece.count, stored))
+                for piece, stored in decoded
+            ]
 
         for decoded in self._mapped(decode, range(len(index.au_offset)), threads):
             for name, first, stored in decoded:
@@ -467,63 +581,7 @@ class ExtendedStream:
         Raises:
             NnbitsError: INDEX if their parts do not fit together; CHECKSUM and others of the units.
         """
-        result: list[Attachment] = []
-        at = 0
-        while at < len(self.index.part_offset):
-            body, _ = self._attachment_part(at)
-            name = _attachment_name(body, int(self.index.part_offset[at]))
-            size = body.attachment_size
-            stop = at + max(1, -(-size // MAX_ATTACHMENT_PART_BYTES))
-            if stop > len(self.index.part_offset):
-                raise NnbitsError(ReasonCode.INDEX, f"attachment {name!r} is incomplete", path="attachments")
-            result.append(Attachment(name, size, partial(self._attachment, name, size, at, stop)))
-            at = stop
-        if len({attachment.name for attachment in result}) != len(result):
-            raise NnbitsError(ReasonCode.DUPLICATE_NAME, "two attachments have the same name", path="attachments")
-        return tuple(result)
-
-    def _attachment(self, name: str, size: int, first: int, stop: int) -> bytes:
-        content = bytearray()
-        for part in range(first, stop):
-            body, frame = self._attachment_part(part)
-            offset = int(self.index.part_offset[part])
-            expected = (name.encode("utf-8"), size, len(content))
-            if (body.name, body.attachment_size, body.part_offset) != expected or body.part_size > size - len(content):
-                raise NnbitsError(
-                    ReasonCode.INDEX, f"a part of attachment {name!r} is missing", path="attachments", offset=offset
-                )
-            content += decompress(frame, body.part_size, "attachment_zstd", offset)
-        if len(content) != size:
-            raise NnbitsError(ReasonCode.INDEX, f"attachment {name!r} is incomplete", path="attachments")
-        return bytes(content)
-
-    def _attachment_part(self, part: int) -> tuple[AttachmentUnit, memoryview]:
-        offset, size = int(self.index.part_offset[part]), int(self.index.part_bytes[part])
-        data = memoryview(self.source.read_range(offset, size))
-        return attachment_part(data, parse_unit(data, index=0, offset=offset, parameters=self.head.parameters))
-
-
-def attachment_part(data: memoryview, unit: ParsedUnit) -> tuple[AttachmentUnit, memoryview]:
-    """An attachment unit and its zstd frame.
-
-    Raises:
-        NnbitsError: INDEX if it is another unit, CHECKSUM.
-    """
-    body = unit.body
-    if not isinstance(body, AttachmentUnit):
-        raise NnbitsError(ReasonCode.INDEX, "there is no attachment unit", path="index.part_offset", offset=unit.offset)
-    at = (4 if unit.nnr_unit_size_flag else 2) + 7  # unit header, signature, kind, version
-    check_crc32c(body.attachment_crc32c, crc32c(data[at + 4 :]), "attachment_crc32c", unit.offset)
-    return body, data[unit.payload_offset :]
-
-
-def _attachment_name(body: AttachmentUnit, offset: int) -> str:
-    try:
-        return body.name.decode("utf-8")
-    except UnicodeDecodeError:
-        raise NnbitsError(
-            ReasonCode.BAD_STRING, "the name of an attachment is not UTF-8", path="attachments", offset=offset
-        ) from None
+        return read_attachments(self.source, self.index, self.head.parameters)
 
 
 def _everything(piece: Piece) -> SparseMap:
@@ -553,10 +611,20 @@ def stored_index(info: TensorInfo, element: int) -> int:
     return element * info.dtype.bits // 8 if info.dtype.is_packed else element
 
 
-def _elements(info: TensorInfo, stored: Array, first: int, count: int) -> Array:
-    at = stored_index(info, first)
-    size = stored_bytes(info.dtype, count) // info.dtype.itemsize
-    return stored if size == len(stored) else stored[at : at + size].copy()
+def check_relation(unit: AccessUnit, update: UpdateOf | None) -> None:
+    """Refuse an access unit of an update that was made for another base than the update.
+
+    Raises:
+        NnbitsError: BASE_MISMATCH.
+    """
+    found = unit.header.base_digest
+    if update is not None and found != update.base_digest:
+        raise NnbitsError(
+            ReasonCode.BASE_MISMATCH,
+            f"the access unit changes {found.hex() if found else 'no'} model, the stream {update.base}",
+            path=f"{unit.label}.base_digest",
+            offset=unit.offset,
+        )
 
 
 def row_range(info: TensorInfo, start: int, stop: int) -> tuple[int, int]:

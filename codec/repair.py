@@ -22,6 +22,7 @@ from .access_encoder import (
     plan_units,
 )
 from .atomic import atomic_output
+from .attachments import attachment_part
 from .encode import check_exact
 from .errors import NnbitsError, ReasonCode
 from .head import Head, parse_head
@@ -30,7 +31,7 @@ from .integrity import sha256
 from .limits import DEFAULT_LIMITS, Limits
 from .plan import EncodePlan, TensorPlan
 from .ranges import FileSource
-from .reader import ExtendedStream, attachment_part, read_state
+from .reader import ExtendedStream, read_state
 from .syntax import (
     END_UNIT_BYTES,
     AccessUnitRelation,
@@ -91,6 +92,13 @@ def replace_tensors(
                 f"{path} does not end as an extended stream does",
                 path=str(path),
                 hint="Only streams of the extended profile can be changed; see nnbits recover for one that was cut",
+            )
+        if stream.update is not None:
+            raise NnbitsError(
+                ReasonCode.BAD_OPTION,
+                f"{path} is an update, not a model",
+                path=str(path),
+                hint="Make another update: nnbits diff",
             )
         try:
             with tempfile.TemporaryFile(dir=Path(path).parent) as made:
@@ -359,6 +367,13 @@ class _Scan:
 
 def _rebuild(scan: _Scan, target: Path, force: bool) -> Recovery:
     """A new stream of the undamaged access units; the last version of a tensor counts."""
+    if scan.head.metadata.update is not None:
+        raise NnbitsError(
+            ReasonCode.BASE_MISSING,
+            f"{scan.source.name} is an update, of which a part leads to no model",
+            path=str(scan.source.name),
+            hint="Fetch it again, or make it again: nnbits diff",
+        )
     chosen = {(piece.name, piece.first): offset for offset, pieces in scan.access_units for piece in pieces}
     infos: dict[str, TensorInfo] = {}
     held: dict[str, int] = {}

@@ -115,6 +115,7 @@ class SourceDescription:
         removed: names that the update takes out of the model.
         order: the names of the whole model after the update, if new tensors do not simply follow the old ones.
         folded: rules for the weights of blocks with a scaling vector.
+        pruned: the data units hold what the pruning containers leave of the tensors; ``shapes`` has those of the whole.
     """
 
     count: int | None = None
@@ -126,6 +127,7 @@ class SourceDescription:
     removed: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
     folded: tuple[FoldingRule, ...] = ()
+    pruned: bool = False
 
     def norm_of(self, weight: str) -> FoldedNorm | None:
         """The batch norm that was folded into the block of a weight, or None."""
@@ -152,6 +154,8 @@ class SourceDescription:
             body["order"] = list(self.order)
         if self.folded:
             body["folded"] = [_rule_to_json(rule) for rule in self.folded]
+        if self.pruned:
+            body["pruned"] = True
         if not body:
             return ""
         return json.dumps({_KEY: _VERSION, **body}, ensure_ascii=False, separators=(",", ":"))
@@ -181,6 +185,7 @@ class SourceDescription:
             "removed",
             "order",
             "folded",
+            "pruned",
         }
         if unknown:
             raise _bad(f"has unknown keys {sorted(unknown)}")
@@ -197,6 +202,7 @@ class SourceDescription:
             _names(body.get("removed", []), "removed"),
             _names(body.get("order", []), "order"),
             _rules(body.get("folded", [])),
+            _flag(body.get("pruned", False)),
         )
 
 
@@ -207,6 +213,12 @@ def _bad(what: str) -> NnbitsError:
 def _string(value: object) -> str | None:
     if value is not None and not isinstance(value, str):
         raise _bad("has a format that is not a string")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _bad("has a flag that is neither true nor false")
     return value
 
 

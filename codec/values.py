@@ -11,8 +11,8 @@ import numpy as np
 
 from . import lossless
 from .errors import NnbitsError, ReasonCode
-from .plan import Speed
-from .sparse import encode_map
+from .plan import MapChoice, Speed
+from .sparse import MapKind, encode_map
 from .syntax import ValueCoding
 from .types import Array, DType
 
@@ -22,6 +22,8 @@ _EMPTY: Final = memoryview(b"")
 #: A map, which can be used without making the tensor dense, may cost this part more than exact coding of everything, if
 #: half of the elements are zero.
 _TOLERANCE: Final = 32
+_FAST_GAIN: Final = 1 / 256  # what a coded map must save, of map and values, where decoding has to be fast
+_NO_LIMIT: Final = 2**63
 _MIN_ZEROS: Final = 16  # a map is tried if at least this part of the elements is zero: one in ...
 
 
@@ -59,7 +61,13 @@ def stored_bytes(dtype: DType, count: int) -> int:
 
 
 def encode_sections(
-    stored: Array, dtype: DType, shape: Sequence[int], *, exact: bool = True, speed: Speed = "balanced"
+    stored: Array,
+    dtype: DType,
+    shape: Sequence[int],
+    *,
+    exact: bool = True,
+    speed: Speed = "balanced",
+    sparse_map: MapChoice = "size",
 ) -> Sections:
     """The shortest sections that hold the elements bit by bit.
 
@@ -69,6 +77,7 @@ def encode_sections(
         shape: of the piece.
         exact: False to leave them raw, without a map.
         speed: of exact coding.
+        sparse_map: which map; one that is asked for by its kind may make the sections longer.
     """
     raw = memoryview(np.ascontiguousarray(stored).view(np.uint8).data)
     if not np.frombuffer(raw, np.uint8).any():
@@ -80,12 +89,17 @@ def encode_sections(
     if not dtype.is_packed:
         nonzero = int(np.count_nonzero(stored.view(_BITS.get(dtype.itemsize, dtype.storage))))
     dense = Sections(coding, section, nonzero=nonzero)
+    if sparse_map == "none":
+        return dense
+    if sparse_map != "size":
+        mapped = _with_map(stored, dtype, shape, speed, _NO_LIMIT, sparse_map)
+        return dense if mapped is None else replace(mapped, nonzero=nonzero)
     if nonzero is not None and (stored.size - nonzero) * _MIN_ZEROS < stored.size:
         return dense
     most = len(section)
     if speed != "small" and nonzero is not None and 2 * nonzero <= stored.size:
         most += most // _TOLERANCE
-    mapped = _with_map(stored, dtype, shape, speed, most)
+    mapped = _with_map(stored, dtype, shape, speed, most, sparse_map)
     return dense if mapped is None else replace(mapped, nonzero=nonzero)
 
 
@@ -98,9 +112,21 @@ def _shorter(
     return ValueCoding.RAW, raw
 
 
-def _with_map(stored: Array, dtype: DType, shape: Sequence[int], speed: Speed, most: int) -> Sections | None:
-    """The sections with a sparse map, None if they are not shorter than ``most``."""
-    found = encode_map(stored, shape, bits=dtype.bits if dtype.is_packed else 8)
+def _with_map(
+    stored: Array, dtype: DType, shape: Sequence[int], speed: Speed, most: int, sparse_map: MapChoice
+) -> Sections | None:
+    """The sections with a sparse map, None if they are not shorter than ``most`` or the elements do not fit it."""
+    kind = None if sparse_map in ("size", "raw") else MapKind[sparse_map.upper()]
+    found = encode_map(
+        stored,
+        shape,
+        kind=kind,
+        coded=False if sparse_map == "raw" else None,
+        bits=dtype.bits if dtype.is_packed else 8,
+        min_gain=_FAST_GAIN if speed == "fast" else 0.0,
+    )
+    if found is not None and kind is not None and found.value_count == prod(shape):
+        return None  # there is nothing that the map could leave out
     if found is None or len(found.payload) >= most:
         return None
     values = found.values
@@ -117,31 +143,59 @@ def _with_map(stored: Array, dtype: DType, shape: Sequence[int], speed: Speed, m
 _BITS: Final[dict[int, np.dtype[Any]]] = {size: np.dtype(f"<u{size}") for size in (1, 2, 4, 8)}
 
 
-def decode_values(coding: ValueCoding, section: memoryview, dtype: DType, count: int) -> Array:
-    """The elements of a section.
+def decode_values(
+    coding: ValueCoding,
+    section: memoryview,
+    dtype: DType,
+    count: int,
+    *,
+    first: int = 0,
+    n: int | None = None,
+    out: Array | None = None,
+) -> Array:
+    """The elements of a section, or some of them.
 
     Args:
         coding: NOTHING, RAW or LOSSLESS.
         section: its bytes; of the right length if they are raw.
         dtype: element type.
         count: number of elements.
+        first: the first element that is wanted; for packed types at the beginning of a byte.
+        n: how many; default: all that follow. For packed types whole bytes, but for the end of the section.
+        out: receives them: contiguous, one-dimensional, of ``dtype.storage``.
 
     Returns:
-        A new one-dimensional array of ``dtype.storage``; of ``stored_bytes`` bytes if the type is packed.
+        One-dimensional array of ``dtype.storage``, ``out`` if given; of ``stored_bytes`` bytes if the type is packed.
 
     Raises:
         NnbitsError: LOSSLESS_BLOCK, VALUE_RANGE for a bool that is neither 0 nor 1, RESERVED_BITS for bits behind the
             last element. The offset counts from the beginning of the section.
     """
-    if coding == ValueCoding.NOTHING:
-        return np.zeros(stored_bytes(dtype, count) // dtype.itemsize, dtype.storage)
+    wanted = count - first if n is None else n
+    size = stored_bytes(dtype, wanted) // dtype.itemsize
     if coding == ValueCoding.LOSSLESS:
-        stored = lossless.decode_values(section, dtype, count)
+        if wanted == count:
+            stored = lossless.decode_values(section, dtype, count, out=out)
+        else:
+            stored = _into(lossless.decode_range(section, dtype, count, first, wanted), out)
     else:
-        stored = np.frombuffer(section, np.uint8).copy().view(dtype.storage)
+        stored = np.empty(size, dtype.storage) if out is None else out
+        start = stored_bytes(dtype, first)
+        if coding == ValueCoding.NOTHING:
+            stored.fill(0)
+        else:
+            stored.view(np.uint8)[:] = np.frombuffer(section, np.uint8, size * dtype.itemsize, start)
     raw = stored.view(np.uint8)
     if dtype.kind == "bool" and raw.size and raw.max() > 1:
         raise NnbitsError(ReasonCode.VALUE_RANGE, "a bool is neither 0 nor 1", path="values")
-    if dtype.is_packed and (used := count * dtype.bits % 8) and int(raw[-1]) >> used:
+    ends = first + wanted == count
+    if dtype.is_packed and ends and wanted and (used := count * dtype.bits % 8) and int(raw[-1]) >> used:
         raise NnbitsError(ReasonCode.RESERVED_BITS, "bits behind the last element are set", path="values")
     return stored
+
+
+def _into(stored: Array, out: Array | None) -> Array:
+    if out is None:
+        return stored
+    out[:] = stored
+    return out

@@ -88,7 +88,7 @@ def verify(
                     ReasonCode.DIGEST, "the SHA-256 is not that of the index", path=unit.label, offset=offset
                 )
             if decode:
-                for _ in decode_pieces(unit, stream.head, limits=limits):
+                for _ in decode_pieces(unit, stream.head, changes=True, limits=limits):
                     pass
         except NnbitsError as error:
             if error.code >= ReasonCode.NOT_EXACT:

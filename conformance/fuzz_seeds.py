@@ -59,7 +59,7 @@ def lossless_seeds() -> Iterator[bytes]:
                 stored = (values * 100).clip(-127, 127).astype(np.int64).astype(dtype.storage)
             payload = encode_values(np.ascontiguousarray(stored), dtype, row_length=64, force=force)
             items = items_of(dtype, 8 * stored.size // dtype.bits if dtype.is_packed else stored.size)
-            layout, start = read_frame(memoryview(payload), items)
+            layout, start = read_frame(memoryview(payload), items.count)
             if len(layout.sizes) == 1:
                 head = bytes([number]) + (items.count - 1).to_bytes(2, "little")
                 yield head + (layout.row_items - 1).to_bytes(2, "little") + payload[start:]

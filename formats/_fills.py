@@ -10,6 +10,7 @@ import base64
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -83,15 +84,24 @@ def plain(fill: Fill, tensors: Sequence[LazyTensor]) -> Sequence[LazyTensor]:
     """
     if fill is None:
         return tensors
-    if fill[0] == "as":
+    if fill[0] == "as" or (fill[0] == "varint" and len(fill) > 1):
         (tensor,) = tensors
-        info = TensorInfo(tensor.info.name, DTYPES[fill[1]], tuple(fill[2]))
+        info = TensorInfo(tensor.info.name, DTYPES[fill[1]], tuple(fill[2]) if fill[0] == "as" else tensor.info.shape)
         if info.nbytes != tensor.info.nbytes:
             raise NnbitsError(ReasonCode.METADATA, f"{info} has another size than {tensor.info}", path=info.name)
-        return (LazyTensor(info, lambda: _stored(_bytes(tensor.read()), info)),)
+        ranged, bits = None, tensor.info.dtype.bits
+        if tensor.read_range is not None and not 8 % bits:
+            ranged = partial(_as_range, tensor.read_range, bits, info)
+        return (LazyTensor(info, lambda: _stored(_bytes(tensor.read()), info), ranged),)
     if fill[0] == "blocks":
         return _blocks.plain(fill[1], tensors)
     return tensors
+
+
+def _as_range(read: Callable[[int, int], Array], bits: int, info: TensorInfo, first: int, count: int) -> Array:
+    """Elements of ``info`` from a tensor with the same bytes, of elements of ``bits`` bits that fill bytes."""
+    start, stop = first * info.dtype.bits // 8, -(-(first + count) * info.dtype.bits // 8)
+    return _bytes(read(start * 8 // bits, (stop - start) * 8 // bits)).view(info.dtype.storage)
 
 
 def _bytes(array: Array) -> Bytes:
@@ -274,7 +284,9 @@ _TRANSFORMS: Final = {
             len(a) == 1 and isinstance(a[0], list) and sorted(a[0], key=repr) == sorted(range(len(a[0])), key=repr)
         ),
     ),
-    "varint": _Transform(_varint_split, _varint_merge, lambda a: not a),
+    "varint": _Transform(
+        _varint_split, _varint_merge, lambda a: not a or (len(a) == 1 and isinstance(a[0], str) and a[0] in DTYPES)
+    ),
     "deflate": _Transform(_deflate_split, _deflate_merge, _deflate_arguments),
     "blocks": _Transform(
         lambda a, raw, infos, index: _blocks.split(a[0], raw, infos, index),

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from nnbits.codec.types import Attachment, LazyTensor, Model
 
-from ._template import check_count, safe_relative, unusable
+from ._layout import check_count, safe_relative, unusable
 
 __all__ = ["FOLDER", "Part", "join", "parts_of"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from nnbits.codec.types import Model
 
+from ._layout import layout_of
 from ._parts import FOLDER, parts_of
-from ._quantized import recognise
-from ._template import layout_of
+from ._quantized import recognise, schemes_of
 
 __all__ = ["recognised"]
 
@@ -22,10 +22,9 @@ def recognised(model: Model) -> list[str]:
     """
     if model.source_format == FOLDER:
         return list(dict.fromkeys(line for part in parts_of(model) for line in recognised(part.model)))
-    lines = []
-    found = model.source.get("quantization") or recognise((t.info.name for t in model), model.metadata)
-    if isinstance(found, Mapping):
-        lines.append(_scheme(found))
+    lines: list[str] = []
+    found = model.source.get("quantization") or recognise(t.info.name for t in model)
+    lines += map(_scheme, schemes_of(found))
     layout = layout_of(model)
     if layout is not None:
         blocks = sum(1 for file in layout.files for fill in file.fills if fill is not None and fill[0] == "blocks")

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnbits.codec.types import Model
+from nnbits.codec.types import Model, TensorInfo
 
 from ._input import InputFile
 from ._quantized import packed_codes, recognise
-from ._template import FilePart, Span, are_booleans, model_of
+from ._spans import FilePart, Span, are_booleans
+from ._template import model_of
 
 __all__ = ["described"]
 
@@ -22,10 +23,12 @@ def described(path: Path, model: Model, begin: int, canonical: bytes) -> Model:
         begin: where the data begin.
         canonical: the header that would be written, with its length.
     """
-    found = recognise((tensor.info.name for tensor in model), model.metadata)
+    found = recognise(tensor.info.name for tensor in model)
     source = {"quantization": found} if found else {}
     by_name = {tensor.info.name: tensor for tensor in model}
-    codes = packed_codes((t.info for t in model), found, lambda name: by_name[name].read()) if found else {}
+    codes: dict[str, TensorInfo] = {}
+    if found:
+        codes = packed_codes((t.info for t in model), found, model.metadata, lambda name: by_name[name].read())
     file = InputFile.of(path, "a safetensors file")
     spans, offset, usual = [], begin, not codes and file.read(0, begin).tobytes() == canonical
     for tensor in model:

@@ -1,4 +1,5 @@
-"""What ``nnbits.torch`` and ``nnbits.numpy`` share: names that are one tensor, slices, reading everything at once."""
+"""What ``nnbits.torch`` and ``nnbits.numpy`` share: the tensors of a stream as its source file has them, names that are
+one tensor, slices, reading everything at once."""
 
 from __future__ import annotations
 
@@ -7,23 +8,25 @@ from collections.abc import Callable, Mapping
 from math import prod
 from os import PathLike
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
+
+import numpy as np
 
 from nnbits.codec.api import NncFile, open_file
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.parallel import default_threads, largest_first_map
-from nnbits.codec.types import Array, LazyTensor, Model, TensorInfo
+from nnbits.codec.types import Array, LazyTensor, TensorInfo
+
+from ._input import Bytes
+from ._plain import Shown, shown
 
 __all__ = [
     "ALIASES",
+    "Contents",
     "OpenFile",
     "OpenSlice",
     "StrPath",
-    "aliases_of",
-    "public_metadata",
-    "read_all",
     "read_part",
-    "tensors_by_name",
     "with_aliases",
 ]
 
@@ -31,8 +34,6 @@ StrPath = str | PathLike[str]
 
 #: Key of the string metadata that names tensors stored once under another name: a JSON object.
 ALIASES: Final = "nnbits.aliases"
-
-_Value = TypeVar("_Value")
 
 
 def with_aliases(metadata: Mapping[str, str] | None, aliases: Mapping[str, str]) -> dict[str, str]:
@@ -54,35 +55,126 @@ def with_aliases(metadata: Mapping[str, str] | None, aliases: Mapping[str, str])
     return given
 
 
-def aliases_of(file: NncFile) -> dict[str, str]:
-    """Names that stand for another tensor of the file.
+class Contents:
+    """The tensors of an open stream, with the names, element types and shapes that the source file's library shows.
+
+    Attributes:
+        file: the stream.
+        shown: tensors by name.
+        aliases: names that stand for another of them.
 
     Raises:
-        NnbitsError: METADATA if they name tensors that are not there, or are not what is written.
+        NnbitsError: METADATA if what the stream says about its source does not fit its tensors.
     """
-    text = file.metadata.get(ALIASES)
-    if text is None:
-        return {}
-    try:
-        aliases = json.loads(text)
-    except (ValueError, RecursionError):
-        aliases = None
-    good = isinstance(aliases, dict) and all(
-        isinstance(target, str) and target in file and name not in file for name, target in aliases.items()
-    )
-    if not good:
-        raise NnbitsError(ReasonCode.METADATA, "the names of shared tensors do not fit the tensors", path=ALIASES)
-    return dict(aliases or {})
+
+    def __init__(self, file: NncFile) -> None:
+        self.file = file
+        self.shown: dict[str, Shown] = {item.tensor.info.name: item for item in shown(file.model())}
+        self.aliases = self._aliases()
+
+    def _aliases(self) -> dict[str, str]:
+        text = self.file.metadata.get(ALIASES)
+        if text is None:
+            return {}
+        try:
+            aliases = json.loads(text)
+        except (ValueError, RecursionError):
+            aliases = None
+        good = isinstance(aliases, dict) and all(
+            isinstance(target, str) and target in self.shown and name not in self.shown
+            for name, target in aliases.items()
+        )
+        if not good:
+            raise NnbitsError(ReasonCode.METADATA, "the names of shared tensors do not fit the tensors", path=ALIASES)
+        return dict(aliases or {})
+
+    @property
+    def names(self) -> list[str]:
+        """All names, in the order of the file."""
+        return [*self.shown, *self.aliases]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The string metadata that the user gave."""
+        return {key: value for key, value in self.file.metadata.items() if key != ALIASES}
+
+    def find(self, name: str) -> Shown:
+        """A tensor by either of its names.
+
+        Raises:
+            NnbitsError: NO_SUCH_TENSOR.
+        """
+        found = self.shown.get(self.aliases.get(name, name))
+        if found is None:
+            raise NnbitsError(ReasonCode.NO_SUCH_TENSOR, f"the file has no tensor {name!r}", path=name)
+        return found
+
+    def key(self, name: str) -> str:
+        """What is the same for names of tensors with the same bytes."""
+        found = self.find(name)
+        return f"stored {found.stored}" if found.stored is not None else f"made {found.tensor.info.name}"
+
+    def is_direct(self, name: str) -> bool:
+        """Whether :meth:`read_into` needs no other memory for the tensor."""
+        return self.file.extended is not None and self.find(name).stored is not None
+
+    def read_into(self, targets: Mapping[str, Bytes]) -> None:
+        """Decode tensors on all processors.
+
+        Args:
+            targets: by name, no two with the same :meth:`key`: contiguous memory for the stored elements.
+
+        Raises:
+            NnbitsError: NO_SUCH_TENSOR, and what decoding raises.
+        """
+        direct: dict[str, Array] = {}
+        others: list[str] = []
+        for name, target in targets.items():
+            stored = self.find(name).stored
+            if self.file.extended is None or stored is None:
+                others.append(name)
+            else:
+                direct[stored] = target.view(self.file.info(stored).dtype.storage)
+        if self.file.extended is not None and direct:
+            self.file.extended.read_into(direct, threads=default_threads())
+
+        def copy(name: str) -> None:
+            targets[name][:] = _bytes(self.find(name).tensor.read())
+
+        largest_first_map(copy, others, threads=default_threads(), size=lambda name: targets[name].size)
+
+    def read_all(self, empty: Callable[[int], Bytes]) -> dict[str, Bytes]:
+        """The stored elements of every tensor, decoded on all processors; those with the same bytes are one array.
+
+        Args:
+            empty: makes an array of so many bytes.
+        """
+        arrays: dict[str, Bytes] = {}
+        made: dict[str, LazyTensor] = {}
+        targets: dict[str, Bytes] = {}
+        for name, item in self.shown.items():
+            key = self.key(name)
+            if key in arrays or key in made:
+                continue
+            if self.is_direct(name):
+                arrays[key] = targets[name] = empty(item.tensor.info.nbytes)
+            else:
+                made[key] = item.tensor
+        self.read_into(targets)
+        results = largest_first_map(
+            _own_bytes, list(made.values()), threads=default_threads(), size=lambda tensor: tensor.info.nbytes
+        )
+        arrays.update(zip(made, results, strict=True))
+        return {name: arrays[self.key(name)] for name in self.shown}
 
 
-def public_metadata(file: NncFile) -> dict[str, str]:
-    """The metadata that the user gave."""
-    return {key: value for key, value in file.metadata.items() if key != ALIASES}
+def _bytes(array: Array) -> Bytes:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
-def tensors_by_name(model: Model) -> dict[str, LazyTensor]:
-    """The tensors of a model by name."""
-    return {tensor.info.name: tensor for tensor in model.tensors}
+def _own_bytes(tensor: LazyTensor) -> Bytes:
+    found = _bytes(tensor.read())
+    return found if found.flags.writeable else found.copy()
 
 
 class OpenFile:
@@ -91,8 +183,7 @@ class OpenFile:
     def __init__(self, filename: StrPath) -> None:
         self._file = open_file(filename)
         try:
-            self._tensors = tensors_by_name(self._file.model())
-            self._aliases = aliases_of(self._file)
+            self._contents = Contents(self._file)
         except BaseException:
             self._file.close()
             raise
@@ -107,7 +198,7 @@ class OpenFile:
 
     def keys(self) -> list[str]:
         """All names, in the order of the file."""
-        return [*self._tensors, *self._aliases]
+        return self._contents.names
 
     def offset_keys(self) -> list[str]:
         """The same: the names in the order of the file."""
@@ -115,13 +206,10 @@ class OpenFile:
 
     def metadata(self) -> dict[str, str] | None:
         """String metadata, None if there is none."""
-        return public_metadata(self._file) or None
+        return self._contents.metadata or None
 
     def _lazy(self, name: str) -> LazyTensor:
-        found = self._tensors.get(self._aliases.get(name, name))
-        if found is None:
-            raise NnbitsError(ReasonCode.NO_SUCH_TENSOR, f"the file has no tensor {name!r}", path=name)
-        return found
+        return self._contents.find(name).tensor
 
 
 class OpenSlice:
@@ -137,17 +225,6 @@ class OpenSlice:
     def get_dtype(self) -> str:
         """Element type, by its name in nnbits (``float32``)."""
         return self._tensor.info.dtype.name
-
-
-def read_all(model: Model, convert: Callable[[TensorInfo, Array], _Value]) -> dict[str, _Value]:
-    """Every tensor, decoded on all processors, in the order of the model."""
-    values = largest_first_map(
-        lambda tensor: convert(tensor.info, tensor.read()),
-        list(model.tensors),
-        threads=default_threads(),
-        size=lambda tensor: tensor.info.nbytes,
-    )
-    return {tensor.info.name: value for tensor, value in zip(model.tensors, values, strict=True)}
 
 
 def read_part(tensor: LazyTensor, index: Any) -> tuple[TensorInfo, Array, Any]:

@@ -13,7 +13,7 @@ from nnbits.codec.types import DTYPES, Array, DType, LazyTensor, TensorInfo
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["lazy_tensor", "shared_tensors", "torch_tensor"]
+__all__ = ["bytes_of", "empty_bytes", "lazy_tensor", "shared_tensors", "torch_tensor", "torch_type"]
 
 #: PyTorch's names where they differ; its float4 counts pairs.
 _OUR_NAMES: Final = {"float4_e2m1fn_x2": "float4_e2m1fn"}
@@ -64,12 +64,13 @@ def lazy_tensor(name: str, tensor: torch.Tensor) -> LazyTensor:
 
     def read() -> Array:
         plain = tensor.detach().resolve_conj().resolve_neg().contiguous().cpu()
-        return _bytes_of(plain).view(dtype.storage).reshape(info.stored_shape)
+        return bytes_of(plain).view(dtype.storage).reshape(info.stored_shape)
 
     return LazyTensor(info, read)
 
 
-def _bytes_of(tensor: torch.Tensor) -> Array:
+def bytes_of(tensor: torch.Tensor) -> Array:
+    """The memory of a contiguous tensor on the processor, without a copy."""
     import torch
 
     if tensor.numel() == 0:
@@ -78,14 +79,23 @@ def _bytes_of(tensor: torch.Tensor) -> Array:
     return array
 
 
-def torch_tensor(info: TensorInfo, stored: Array) -> torch.Tensor:
-    """The tensor that shares memory with ``stored``, an array of ``info.stored_shape`` that nobody else writes to.
+def empty_bytes(size: int) -> Array:
+    """New memory of PyTorch.
+
+    NumPy would ask for large pages, which are slow to get in some virtual machines when several threads do.
+    """
+    import torch
+
+    array: Array = torch.empty(size, dtype=torch.uint8).numpy()
+    return array
+
+
+def torch_type(info: TensorInfo) -> tuple[torch.dtype, tuple[int, ...]]:
+    """Element type and shape of such a tensor in PyTorch.
 
     Raises:
         NnbitsError: UNSUPPORTED_FEATURE if this version of PyTorch has no such element type.
     """
-    import torch
-
     dtype = _torch_dtype(info.dtype)
     if dtype is None:
         raise NnbitsError(
@@ -103,6 +113,18 @@ def torch_tensor(info: TensorInfo, stored: Array) -> torch.Tensor:
                 path=info.name,
             )
         shape = (*shape[:-1], shape[-1] // 2)
+    return dtype, shape
+
+
+def torch_tensor(info: TensorInfo, stored: Array) -> torch.Tensor:
+    """The tensor that shares memory with ``stored``, the elements or their bytes, to which nobody else writes.
+
+    Raises:
+        NnbitsError: as :func:`torch_type`.
+    """
+    import torch
+
+    dtype, shape = torch_type(info)
     if info.size == 0:
         return torch.empty(shape, dtype=dtype)
     flat = np.ascontiguousarray(stored).reshape(-1)

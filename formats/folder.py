@@ -20,8 +20,8 @@ from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.types import Attachment, Model, TensorInfo
 
 from ._input import InputFile
+from ._layout import safe_relative
 from ._parts import FOLDER, join, parts_of
-from ._template import safe_relative
 from .base import Adapter
 
 __all__ = ["ADAPTER", "probe", "read", "write"]
@@ -164,16 +164,18 @@ def write(
 ) -> None:
     """Write the folder that the model was read from, byte for byte.
 
-    It appears complete or not at all, unless a folder is there already: into that one, with ``force``, the files are
-    moved one after the other when all are complete; other files in it stay.
+    It appears complete or not at all. A folder that is there already is replaced as a whole, with ``force``, by one
+    that has the new files and the other files of the old one; after an error the old one is as it was.
 
     Raises:
         NnbitsError: UNSUPPORTED_FEATURE if the model does not come from a folder; METADATA if a path leads out of it;
-            FILE_EXISTS if there is a file, or a folder that is not empty and not ``force``; FILE_IO; what the adapters
-            of the files raise.
+            FILE_EXISTS if there is a file, or a folder that is not empty and not ``force``, or has a folder where the
+            model has a file or the other way round; FILE_IO; what the adapters of the files raise.
     """
     path = Path(path)
-    if model.source_format != FOLDER:
+    if path.is_symlink() and path.is_dir():
+        path = Path(os.path.realpath(path))
+    if model.source_format != FOLDER or "files" not in model.source:
         raise NnbitsError(
             ReasonCode.UNSUPPORTED_FEATURE,
             "a folder can only be written from the whole model of a folder",
@@ -260,15 +262,47 @@ def _write_files(
 
 
 def _publish(temporary: Path, path: Path) -> None:
-    if not path.is_dir() or not any(path.iterdir()):
-        os.replace(temporary, path)
+    if not path.is_dir():
+        os.rename(temporary, path)
         return
-    for place, folders, files in os.walk(temporary):
-        inside = path / Path(place).relative_to(temporary)
-        for folder in folders:
-            (inside / folder).mkdir(exist_ok=True)
-        for name in files:
-            os.replace(Path(place) / name, inside / name)
+    _keep_others(path, temporary)
+    old = path.with_name(f"{temporary.name}.old")
+    try:
+        os.rename(path, old)
+        os.rename(temporary, path)
+    except BaseException:
+        if not os.path.lexists(path):
+            os.rename(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    """Give the new folder all that is only in the old one, which stays as it is."""
+    for place, folders, files in os.walk(old):
+        inside = new / Path(place).relative_to(old)
+        inside.mkdir(exist_ok=True)
+        shutil.copystat(place, inside)
+        for name in (*folders, *files):
+            source, target = Path(place) / name, inside / name
+            is_folder = source.is_dir() and not source.is_symlink()
+            if os.path.lexists(target):
+                if is_folder != target.is_dir():
+                    raise NnbitsError(
+                        ReasonCode.FILE_EXISTS,
+                        f"{source} is a {'folder' if is_folder else 'file'}, and in the model it is not",
+                        path=str(source),
+                        hint="Remove it, or choose another name",
+                    )
+            elif not is_folder:
+                _link(source, target)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except (OSError, NotImplementedError):  # file systems without hard links
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 ADAPTER: Final = Adapter(FOLDER, (), probe, read, write)

@@ -15,7 +15,8 @@ from nnbits.codec.types import DTYPES, Model, TensorInfo
 from ._blocks import BLOCKS, planes
 from ._input import InputFile
 from ._restoring import restorer
-from ._template import FilePart, Names, Span, model_of, span
+from ._spans import FilePart, Names, Span, span
+from ._template import model_of
 from .base import Adapter, quote
 
 __all__ = ["ADAPTER", "probe", "read", "write"]

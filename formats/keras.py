@@ -18,7 +18,8 @@ from nnbits.codec.types import DTYPES, Model, TensorInfo
 from . import _zip
 from ._input import InputFile
 from ._restoring import restorer
-from ._template import Check, FilePart, Names, Span, model_of, span
+from ._spans import Check, FilePart, Names, Span, span
+from ._template import model_of
 from .base import Adapter
 
 __all__ = ["H5_ADAPTER", "KERAS_ADAPTER", "probe_h5", "probe_keras", "read_h5", "read_keras", "write_h5", "write_keras"]

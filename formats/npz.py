@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -16,15 +16,18 @@ import numpy as np
 
 from nnbits.codec.atomic import atomic_output
 from nnbits.codec.errors import NnbitsError, ReasonCode
-from nnbits.codec.parallel import ordered_map
-from nnbits.codec.types import Array, LazyTensor, Model, TensorInfo
+from nnbits.codec.types import Model, TensorInfo
 
 from . import _zip
 from ._fills import inflate, raw_deflate
 from ._input import Bytes, InputFile
+from ._layout import is_restorable
 from ._numpy_header import MAGIC, MAX_HEADER_BYTES, Header, parse, write_header
+from ._pieces import fetched
 from ._plain import plain
-from ._template import Check, FilePart, Names, Span, is_restorable, model_of, restore, span
+from ._restoring import restore
+from ._spans import Check, FilePart, Names, Span, span
+from ._template import model_of
 from .base import Adapter, quote
 
 __all__ = ["NPY_ADAPTER", "NPZ_ADAPTER", "probe_npy", "probe_npz", "read_npy", "read_npz", "write_npy", "write_npz"]
@@ -166,8 +169,9 @@ def write_npy(
             hint="Choose --to npz",
         )
     with atomic_output(Path(path), force=force) as file:
-        for part in _npy(tensors[0]):
-            file.write(part)
+        file.write(_header_of(tensors[0].info))
+        for _, array in fetched(tensors, threads):
+            file.write(array.data)
     if on_tensor is not None:
         on_tensor(tensors[0].info)
 
@@ -192,38 +196,30 @@ def write_npz(
         restore(path, model, force=force, threads=threads, on_tensor=on_tensor)
         return
     tensors = plain(model).tensors
-    largest = max((tensor.info.nbytes for tensor in tensors), default=0)
     with (
         atomic_output(Path(path), force=force) as file,
         zipfile.ZipFile(file, "w") as archive,
-        closing(
-            ordered_map(
-                lambda tensor: list(_npy(tensor)),
-                tensors,
-                threads=threads,
-                window=max(_WINDOW_BYTES, threads * (largest + 1)),
-                weight=lambda tensor: tensor.info.nbytes,
-            )
-        ) as arrays,
+        closing(fetched(tensors, threads)) as pieces,
     ):
         for tensor in tensors:
             name = zipfile.ZipInfo(tensor.info.name + _SUFFIX)
             with archive.open(name, "w", force_zip64=tensor.info.nbytes >= 2**31) as member:
-                for part in next(arrays):
-                    member.write(part)
+                member.write(_header_of(tensor.info))
+                for piece, array in pieces:
+                    member.write(array.data)
+                    if piece.is_last:
+                        break
             if on_tensor is not None:
                 on_tensor(tensor.info)
 
 
-def _npy(tensor: LazyTensor) -> Iterator[bytes | memoryview]:
-    array: Array = np.ascontiguousarray(tensor.read())
+def _header_of(info: TensorInfo) -> bytes:
     try:
-        yield write_header(tensor.info.dtype, tensor.info.stored_shape)
+        return write_header(info.dtype, info.stored_shape)
     except ValueError as error:
         raise NnbitsError(
-            ReasonCode.BAD_TENSOR, f"{quote(tensor.info.name)} cannot be written: {error}", path=quote(tensor.info.name)
+            ReasonCode.BAD_TENSOR, f"{quote(info.name)} cannot be written: {error}", path=quote(info.name)
         ) from error
-    yield array.reshape(-1).view(np.uint8).data
 
 
 NPY_ADAPTER: Final = Adapter("npy", (".npy",), probe_npy, read_npy, write_npy)

@@ -17,9 +17,11 @@ from nnbits.codec.types import DTYPES, DType, Model, TensorInfo
 
 from . import _fills
 from ._input import InputFile
+from ._layout import safe_relative
 from ._protobuf import BYTES, VARINT, Field, fields, varints
 from ._restoring import restorer
-from ._template import FilePart, Names, Span, model_of, safe_relative, span
+from ._spans import FilePart, Names, Span, span
+from ._template import model_of
 from .base import Adapter, quote
 
 __all__ = ["ADAPTER", "probe", "read", "write"]
@@ -228,19 +230,20 @@ def _take(found: _Found, tensor: _Tensor, label: str) -> None:
 
 
 def _take_numbers(found: _Found, tensor: _Tensor, dtype: DType, start: int, size: int) -> None:
+    fill = ["varint"]
     if dtype.kind not in ("int", "uint"):  # their length depends on the values, which a lossy plan may change
-        dtype = DTYPES[f"uint{8 * dtype.itemsize}"]
+        fill, dtype = ["varint", dtype.name], DTYPES[f"uint{8 * dtype.itemsize}"]
     info = TensorInfo(tensor.name, dtype, tuple(tensor.dimensions))
     raw = found.file.read(start, size)
     try:
         if info.size > size:
             return
-        array = _fills.split(["varint"], raw, [info], 0)
+        array = _fills.split(fill, raw, [info], 0)
     except NnbitsError:
         return
-    if np.array_equal(_fills.merge(["varint"], [array], [info]), raw):
+    if np.array_equal(_fills.merge(fill, [array], [info]), raw):
         name = found.names.take(tensor.name)
-        found.spans.append(span(name, dtype, tensor.dimensions, start, size, ["varint"]))
+        found.spans.append(span(name, dtype, tensor.dimensions, start, size, fill))
 
 
 def _location(file: InputFile, tensor: _Tensor) -> str:

@@ -16,20 +16,20 @@ from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO, Any, Final
 
-import numpy as np
-
 from nnbits.codec.atomic import atomic_output
-from nnbits.codec.errors import NnbitsError, ReasonCode
-from nnbits.codec.parallel import ordered_map
-from nnbits.codec.types import DTYPES, Array, DType, LazyTensor, Model, TensorInfo
+from nnbits.codec.types import DTYPES, DType, Model, TensorInfo
 
 from . import _zip
 from ._fills import Fill
 from ._input import InputFile
+from ._layout import is_restorable
 from ._pickle import Call, Global, PersistentId, PickleError, load
+from ._pieces import fetched
 from ._plain import plain
 from ._quantized import recognise
-from ._template import Check, FilePart, Names, Span, View, is_restorable, model_of, restore, span
+from ._restoring import restore
+from ._spans import Check, FilePart, Names, Span, View, span
+from ._template import model_of
 from ._torch_pickle import state_dict_pickle
 from .base import Adapter, quote
 
@@ -39,7 +39,6 @@ _LEGACY_MAGIC: Final = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 _MAX_PICKLE_BYTES: Final = 2**30
 _MAX_NODES: Final = 10_000_000
 _MAX_DIMENSIONS: Final = 64
-_WINDOW_BYTES: Final = 2**26
 
 _STORAGES: Final = {
     "FloatStorage": "float32",
@@ -103,6 +102,7 @@ class _Reference:
     first: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    quantized: bool = False  # by PyTorch itself: the elements are codes
 
     def covers(self, size: int) -> bool:
         """Whether it is all of a storage of ``size`` bytes, in its order."""
@@ -269,7 +269,8 @@ def _references(content: object, folder: str, prefix: str) -> Iterator[_Referenc
             and len(shape) == len(strides) <= _MAX_DIMENSIONS
             and all(map(_is_count, shape + strides))
         ):
-            yield _Reference(name or "tensor", folder + storage[2], dtype, first, shape, strides)
+            quantized = isinstance(call.function, Global) and call.function.path == _QTENSOR
+            yield _Reference(name or "tensor", folder + storage[2], dtype, first, shape, strides, quantized)
 
 
 def _is_count(value: object) -> bool:
@@ -309,7 +310,9 @@ def _model(
                 offset = storage.offset + other.first * other.dtype.itemsize
                 views.append(View(other.name, other.dtype, 0, offset, other.shape, other.strides))
     checks = [Check(storage.offset, storage.size, storage.checks) for storage in storages.values() if storage.checks]
-    quantization = recognise([r.name for r in references], {})
+    quantization = recognise(r.name for r in references)
+    if quantization is None and (count := sum(r.quantized for r in references)):
+        quantization = {"scheme": "torch.ao", "modules": count, "roles": {}}
     source = {"container": kind, **({"quantization": quantization} if quantization else {})}
     return model_of("pytorch", [FilePart(file, spans, checks=checks)], views=views, source=source)
 
@@ -336,25 +339,19 @@ def write(
         return
     model = plain(model)
     pickled = state_dict_pickle([tensor.info for tensor in model.tensors])
-    largest = max((tensor.info.nbytes for tensor in model.tensors), default=0)
     with (
         atomic_output(Path(path), force=force) as file,
         zipfile.ZipFile(file, "w") as archive,
-        closing(
-            ordered_map(
-                _stored,
-                model.tensors,
-                threads=threads,
-                window=max(_WINDOW_BYTES, threads * (largest + 1)),
-                weight=lambda tensor: tensor.info.nbytes,
-            )
-        ) as arrays,
+        closing(fetched(model.tensors, threads)) as pieces,
     ):
         for name, data in (("data.pkl", pickled), ("byteorder", b"little")):
             archive.writestr(_entry(name), data)
         for index, tensor in enumerate(model.tensors):
             with archive.open(_entry(f"data/{index}"), "w", force_zip64=tensor.info.nbytes >= 2**31) as member:
-                member.write(next(arrays).data)
+                for piece, array in pieces:
+                    member.write(array.data)
+                    if piece.is_last:
+                        break
             if on_tensor is not None:
                 on_tensor(tensor.info)
         archive.writestr(_entry("version"), b"3\n")
@@ -362,17 +359,6 @@ def write(
 
 def _entry(name: str) -> zipfile.ZipInfo:
     return zipfile.ZipInfo(f"archive/{name}")
-
-
-def _stored(tensor: LazyTensor) -> Array:
-    array = np.ascontiguousarray(tensor.read()).reshape(-1).view(np.uint8)
-    if array.size != tensor.info.nbytes:
-        raise NnbitsError(
-            ReasonCode.BAD_TENSOR,
-            f"tensor {quote(tensor.info.name)} has {array.size} bytes, announced are {tensor.info.nbytes}",
-            path=quote(tensor.info.name),
-        )
-    return array
 
 
 ADAPTER: Final = Adapter("pytorch", (".pt", ".pth", ".bin", ".ckpt", ".jit"), probe, read, write)

@@ -18,16 +18,16 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
-from nnbits.codec.access_encoder import PART_BYTES, part_elements
 from nnbits.codec.atomic import atomic_output
 from nnbits.codec.errors import NnbitsError, ReasonCode
-from nnbits.codec.parallel import ordered_map
 from nnbits.codec.types import DTYPES, Array, DType, LazyTensor, Model, TensorInfo
 from nnbits.codec.values import stored_bytes
 
+from ._layout import is_restorable
+from ._pieces import fetched
 from ._plain import plain
+from ._restoring import restore
 from ._safetensors import described
-from ._template import is_restorable, restore
 from .base import Adapter, open_input, quote
 
 __all__ = ["ADAPTER", "MAX_HEADER_BYTES", "probe", "read", "write"]
@@ -39,8 +39,6 @@ _ALIGNMENT: Final = 8  # of the data in files that are written
 _METADATA_KEY: Final = "__metadata__"
 _MAX_UNSIGNED: Final = 2**64 - 1
 _READ_BYTES: Final = 2**30  # one system call; some systems refuse more than 2**31 - 1
-_OVERHEAD_BYTES: Final = 4096  # of one fetched tensor, generously
-_WRITE_WINDOW_BYTES: Final = 2**26  # small tensors are fetched ahead up to this
 
 _DTYPES: Final[Mapping[str, DType]] = {
     "F64": DTYPES["float64"],
@@ -140,27 +138,13 @@ def write(
         return
     model = plain(model)
     header = _header_bytes([tensor.info for tensor in model.tensors], model.metadata)
-    pieces = [piece for tensor in model.tensors for piece in _pieces(tensor)]
-    largest = max(map(_weight, pieces), default=0)
-    with (
-        atomic_output(Path(path), force=force) as file,
-        closing(
-            ordered_map(
-                _fetch,
-                pieces,
-                threads=threads,
-                window=max(_WRITE_WINDOW_BYTES, threads * largest),
-                weight=_weight,
-            )
-        ) as arrays,
-    ):
+    with atomic_output(Path(path), force=force) as file, closing(fetched(model.tensors, threads)) as pieces:
         file.write(header)
-        for tensor, first, count in pieces:
-            array = next(arrays)
+        for piece, array in pieces:
             file.write(array.data)
             del array
-            if on_tensor is not None and first + count == tensor.info.size:
-                on_tensor(tensor.info)
+            if on_tensor is not None and piece.is_last:
+                on_tensor(piece.tensor.info)
 
 
 @dataclass(frozen=True)
@@ -410,39 +394,6 @@ def _changed(source: _Source) -> NnbitsError:
         path=source.shown,
         hint="Open it again",
     )
-
-
-_Piece = tuple[LazyTensor, int, int]  # with first element and number of elements
-
-
-def _pieces(tensor: LazyTensor) -> list[_Piece]:
-    """A tensor, or the parts that a large one is read in: those in which access units hold it."""
-    info = tensor.info
-    if tensor.read_range is None or info.nbytes <= PART_BYTES:
-        return [(tensor, 0, info.size)]
-    step = part_elements(info, PART_BYTES)
-    return [(tensor, first, min(step, info.size - first)) for first in range(0, info.size, step)]
-
-
-def _weight(piece: _Piece) -> int:
-    """Bytes of memory that a fetched piece takes, about."""
-    return stored_bytes(piece[0].info.dtype, piece[2]) + _OVERHEAD_BYTES
-
-
-def _fetch(piece: _Piece) -> Array:
-    """The elements as bytes: shape (nbytes,), uint8."""
-    tensor, first, count = piece
-    info = tensor.info
-    whole = count == info.size or tensor.read_range is None
-    array = tensor.read() if whole or tensor.read_range is None else tensor.read_range(first, count)
-    shape = info.stored_shape if whole else (stored_bytes(info.dtype, count) // info.dtype.itemsize,)
-    if array.shape != shape or array.dtype != info.dtype.storage:
-        raise NnbitsError(
-            ReasonCode.BAD_TENSOR,
-            f"tensor {quote(info.name)} is {array.dtype} {array.shape}, announced as {info.dtype.storage} {shape}",
-            path=quote(info.name),
-        )
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def _header_bytes(infos: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:

@@ -11,7 +11,8 @@ from nnbits.codec.types import DTYPES, Model
 
 from ._input import InputFile
 from ._restoring import restorer
-from ._template import FilePart, Names, Span, View, model_of, span
+from ._spans import FilePart, Names, Span, View, span
+from ._template import model_of
 from .base import Adapter
 
 __all__ = ["ADAPTER", "probe", "read", "write"]

@@ -15,14 +15,17 @@ from nnbits.codec.errors import NnbitsError, ReasonCode
 
 if TYPE_CHECKING:
     from nnbits.codec.api import NncFile
+    from nnbits.codec.types import Model
 
 __all__ = [
     "NNC_SUFFIX",
     "check_output",
     "file_named",
     "is_pipe",
+    "not_a_stream_hint",
     "open_stream",
     "packed_path",
+    "stream_model",
     "tree_size",
     "unpacked_path",
 ]
@@ -113,10 +116,43 @@ def open_stream(path: Path) -> Iterator[NncFile]:
         return
     if path.is_dir():
         raise NnbitsError(
-            ReasonCode.FILE_FORMAT, f"{path} is a folder", path=str(path), hint="Name an NNC stream inside it"
+            ReasonCode.FILE_FORMAT,
+            f"{path} is a folder",
+            path=str(path),
+            hint="Name an NNC stream inside it, or pack the folder first: nnbits pack",
         )
-    with file_named(path), open_file(path) as stream:
+    with file_named(path), _hinting(path), open_file(path) as stream:
         yield stream
+
+
+def stream_model(stream: NncFile) -> Model:
+    """The model of an open stream; if tensors were replaced in it, its file comes back with their new values."""
+    from nnbits.formats import inexact
+
+    changed = stream.extended is not None and stream.extended.state.end.previous_end > 0
+    return inexact(stream.model()) if changed else stream.model()
+
+
+@contextmanager
+def _hinting(path: Path) -> Iterator[None]:
+    """Say what a file is that is no stream."""
+    try:
+        yield
+    except NnbitsError as error:
+        if error.code is ReasonCode.NOT_NNC and error.hint is None:
+            error.hint = not_a_stream_hint(path)
+        raise
+
+
+def not_a_stream_hint(path: Path) -> str | None:
+    """What to do with a file that is no NNC stream, if it is a model file."""
+    from nnbits.formats.registry import adapter_for_file
+
+    try:
+        adapter = adapter_for_file(path)
+    except NnbitsError:
+        return None
+    return f"It is a model file ({adapter.name}): pack it first, nnbits pack {path}"
 
 
 def is_pipe(path: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.tools._console import Progress, count
-from nnbits.tools._files import NNC_SUFFIX, file_named, open_stream, tree_size
+from nnbits.tools._files import NNC_SUFFIX, file_named, open_stream, stream_model, tree_size
 
 if TYPE_CHECKING:
     from nnbits.codec.api import NncFile
@@ -66,7 +66,7 @@ def open_model(path: Path) -> Iterator[OpenModel]:
         try:
             with open_stream(path) as stream:
                 check_is_model(stream)
-                model = stream.model()
+                model = stream_model(stream)
                 opened = True
                 yield OpenModel(path, NNC_FORMAT, model, stream, stream.size)
         except NnbitsError as other:

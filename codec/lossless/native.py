@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import accumulate, chain
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
 from .._core import ffi, lib
-from ..entropy.native import check, pointer
+from ..entropy.native import check
 from ..errors import NnbitsError, ReasonCode
 from ..parallel import ordered_map
 from ..types import Array, DType
@@ -18,26 +22,68 @@ from .payload import BlockLayout, Coding, Items, Speed, choose_layout, items_of,
 __all__ = ["decode_range", "decode_values", "encode_values"]
 
 _SPEEDS: Final[dict[Speed, int]] = {"fast": 0, "balanced": 1, "small": 2}
+_RUN_BYTES: Final = 2**22  # of items that a thread takes at a time, at most
+_KEPT_PIECES: Final = 16  # of memory, between calls
+_KEPT_BYTES: Final = 2**25  # of each
 
 Bytes = NDArray[np.uint8]
 
 
-def _items(items: Items) -> Any:
-    return ffi.new("nnb_items *", (items.itemsize, items.mantissa_bits, items.packed_bits))
+class _Piece(NamedTuple):
+    array: Bytes
+    address: Any
 
 
-class _Workers:
-    """Memory that the threads of one call take and give back."""
+class _Memory:
+    """Memory that calls and their threads take and give back: fresh pages cost as much as decoding."""
 
-    def __init__(self, *sizes: int) -> None:
-        self._sizes = sizes
-        self._free: list[tuple[Bytes, ...]] = []
+    def __init__(self) -> None:
+        self._free: list[_Piece] = []
 
-    def take(self) -> tuple[Bytes, ...]:
-        return self._free.pop() if self._free else tuple(np.empty(size, np.uint8) for size in self._sizes)
+    def take(self, size: int) -> _Piece:
+        try:
+            piece = self._free.pop()
+            if piece.array.size >= size:
+                return piece
+        except IndexError:
+            pass
+        array = np.empty(1 << max(16, (size - 1).bit_length()), np.uint8)
+        return _Piece(array, _address(array))
 
-    def give(self, memory: tuple[Bytes, ...]) -> None:
-        self._free.append(memory)
+    def give(self, piece: _Piece) -> None:
+        if len(self._free) < _KEPT_PIECES and piece.array.size <= _KEPT_BYTES:
+            self._free.append(piece)
+
+
+_WORK: Final = _Memory()
+_CODE: Final = _Memory()
+
+
+def _address(array: Any) -> Any:
+    return ffi.from_buffer("uint8_t[]", array)
+
+
+@lru_cache(1024)
+def _model(dtype: DType) -> tuple[Items, Any]:
+    """Items of eight elements, and what the C core wants to know of them."""
+    items = items_of(dtype, 8)
+    return items, ffi.new("nnb_items *", (items.itemsize, items.mantissa_bits, items.packed_bits))
+
+
+@lru_cache(64)
+def _choice(speed: int, force: int, planes_raw: bool) -> Any:
+    return ffi.new("nnb_lossless_choice *", (speed, force, int(planes_raw)))
+
+
+@lru_cache(1024)
+def _sizes(dtype: DType, longest: int) -> tuple[int, int, int]:
+    """Work of decoding and of encoding a block, and what its code needs."""
+    model = _model(dtype)[1]
+    return (
+        lib.nnb_lossless_work_size(model, longest),
+        lib.nnb_lossless_encode_work_size(model, longest),
+        lib.nnb_lossless_bound(model, longest),
+    )
 
 
 def _stored(stored: Array, dtype: DType) -> Bytes:
@@ -48,6 +94,92 @@ def _stored(stored: Array, dtype: DType) -> Bytes:
     return np.ascontiguousarray(stored).view(np.uint8)
 
 
+class _Encoder:
+    """Codes runs of blocks of one call of :func:`encode_values`."""
+
+    def __init__(self, data: Bytes, dtype: DType, row_length: int, speed: Speed, force: Coding | None) -> None:
+        items, self.c_items = _model(dtype)
+        self.itemsize = items.itemsize
+        count = data.size // items.itemsize
+        self.block_items, self.row_items = choose_layout(items, row_length)
+        self.block_items = min(self.block_items, -(-count // self.row_items) * self.row_items)
+        self.block_bytes = self.block_items * self.itemsize
+        self.data, self.speed, self.force = data, speed, force
+        self.blocks = -(-data.size // self.block_bytes)
+        _, self.work_size, self.bound = _sizes(dtype, min(self.block_items, count))
+
+    def encode(self, first: int, blocks: int, out: Any, capacity: int, planes_raw: bool = False) -> list[int]:
+        """Codes blocks one after the other, as far as there is room for the next; returns the sizes."""
+        data = self.data[first * self.block_bytes : (first + blocks) * self.block_bytes]
+        sizes, encoded = ffi.new("uint32_t[]", blocks), ffi.new("size_t *")
+        force = 0 if self.force in (None, Coding.ZSTD) else self.force + 1
+        work = _WORK.take(self.work_size)
+        try:
+            status = lib.nnb_lossless_encode_blocks(
+                self.c_items,
+                _choice(_SPEEDS[self.speed], force, planes_raw),
+                _address(data),
+                self.row_items,
+                self.block_items,
+                data.size // self.itemsize,
+                work.address,
+                work.array.size,
+                out,
+                capacity,
+                sizes,
+                encoded,
+            )
+        finally:
+            _WORK.give(work)
+        check(status, "lossless block")
+        found: list[int] = ffi.unpack(sizes, encoded[0])
+        return found
+
+    def encode_small(self, block: int, code: _Piece) -> bytes:
+        """One block, compressed with zstd where that makes it smaller."""
+        size = self.encode(block, 1, code.address, code.array.size)[0]
+        plain = code.array[:size].tobytes()
+        items = self.data[block * self.block_bytes : (block + 1) * self.block_bytes]
+        if self.force is not Coding.ZSTD and not (self.force is None and _may_repeat(items, size)):
+            return plain
+        size = self.encode(block, 1, code.address, code.array.size, planes_raw=True)[0]
+        packed = _ZSTD_MARK + zstandard.ZstdCompressor(level=9).compress(code.array[:size].tobytes())
+        return packed if self.force is Coding.ZSTD or len(packed) < len(plain) - len(plain) // 100 else plain
+
+    def frame(self, sizes: Sequence[int], zstd: bool = False) -> bytes:
+        return write_frame(BlockLayout(self.block_items, self.row_items, tuple(sizes), zstd))
+
+    @property
+    def frame_size(self) -> int:
+        return 9 + (4 * self.blocks if self.blocks > 1 else 0)
+
+
+class _Turns:
+    """Places for what threads make, in the order of numbers, whoever is ready first."""
+
+    def __init__(self, start: int) -> None:
+        self._changed = threading.Condition()
+        self._next = 0
+        self._end = start
+        self._failed = False
+
+    def place(self, number: int, size: int) -> int:
+        """Where ``size`` bytes of ``number`` begin; waits for those of all lower numbers to have a place."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._next == number or self._failed)
+            start = self._end
+            self._end += size
+            self._next += 1
+            self._changed.notify_all()
+            return start
+
+    def fail(self) -> None:
+        """Let nobody wait any more."""
+        with self._changed:
+            self._failed = True
+            self._changed.notify_all()
+
+
 def encode_values(
     stored: Array,
     dtype: DType,
@@ -56,7 +188,7 @@ def encode_values(
     speed: Speed = "balanced",
     threads: int = 1,
     force: Coding | None = None,
-) -> bytes:
+) -> memoryview:
     """Codes elements exactly.
 
     Args:
@@ -67,7 +199,7 @@ def encode_values(
         force: a coding that is used wherever it can represent the elements; for tests.
 
     Returns:
-        a payload of docs/lossless.md; nothing for no elements.
+        a payload of docs/lossless.md, as bytes; nothing for no elements.
 
     Raises:
         NnbitsError: BAD_TENSOR for another dtype or number of dimensions, BAD_OPTION for an unknown speed.
@@ -75,64 +207,112 @@ def encode_values(
     if speed not in _SPEEDS:
         raise NnbitsError(ReasonCode.BAD_OPTION, f"speed {speed!r} is not one of {', '.join(_SPEEDS)}", path="speed")
     data = _stored(stored, dtype)
-    itemsize = items_of(dtype, 8).itemsize
-    per_byte = items_of(dtype, 8)
-    items = Items(data.size // itemsize, itemsize, per_byte.mantissa_bits, per_byte.packed_bits, per_byte.per_element)
-    if items.count == 0:
-        return b""
-    block_items, row_items = choose_layout(items, row_length)
-    block_items = min(block_items, -(-items.count // row_items) * row_items)
-    block_bytes = block_items * itemsize
-    longest = min(block_items, items.count)
-    c_items = _items(items)
-    workers = _Workers(lib.nnb_lossless_encode_work_size(c_items, longest), lib.nnb_lossless_bound(c_items, longest))
+    if data.size == 0:
+        return memoryview(b"")
+    encoder = _Encoder(data, dtype, row_length, speed, force)
+    if speed == "small" or force is Coding.ZSTD:
+        return _encode_with_zstd(encoder, threads)
+    if encoder.blocks > 1 and threads > 1:
+        return _encode_in_parallel(encoder, threads)
+    code = _CODE.take(encoder.bound)
+    first = encoder.encode(0, 1, code.address, code.array.size)
+    payload = b"".join([encoder.frame(first), code.array[: first[0]].data]) if encoder.blocks == 1 else b""
+    _CODE.give(code)
+    return memoryview(payload) if payload else _encode_in_line(encoder, first[0])
 
-    def code(block: Bytes, memory: tuple[Bytes, ...], planes_raw: bool) -> Bytes:
-        work, out = memory
-        choice = ffi.new(
-            "nnb_lossless_choice *", (_SPEEDS[speed], 0 if force in (None, Coding.ZSTD) else force + 1, int(planes_raw))
-        )
-        size = ffi.new("size_t *")
-        status = lib.nnb_lossless_encode_block(
-            c_items,
-            choice,
-            pointer("void *", block),
-            row_items,
-            block.size // itemsize,
-            pointer("void *", work),
-            work.size,
-            pointer("uint8_t *", out),
-            out.size,
-            size,
-        )
-        check(status, "lossless block")
-        return out[: size[0]]
 
-    # One large piece of memory costs the system less than many that it has to make ready page by page.
-    slot = longest * itemsize + 256
-    slots = np.empty((-(-data.size // block_bytes), slot), np.uint8)
+def _encode_in_line(encoder: _Encoder, first: int) -> memoryview:
+    """All blocks into one piece of memory of about the size that they need if all are as the first."""
+    start = encoder.frame_size
+    out = np.empty(start + first * encoder.blocks * 33 // 32, np.uint8)
+    code = _CODE.take(encoder.bound)
+    sizes: list[int] = []
+    end = start
+    while len(sizes) < encoder.blocks:
+        left = encoder.blocks - len(sizes)
+        if out.size - end >= encoder.bound:
+            found = encoder.encode(len(sizes), left, _address(out[end:]), out.size - end)
+        else:
+            found = encoder.encode(len(sizes), 1, code.address, code.array.size)
+            if found[0] > out.size - end:
+                out.resize(end + found[0] * left, refcheck=False)
+            out[end : end + found[0]] = code.array[: found[0]]
+        sizes += found
+        end += sum(found)
+    _CODE.give(code)
+    return _finish(encoder, out, sizes)
 
-    def encode_block(start: int) -> bytes | memoryview:
-        block = data[start : start + block_bytes]
-        memory = workers.take()
+
+def _finish(encoder: _Encoder, out: Bytes, sizes: Sequence[int]) -> memoryview:
+    out[: encoder.frame_size] = np.frombuffer(encoder.frame(sizes), np.uint8)
+    end = encoder.frame_size + sum(sizes)
+    if out.size - end > end // 16:
+        out.resize(end, refcheck=False)
+    return out[:end].data
+
+
+def _run_length(blocks: int, block_bytes: int, threads: int) -> int:
+    return max(1, min(_RUN_BYTES // block_bytes, blocks // (4 * threads)))
+
+
+def _share(work: Callable[[int], None], count: int, threads: int) -> None:
+    """Calls ``work`` with 0 .. count - 1, each thread with the next number as soon as it is free."""
+    numbers = iter(range(count))
+    lock = threading.Lock()
+    failed = False
+
+    def loop(_: int) -> None:
+        nonlocal failed
+        while not failed:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            try:
+                work(number)
+            except BaseException:
+                failed = True
+                raise
+
+    for _ in ordered_map(loop, range(min(threads, count)), threads=threads):
+        pass
+
+
+def _encode_in_parallel(encoder: _Encoder, threads: int) -> memoryview:
+    blocks = _run_length(encoder.blocks, encoder.block_bytes, threads)
+    out = np.empty(encoder.frame_size + encoder.blocks * encoder.bound, np.uint8)
+    turns = _Turns(encoder.frame_size)
+    sizes: list[list[int]] = [[] for _ in range(-(-encoder.blocks // blocks))]
+
+    def encode(run: int) -> None:
+        code = _CODE.take(blocks * encoder.bound)
         try:
-            result = code(block, memory, False)
-            if result.size <= slot:
-                kept = slots[start // block_bytes, : result.size]
-                kept[:] = result
-            else:
-                kept = result.copy()
-            if force is Coding.ZSTD or (force is None and speed == "small" and _may_repeat(block, kept.size)):
-                packed = _ZSTD_MARK + zstandard.ZstdCompressor(level=9).compress(code(block, memory, True).tobytes())
-                if force is Coding.ZSTD or len(packed) < kept.size - kept.size // 100:
-                    return packed
+            first = run * blocks
+            sizes[run] = encoder.encode(first, min(blocks, encoder.blocks - first), code.address, code.array.size)
+            size = sum(sizes[run])
+            start = turns.place(run, size)
+            out[start : start + size] = code.array[:size]
+        except BaseException:
+            turns.fail()
+            raise
         finally:
-            workers.give(memory)
-        return kept.data
+            _CODE.give(code)
 
-    blocks = list(ordered_map(encode_block, range(0, data.size, block_bytes), threads=threads))
+    _share(encode, len(sizes), threads)
+    return _finish(encoder, out, list(chain.from_iterable(sizes)))
+
+
+def _encode_with_zstd(encoder: _Encoder, threads: int) -> memoryview:
+    def encode(block: int) -> bytes:
+        code = _CODE.take(encoder.bound)
+        try:
+            return encoder.encode_small(block, code)
+        finally:
+            _CODE.give(code)
+
+    blocks = list(ordered_map(encode, range(encoder.blocks), threads=threads))
     zstd = any(block[0] == Coding.ZSTD for block in blocks)
-    return b"".join([write_frame(BlockLayout(block_items, row_items, tuple(map(len, blocks)), zstd)), *blocks])
+    return memoryview(b"".join([encoder.frame(tuple(map(len, blocks)), zstd), *blocks]))
 
 
 _ZSTD_MARK: Final = bytes([Coding.ZSTD])
@@ -160,59 +340,94 @@ class _Decoder:
     def __init__(self, payload: memoryview | bytes, dtype: DType, count: int) -> None:
         if count < 0:
             raise NnbitsError(ReasonCode.BAD_OPTION, f"count {count}", path="count")
-        self.items = items_of(dtype, count)
+        model, self.c_items = _model(dtype)
+        numerator, denominator = model.per_element
+        self.count = -(-count * numerator // denominator)
+        self.itemsize = model.itemsize
         self.payload = memoryview(payload).cast("B")
-        self.c_items = _items(self.items)
         if count == 0:
             if self.payload.nbytes:
                 raise NnbitsError(ReasonCode.LOSSLESS_BLOCK, "lossless payload: bytes for no element")
             return
-        self.layout, start = read_frame(self.payload, self.items)
-        self.starts = np.concatenate([[0], np.cumsum(self.layout.sizes, dtype=np.int64)]) + start
-        self.code = np.frombuffer(self.payload, np.uint8)
-        self.longest = min(self.layout.block_items, self.items.count)
-        self.workers = _Workers(lib.nnb_lossless_work_size(self.c_items, self.longest))
+        self.layout, start = read_frame(self.payload, self.count)
+        self.starts = list(accumulate(self.layout.sizes, initial=start))
+        self.blocks = len(self.layout.sizes)
+        longest = min(self.layout.block_items, self.count)
+        self.work_size, _, self.bound = _sizes(dtype, longest)
 
     def length(self, block: int) -> int:
-        return min(self.layout.block_items, self.items.count - block * self.layout.block_items)
+        """Items of a block."""
+        return min(self.layout.block_items, self.count - block * self.layout.block_items)
 
-    def decode_block(self, block: int, out: Bytes) -> None:
-        code = self.code[self.starts[block] : self.starts[block + 1]]
-        if self.layout.zstd and code.size and code[0] == Coding.ZSTD:
-            code = self._undo_zstd(code, block)
-        memory = self.workers.take()
+    def decode(self, first: int, blocks: int, out: Bytes) -> None:
+        """Decodes blocks that follow each other into their items."""
+        layout = self.layout
+        if layout.zstd and blocks > 1:
+            step = layout.block_items * self.itemsize
+            for i in range(blocks):
+                self.decode(first + i, 1, out[i * step : (i + 1) * step])
+            return
+        if layout.zstd and self.payload[self.starts[first] : self.starts[first + 1]][:1] == _ZSTD_MARK:
+            self._decode_zstd(first, out)
+            return
+        start, end = self.starts[first], self.starts[first + blocks]
+        sizes = ffi.NULL
+        if self.blocks > 1:
+            sizes = _address(self.payload[self.starts[0] - 4 * (self.blocks - first) : self.starts[0]])
+        decoded = ffi.new("size_t *")
+        work = _WORK.take(self.work_size)
+        try:
+            status = lib.nnb_lossless_decode_blocks(
+                self.c_items,
+                _address(self.payload[start:end]),
+                end - start,
+                sizes,
+                layout.row_items,
+                layout.block_items,
+                _address(out),
+                out.size // self.itemsize,
+                work.address,
+                work.array.size,
+                decoded,
+            )
+        finally:
+            _WORK.give(work)
+        if status == 0:
+            return
+        if status == int(ReasonCode.UNSUPPORTED_FEATURE):
+            status = int(ReasonCode.LOSSLESS_BLOCK)  # zstd without the flag
+        raise self._error(ReasonCode(status), first + decoded[0], "it is damaged")
+
+    def _error(self, code: ReasonCode, block: int, what: str) -> NnbitsError:
+        return NnbitsError(code, f"block {block}: {what}", offset=self.starts[block], hint="Fetch it again")
+
+    def _decode_zstd(self, block: int, out: Bytes) -> None:
+        frame = bytes(self.payload[self.starts[block] + 1 : self.starts[block + 1]])
+        try:
+            size = zstandard.frame_content_size(frame)
+            if not 0 <= size <= self.bound:
+                raise zstandard.ZstdError(f"frame of {size} bytes")
+            inner = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+        except zstandard.ZstdError as error:
+            raise self._error(ReasonCode.LOSSLESS_BLOCK, block, str(error)) from error
+        work = _WORK.take(self.work_size)
         try:
             status = lib.nnb_lossless_decode_block(
                 self.c_items,
-                pointer("uint8_t *", code),
-                code.size,
+                _address(inner),
+                len(inner),
                 self.layout.row_items,
-                pointer("void *", out),
-                out.size // self.items.itemsize,
-                pointer("void *", memory[0]),
-                memory[0].size,
+                _address(out),
+                self.length(block),
+                work.address,
+                work.array.size,
             )
         finally:
-            self.workers.give(memory)
+            _WORK.give(work)
         if status == int(ReasonCode.UNSUPPORTED_FEATURE):
-            status = int(ReasonCode.LOSSLESS_BLOCK)  # zstd in zstd, or without the flag
+            status = int(ReasonCode.LOSSLESS_BLOCK)  # zstd in zstd
         if status != 0:
-            raise NnbitsError(
-                ReasonCode(status), f"block {block} is damaged", offset=int(self.starts[block]), hint="Fetch it again"
-            )
-
-    def _undo_zstd(self, code: Bytes, block: int) -> Bytes:
-        most = lib.nnb_lossless_bound(self.c_items, self.length(block))
-        try:
-            size = zstandard.frame_content_size(code[1:].tobytes())
-            if not 0 <= size <= most:
-                raise zstandard.ZstdError(f"frame of {size} bytes")
-            inner = zstandard.ZstdDecompressor().decompress(code[1:].tobytes(), allow_extra_data=False)
-        except zstandard.ZstdError as error:
-            raise NnbitsError(
-                ReasonCode.LOSSLESS_BLOCK, f"block {block}: {error}", offset=int(self.starts[block])
-            ) from error
-        return np.frombuffer(inner, np.uint8)
+            raise self._error(ReasonCode(status), block, "it is damaged")
 
 
 def decode_values(
@@ -234,18 +449,22 @@ def decode_values(
             ``out`` does not fit.
     """
     decoder = _Decoder(payload, dtype, count)
-    items = decoder.items
-    result = _output(out, items.nbytes // dtype.itemsize, dtype.storage)
+    result = _output(out, decoder.count * decoder.itemsize // dtype.itemsize, dtype.storage)
     if count == 0:
         return result
     target = result.view(np.uint8)
-    step = decoder.layout.block_items * items.itemsize
+    if threads == 1 or decoder.blocks == 1:
+        decoder.decode(0, decoder.blocks, target)
+        return result
+    step = decoder.layout.block_items * decoder.itemsize
+    blocks = _run_length(decoder.blocks, step, threads)
 
-    def decode(block: int) -> None:
-        decoder.decode_block(block, target[block * step : (block + 1) * step])
+    def decode(run: int) -> None:
+        first = run * blocks
+        length = min(blocks, decoder.blocks - first)
+        decoder.decode(first, length, target[first * step : (first + length) * step])
 
-    for _ in ordered_map(decode, range(len(decoder.layout.sizes)), threads=threads):
-        pass
+    _share(decode, -(-decoder.blocks // blocks), threads)
     return result
 
 
@@ -272,7 +491,7 @@ def decode_range(
             ReasonCode.BAD_OPTION, f"range {first} + {n} of {dtype.name} is not whole bytes", path="first"
         )
     decoder = _Decoder(payload, dtype, count)
-    itemsize = decoder.items.itemsize
+    itemsize = decoder.itemsize
     before, wanted = items_of(dtype, first).count, items_of(dtype, n).count
     result = np.empty(wanted * itemsize // dtype.itemsize, dtype.storage)
     if wanted == 0:
@@ -285,10 +504,10 @@ def decode_range(
         low, high = max(before, start), min(before + wanted, start + length)
         part = target[(low - before) * itemsize : (high - before) * itemsize]
         if high - low == length:
-            decoder.decode_block(block, part)
+            decoder.decode(block, 1, part)
             return
         whole = np.empty(length * itemsize, np.uint8)
-        decoder.decode_block(block, whole)
+        decoder.decode(block, 1, whole)
         part[:] = whole[(low - start) * itemsize : (high - start) * itemsize]
 
     for _ in ordered_map(decode, range(before // step, (before + wanted - 1) // step + 1), threads=threads):

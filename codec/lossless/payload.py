@@ -27,7 +27,7 @@ __all__ = [
 
 Speed = Literal["fast", "balanced", "small"]
 
-MAX_BLOCK_ITEMS: Final = 2**18
+MAX_BLOCK_ITEMS: Final = 2**20
 _ZSTD_FLAG: Final = 1
 _HEAD: Final = struct.Struct("<BII")
 _MANTISSA: Final = {"float16": 10, "complex32": 10, "bfloat16": 7, "float32": 23, "complex64": 23, "float64": 52}
@@ -46,6 +46,8 @@ class Coding(IntEnum):
     CONSTANT = 7
     RAW = 8
     ZSTD = 9
+    MULTIPLES = 10
+    DICTIONARY = 11
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def choose_layout(items: Items, row_length: int) -> tuple[int, int]:
         row = 1024
     elif row < 64:
         row *= -(-64 // row)
-    most = MAX_BLOCK_ITEMS // 2 if items.itemsize == 8 else MAX_BLOCK_ITEMS
+    most = {1: 2**20, 2: 2**18, 4: 2**18, 8: 2**17}[items.itemsize]
     rows = most // row
     step = 8 // gcd(row, 8)  # blocks of whole bytes in masks and fields
     rows = max(1, rows // step * step)
@@ -126,11 +128,11 @@ def _bad(message: str) -> NnbitsError:
     return NnbitsError(ReasonCode.LOSSLESS_BLOCK, f"lossless payload: {message}", hint="The data are damaged")
 
 
-def read_frame(payload: memoryview, items: Items) -> tuple[BlockLayout, int]:
+def read_frame(payload: memoryview, count: int) -> tuple[BlockLayout, int]:
     """Header and block table, and the offset of the first block.
 
     Raises:
-        NnbitsError: LOSSLESS_BLOCK if they are not what an encoder writes for so many items.
+        NnbitsError: LOSSLESS_BLOCK if they are not what an encoder writes for ``count`` items.
     """
     if len(payload) < _HEAD.size:
         raise _bad(f"{len(payload)} bytes are too few for its header")
@@ -139,7 +141,7 @@ def read_frame(payload: memoryview, items: Items) -> tuple[BlockLayout, int]:
         raise _bad(f"flags {flags:#x}")
     if not 1 <= block_items <= MAX_BLOCK_ITEMS or not 1 <= row_items <= block_items or block_items % row_items:
         raise _bad(f"blocks of {block_items} items in rows of {row_items}")
-    blocks = -(-items.count // block_items)
+    blocks = -(-count // block_items)
     start = _HEAD.size
     if blocks == 1:
         return BlockLayout(block_items, row_items, (len(payload) - start,), bool(flags & _ZSTD_FLAG)), start

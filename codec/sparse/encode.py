@@ -20,8 +20,6 @@ __all__ = ["EncodedMap", "encode_map"]
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 
-#: A coded map must save this part of map and values against the best raw one, since that is read at memory speed.
-MIN_GAIN: Final = 1 / 256
 #: A pattern is looked at if at least this part of the places that it grants is taken.
 MIN_FILL: Final = 0.8
 
@@ -71,6 +69,7 @@ def encode_map(
     coded: bool | None = None,
     pattern: Pattern | None = None,
     bits: int = 8,
+    min_gain: float = 0.0,
 ) -> EncodedMap | None:
     """Separates the elements that are not zero from a map of where they are.
 
@@ -81,9 +80,11 @@ def encode_map(
         stored: the elements in row-major order, any dtype of 1, 2, 4, 8 or 16 bytes; or packed.
         shape: of the piece.
         kind: one of :class:`MapKind`; None chooses the smallest.
-        coded: True only entropy-coded maps, False only raw ones; None what is smaller, raw if that is nearly as small.
+        coded: True only entropy-coded maps, False only raw ones; None what is smaller.
         pattern: for kind PATTERN, else it is looked for.
         bits: width of packed elements if less than 8; ``stored`` are then the bytes.
+        min_gain: the part of map and values that an entropy-coded map must save against a raw one, which is read at
+            memory speed, to be chosen without being asked for.
 
     Returns:
         None if no map makes the piece smaller, or if the elements do not have the structure of the kind asked for.
@@ -109,7 +110,7 @@ def encode_map(
     for candidate in _candidates(words, ones, tuple(shape), wanted, coded, pattern):
         cost = candidate.cost(width)
         if candidate.coded and coded is None:
-            cost += int(cost * MIN_GAIN)
+            cost += int(cost * min_gain)
         if best is None or cost < best[0]:
             best = cost, candidate
     if best is None or (kind is None and best[1].cost(width) >= (count * width + 7) // 8):

@@ -180,14 +180,16 @@ class AccessUnitHeader(Extension):
         base_digest: bytes | None = None,
         data_flag: int,
         ndu_count: int,
+        au_crc32c: int = 0,
+        au_bytes: int = 0,
     ) -> AccessUnitHeader:
-        """The header for these pieces, checksum and length 0."""
+        """The header for these pieces."""
         names = [piece.name.encode("utf-8") for piece in pieces]
         shared = [_common(a, b) for a, b in zip([b"", *names], names, strict=False)]
         ends = [name[n:] for name, n in zip(names, shared, strict=True)]
-        return cls(
-            0,
-            0,
+        header = cls(
+            au_crc32c,
+            au_bytes,
             au_number,
             au_relation,
             base_digest,
@@ -208,6 +210,8 @@ class AccessUnitHeader(Extension):
             tuple(piece.value_coding for piece in pieces),
             tuple(piece.value_bytes for piece in pieces if piece.value_bytes is not None),
         )
+        header.__dict__["pieces"] = tuple(pieces)  # what the cached property would put together again
+        return header
 
 
 def _common(before: bytes, name: bytes) -> int:

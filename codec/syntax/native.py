@@ -7,11 +7,15 @@ from typing import Any, Final
 
 from .._core import ffi, lib
 from ..errors import NnbitsError, ReasonCode
+from ..limits import MAX_NAME_BYTES
+from .enums import AccessUnitRelation, ElementType, ExtensionKind, UnitType, ValueCoding
+from .extension_views import AccessUnitData, AccessUnitHeader, Piece
 from .float32 import float32_value
 from .trace import TraceRecord, TraceValue
-from .views import SUPPLIED_NAMES, SuppliedParameters
+from .unit_io import ParsedUnit
+from .views import SUPPLIED_NAMES, SuppliedParameters, UnitHeader
 
-__all__ = ["NativeStream", "parse_verdict", "trace_stream"]
+__all__ = ["NativeStream", "parse_verdict", "read_access_unit_part", "trace_stream"]
 
 _GIVEN: Final = {name: getattr(lib, f"NNB_SUPPLIED_{name.upper()}") for name in SUPPLIED_NAMES}
 
@@ -159,3 +163,80 @@ def _verdict(stream: NativeStream) -> ReasonCode | None:
     except NnbitsError as error:
         return error.code
     return None
+
+
+def read_access_unit_part(data: memoryview, *, index: int, offset: int) -> ParsedUnit | None:
+    """The header or data unit of an access unit, read by the C parser, which takes a tenth of the time.
+
+    Args:
+        data: exactly the bytes of the unit.
+        index: its number.
+        offset: its byte offset in the stream.
+
+    Returns:
+        What :func:`~nnbits.codec.syntax.parse_unit` returns, but that the columns of a header are those that
+        ``AccessUnitHeader.of`` makes of its pieces; None for other units and for those with an error, which
+        ``parse_unit`` then tells with its place.
+    """
+    parameters, unit = ffi.new("nnb_parameters *"), ffi.new("nnb_unit *")
+    lib.nnb_parameters_start(parameters)
+    if lib.nnb_parse_unit(ffi.from_buffer("uint8_t[]", data), len(data), index, offset, parameters, ffi.NULL, unit):
+        return None
+    kind = unit.body.ext.ext_kind if unit.nnr_unit_type == UnitType.NNR_EXT else 0
+    body: AccessUnitHeader | AccessUnitData
+    if kind == ExtensionKind.ACCESS_UNIT_HEADER:
+        body = _access_unit_header(data, unit.body.ext)
+    elif kind == ExtensionKind.ACCESS_UNIT_DATA:
+        body = AccessUnitData()
+    else:
+        return None
+    header = UnitHeader(UnitType.NNR_EXT, unit.independently_decodable_flag)
+    flag = unit.nnr_unit_size_flag
+    return ParsedUnit(
+        index, offset, len(data), UnitType.NNR_EXT, header, body, unit.payload_offset, nnr_unit_size_flag=flag
+    )
+
+
+_ELEMENT_TYPES: Final = {int(number): number for number in ElementType}
+_VALUE_CODINGS: Final = tuple(ValueCoding)
+_IN_DATA_UNIT: Final = (ValueCoding.RAW, ValueCoding.LOSSLESS)
+
+
+def _access_unit_header(data: memoryview, ext: Any) -> AccessUnitHeader:
+    relation = AccessUnitRelation(ext.au_relation)
+    digest = None if relation == AccessUnitRelation.ALONE else _bits(bytes(data), ext.digest_position, 256)
+    header = AccessUnitHeader.of(
+        tuple(_pieces(ext)),
+        au_number=ext.au_number,
+        au_relation=relation,
+        base_digest=digest,
+        data_flag=ext.data_flag,
+        ndu_count=ext.ndu_count,
+        au_crc32c=ext.crc32c,
+        au_bytes=ext.au_bytes,
+    )
+    return header
+
+
+def _pieces(ext: Any) -> Iterator[Piece]:
+    pieces, piece = ffi.addressof(ext, "pieces"), ffi.new("nnb_piece *")
+    name, dimension = ffi.new("uint8_t[]", MAX_NAME_BYTES), ffi.new("uint64_t *")
+    dimensions = ffi.addressof(piece, "dimensions")
+    while lib.nnb_next_piece(pieces, piece, name, MAX_NAME_BYTES):
+        sizes = []
+        for _ in range(piece.count_dimensions):
+            lib.nnb_list_dimension(dimensions, dimension)
+            sizes.append(dimension[0])
+        part, mapped, coding = piece.part_flag, piece.map_kind > 0, _VALUE_CODINGS[piece.value_coding]
+        yield Piece(
+            str(ffi.buffer(name, piece.name_length), "utf-8"),
+            _ELEMENT_TYPES[piece.element_type],
+            tuple(sizes),
+            piece.first_element if part else None,
+            piece.element_count if part else None,
+            piece.map_kind,
+            piece.map_bytes if mapped else None,
+            piece.value_count if mapped else None,
+            coding,
+            piece.value_bytes if coding in _IN_DATA_UNIT else None,
+        )

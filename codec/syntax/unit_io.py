@@ -130,11 +130,16 @@ def peek_unit_size(data: memoryview, *, index: int, offset: int) -> tuple[int, i
     Raises:
         NnbitsError: TRUNCATED if there are too few bytes, UNIT_SIZE if the size is smaller than any unit.
     """
+    size_bytes = 4 if bytes(data[:1]) >= b"\x80" else 2
+    if len(data) >= size_bytes:  # what the declaration would read, without its overhead
+        size = int.from_bytes(data[:size_bytes], "big") & (1 << (8 * size_bytes - 1)) - 1
+        if size > size_bytes:
+            return size_bytes, size
     path = f"unit[{index}]"
     reader = BitReader(data, offset=offset)
     elements = SIZE_FIELD._parse(reader, _context(ParameterSets(), parsing=True), path)
     size_bytes = reader.position >> 3
-    size: int = elements["nnr_unit_size"]
+    size = elements["nnr_unit_size"]
     if size < size_bytes + 1:
         message = f"a unit has at least {size_bytes + 1} bytes, not {size}"
         raise NnbitsError(ReasonCode.UNIT_SIZE, message, path=f"{path}.nnr_unit_size", offset=offset)

@@ -55,6 +55,27 @@ def _array(name: str, array: Any) -> LazyTensor:
     return LazyTensor(info, lambda: array)
 
 
+def _dequantized() -> Iterator[tuple[str, Any]]:
+    rng = np.random.default_rng(2)
+
+    def product(integers: Any, scales: Any) -> Any:
+        return integers.astype(np.float32) * scales.astype(np.float32) + np.float32(0)
+
+    integers = rng.integers(-8, 8, (32, 6, 16)) - rng.integers(0, 2, (32, 6, 16))
+    groups = product(integers, np.exp2(rng.uniform(-9, -3, (32, 6, 1))))
+    yield "groups", groups.reshape(32, 96)
+    yield "half.groups", product(integers, np.exp2(rng.uniform(-24, -1, (32, 6, 1)))).astype(np.float16).reshape(32, 96)
+    yield "columns", product(rng.integers(-127, 128, (80, 64)), np.exp2(rng.uniform(-3, 3, (1, 64))))
+    yield "unsigned", product(rng.integers(-255, 1, (16, 96)), rng.uniform(1, 2, (16, 1)))
+    yield "dictionary", rng.standard_normal(300).astype(np.float32)[rng.integers(0, 300, 3000)]
+    yield "dictionary.int64", rng.integers(-(2**62), 2**62, 300)[rng.integers(0, 300, 3000)]
+    rows = rng.standard_normal((30, 64)).astype(np.float32)
+    rows[::3] = rows[::3].astype(np.float16)
+    rows[1::3] = (rows[1::3].view(np.uint32) & 0xFFFF0000).view(np.float32)
+    rows[5] = 0
+    yield "rows", rows
+
+
 def _valid(rng: random.Random) -> Iterator[Case]:
     for size, text in ((37, "packed with bits to spare"), (0, "without elements")):
         model = Model([_tensor(f"t.{name}", name, (size,), rng) for name in DTYPES])
@@ -72,6 +93,8 @@ def _valid(rng: random.Random) -> Iterator[Case]:
     }
     data = _write(Model([_array(name, array) for name, array in arrays.items()]))
     yield Case("extended-lossless", data, "exactly coded values of several kinds", _FEATURES)
+    data = _write(Model([_array(name, array) for name, array in _dequantized()]))
+    yield Case("extended-multiples", data, "integers times scales, and values that come back", _FEATURES)
     sparse = dict(_sparse(rng))
     data = _write(Model([_array(name, array) for name, array in sparse.items()]))
     yield Case("extended-sparse", data, "tensors with sparse maps", _FEATURES)

@@ -15,11 +15,10 @@ from .codec.api import save as _save
 from .codec.errors import NnbitsError, ReasonCode
 from .codec.types import Array, Model, from_numpy, to_numpy
 from .formats._tensor_file import (
+    Contents,
     OpenFile,
     OpenSlice,
     StrPath,
-    aliases_of,
-    read_all,
     read_part,
     with_aliases,
 )
@@ -86,8 +85,13 @@ def load_file(filename: StrPath) -> dict[str, Array]:
 
 
 def _load(file: NncFile) -> dict[str, Array]:
-    arrays = read_all(file.model(), to_numpy)
-    return arrays | {name: arrays[target] for name, target in aliases_of(file).items()}
+    contents = Contents(file)
+    found = contents.read_all(lambda size: np.empty(size, np.uint8))
+    arrays = {}
+    for name, item in contents.shown.items():
+        info = item.tensor.info
+        arrays[name] = to_numpy(info, found[name].view(info.dtype.storage).reshape(info.stored_shape))
+    return arrays | {name: arrays[target] for name, target in contents.aliases.items()}
 
 
 class safe_open(OpenFile):

@@ -3,11 +3,15 @@
 What differs: tensors that share memory are stored once and come back as one tensor under both names, instead of being
 refused; other layouts of memory are made contiguous; errors are :class:`nnbits.NnbitsError`. With ``qp`` the weights
 are quantized; without, every bit comes back.
+
+Streams that were packed from model files have the tensors that the file has: packed codes in their integers, views and
+tied weights under all their names, block types of GGUF as float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from typing import Any, TypeAlias
 
 import torch
@@ -15,18 +19,17 @@ import torch
 from .codec.api import NncFile, encode, open_file
 from .codec.api import save as _save
 from .codec.errors import NnbitsError, ReasonCode
-from .codec.types import LazyTensor, Model, TensorInfo
+from .codec.parallel import default_threads, ordered_map
+from .codec.types import LazyTensor, Model
 from .formats._tensor_file import (
+    Contents,
     OpenFile,
     OpenSlice,
     StrPath,
-    aliases_of,
-    read_all,
     read_part,
-    tensors_by_name,
     with_aliases,
 )
-from .formats._torch_tensors import lazy_tensor, shared_tensors, torch_tensor
+from .formats._torch_tensors import bytes_of, empty_bytes, lazy_tensor, shared_tensors, torch_tensor, torch_type
 from .formats.sparse import to_torch_csr, to_torch_semi_structured
 
 __all__ = ["load", "load_file", "load_model", "safe_open", "save", "save_file", "save_model"]
@@ -93,10 +96,6 @@ def save_model(
     save_file(model.state_dict(), filename, metadata, **options)
 
 
-def _with_aliases(tensors: dict[str, torch.Tensor], aliases: Mapping[str, str]) -> dict[str, torch.Tensor]:
-    return tensors | {name: tensors[target] for name, target in aliases.items()}
-
-
 def load(data: bytes) -> dict[str, torch.Tensor]:
     """Decode a stream in memory.
 
@@ -121,35 +120,45 @@ def load_file(filename: StrPath, device: Device = "cpu") -> dict[str, torch.Tens
 
 
 def _load(file: NncFile, device: Device) -> dict[str, torch.Tensor]:
+    contents = Contents(file)
     place = torch.device(device)
+    found = contents.read_all(empty_bytes) if place.type == "cpu" else None
+    names: dict[Any, str] = {}  # of tensors that are different
+    for name, item in contents.shown.items():
+        names.setdefault((contents.key(name), *torch_type(item.tensor.info)), name)
 
-    def convert(info: TensorInfo, stored: Any) -> torch.Tensor:
-        return torch_tensor(info, stored).to(place)
+    def convert(name: str) -> torch.Tensor:
+        source = contents.find(name).tensor
+        return torch_tensor(source.info, source.read() if found is None else found[name]).to(place)
 
-    return _with_aliases(read_all(file.model(), convert), aliases_of(file))
+    threads = 1 if found is not None else default_threads()
+    with closing(ordered_map(convert, names.values(), threads=threads, window=threads)) as converted:
+        made = dict(zip(names, converted, strict=True))
+    tensors = {name: made[contents.key(name), *torch_type(item.tensor.info)] for name, item in contents.shown.items()}
+    return tensors | {name: tensors[target] for name, target in contents.aliases.items()}
 
 
 def load_model(
     model: torch.nn.Module, filename: StrPath, strict: bool = True, device: Device = "cpu"
 ) -> tuple[list[str], list[str]]:
-    """Load a file into a module, tensor by tensor, without a second copy of the model in memory.
+    """Load a file into a module, without a second copy of the model in memory.
 
-    Parameters on the meta device are replaced by tensors on ``device``; others keep their device and dtype.
+    Tensors are decoded into the memory of the module where it is on the processor, contiguous and of the element type
+    of the file; others one by one, as many at a time as there are processors. Parameters on the meta device are
+    replaced by tensors on ``device``; others keep their device and dtype.
 
     Returns:
         Names that the module has and the file lacks, and the other way round.
 
     Raises:
-        RuntimeError: with ``strict``, if there are such names; always if a shape differs. The module may then be
-            partly loaded, as with PyTorch's own ``load_state_dict``.
-        NnbitsError: as :func:`load_file`.
+        RuntimeError: with ``strict``, if there are such names; always if a shape differs. Nothing was loaded then.
+        NnbitsError: as :func:`load_file`. The module may then be partly loaded, if a tensor is damaged.
     """
     state = model.state_dict(keep_vars=False)
     owner = shared_tensors(state)
     with open_file(filename) as file:
-        aliases = aliases_of(file)
-        stored = tensors_by_name(file.model())
-        known = {*stored, *aliases}
+        contents = Contents(file)
+        known = set(contents.names)
         # A tied weight needs one of its names only.
         tied: dict[str, set[str]] = {}
         for name in state:
@@ -158,34 +167,88 @@ def load_model(
         unexpected = sorted(known - state.keys())
         if strict and (missing or unexpected):
             raise RuntimeError(_mismatch(model, missing, unexpected))
-        assigned: dict[str, torch.Tensor] = {}
-        done: set[str] = set()
-        for name, target in state.items():
-            source = aliases.get(name, name)
-            if source not in stored or owner.get(name, name) in done:
-                continue
-            done.add(owner.get(name, name))
-            tensor = _fitting(stored[source], name, target)
-            if target.is_meta:
-                assigned[name] = tensor.to(device)
-            else:
-                with torch.no_grad():
-                    target.copy_(tensor)
-        if assigned:
-            for name, source in aliases.items():
-                if source in assigned and name in state:
-                    assigned[name] = assigned[source]
-            model.load_state_dict(assigned, strict=False, assign=True)
+        chosen: dict[str, str] = {}  # one name of each tensor of the module that the file has
+        for name in state:
+            if name in known:
+                chosen.setdefault(owner.get(name, name), name)
+        _check_shapes(contents, state, chosen.values())
+        _fill(model, contents, {name: state[name] for name in chosen.values()}, torch.device(device))
     return missing, unexpected
 
 
-def _fitting(source: LazyTensor, name: str, target: torch.Tensor) -> torch.Tensor:
-    tensor = torch_tensor(source.info, source.read())
-    if tensor.shape != target.shape:
-        raise RuntimeError(
-            f"size mismatch for {name}: the file has shape {tuple(tensor.shape)}, the module {tuple(target.shape)}"
-        )
-    return tensor
+def _check_shapes(contents: Contents, state: Mapping[str, torch.Tensor], names: Iterable[str]) -> None:
+    for name in names:
+        _, shape = torch_type(contents.find(name).tensor.info)
+        if shape != tuple(state[name].shape):
+            raise RuntimeError(
+                f"size mismatch for {name}: the file has shape {shape}, the module {tuple(state[name].shape)}"
+            )
+
+
+def _fill(model: torch.nn.Module, contents: Contents, state: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    """Decode the tensors of ``state`` into them; those on the meta device are replaced in the module."""
+    targets: dict[str, Any] = {}
+    others: list[str] = []
+    again: list[tuple[str, str]] = []  # what is there already under another name
+    made: dict[str, torch.Tensor] = {}
+    first: dict[Any, str] = {}
+    direct: set[str] = set()
+    for name, target in state.items():
+        info, key = contents.find(name).tensor.info, contents.key(name)
+        dtype, shape = torch_type(info)
+        source = first.setdefault((key, dtype, shape), name)
+        if source != name and (target.is_meta or target.dtype == state[source].dtype):
+            again.append((name, source))
+            continue
+        into = target
+        if target.is_meta and device.type == "cpu":
+            into = torch_tensor(info, empty_bytes(info.nbytes))
+        if contents.is_direct(name) and key not in direct and _is_memory_of(into, dtype):
+            direct.add(key)
+            targets[name] = bytes_of(into)
+            if target.is_meta:
+                made[name] = into
+        else:
+            others.append(name)
+    contents.read_into(targets)
+    for name in targets.keys() - made.keys():
+        torch.autograd.graph.increment_version(state[name])
+
+    def convert(name: str) -> None:
+        source = contents.find(name).tensor
+        tensor = torch_tensor(source.info, source.read())
+        if state[name].is_meta:
+            made[name] = tensor.to(device)
+        else:
+            with torch.no_grad():
+                state[name].copy_(tensor)
+
+    threads = default_threads()
+    with closing(ordered_map(convert, others, threads=threads, window=threads)) as done:
+        for _ in done:
+            pass
+    for name, source in again:
+        if state[name].is_meta:
+            made[name] = made.get(source, state[source]).to(device)
+        else:
+            with torch.no_grad():
+                state[name].copy_(made.get(source, state[source]))
+    if made:
+        model.load_state_dict(made, strict=False, assign=True)
+
+
+def _is_memory_of(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether the elements of a tensor can be decoded straight into its memory."""
+    return (
+        type(tensor) is torch.Tensor
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and tensor.dtype == dtype
+        and tensor.numel() > 0
+        and tensor.is_contiguous()
+        and not tensor.is_conj()
+        and not tensor.is_neg()
+    )
 
 
 def _mismatch(model: torch.nn.Module, missing: list[str], unexpected: list[str]) -> str:

@@ -34,6 +34,7 @@ OnTerminal = Callable[..., str]
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "updates.md"
 QP = ("--qp", -24)
+STANDARD = ("--profile", "standard")
 
 
 def ok(result: Result) -> Result:
@@ -102,26 +103,32 @@ def versions(digits: Path, save_model: SaveModel) -> Versions:
         ("--bits", 6),
         (*QP, "--no-temporal", "--no-history"),
         (),
+        ("--full",),
+        STANDARD,
     ],
 )
 def test_receivers_arrive_where_the_sender_is(
     run: Run, versions: Versions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[object, ...]
 ) -> None:
     sent: list[dict[str, Array]] = []
-    original = UpdateChain.encode
 
-    def watched(self: UpdateChain, *args: Any, **kwargs: Any) -> bytes:
-        stream = original(self, *args, **kwargs)
-        sent.append({t.info.name: to_numpy(t.info, t.read().copy()) for t in self.model()})
-        return stream
+    def watch(original: Callable[..., bytes]) -> Callable[..., bytes]:
+        def watched(self: UpdateChain, *args: Any, **kwargs: Any) -> bytes:
+            stream = original(self, *args, **kwargs)
+            sent.append({t.info.name: to_numpy(t.info, t.read().copy()) for t in self.model()})
+            return stream
 
-    monkeypatch.setattr(chain_module.UpdateChain, "encode", watched)
+        return watched
+
+    for name in ("encode", "encode_exact"):
+        monkeypatch.setattr(chain_module.UpdateChain, name, watch(getattr(UpdateChain, name)))
     updates = versions.updates(run, *options)
+    assert len(sent) == 3
     for number, state in enumerate(sent, 1):
         out = tmp_path / f"out{number}.safetensors"
         ok(run("apply", versions.base, *updates[:number], "-o", out))
         assert same(arrays(out), state)
-        if not options:
+        if "--qp" not in options and "--bits" not in options:
             assert out.read_bytes() == versions.new[number - 1].read_bytes()
         else:
             assert 0 < max(np.abs(state[n] - a).max() for n, a in arrays(versions.new[number - 1]).items()) < 0.1
@@ -153,16 +160,23 @@ def test_tensors_and_metadata_come_and_go(run: Run, model: Path, save_model: Sav
     del version["mask"]
     version["more"] = np.full((2, 3), 0.25, np.float16)
     new = save_model("new", version, {"made by": "another test", "more": "1"})
-    report = json.loads(ok(run("diff", model, new, tmp_path / "u.nnc", "--json")).stdout)
+    report = json.loads(ok(run("diff", model, new, tmp_path / "u.nnc", "--json", *STANDARD)).stdout)
     changes = {tensor["name"]: tensor["change"] for tensor in report["tensors"]}
     assert changes == {"first.bias": "full", "counts": "difference", "steps": "full", "more": "new"}
+    standard = tmp_path / "standard.safetensors"
+    ok(run("apply", model, tmp_path / "u.nnc", "-o", standard))
+    assert same(arrays(standard), dict(sorted(version.items())) | version)
+    report = json.loads(ok(run("diff", model, new, tmp_path / "u.nnc", "--json", "--force")).stdout)
+    changes = {tensor["name"]: tensor["change"] for tensor in report["tensors"]}
+    assert set(changes) == {"first.bias", "counts", "steps", "more"}
+    assert changes["more"] == "new"
     assert report["unchanged"] == ["first.weight"]
     assert report["removed"] == ["mask"]
     text = ok(run("diff", model, new, tmp_path / "u.nnc", "--force")).stdout
     assert "3 changed, 1 unchanged, 1 new, 1 removed" in text
     out = tmp_path / "out.safetensors"
     ok(run("apply", model, tmp_path / "u.nnc", "-o", out))
-    assert same(arrays(out), dict(sorted(version.items())) | version)
+    assert out.read_bytes() == new.read_bytes()
     assert dict(safetensors.read(out).metadata) == {"made by": "another test", "more": "1"}
 
 
@@ -483,21 +497,28 @@ def test_what_an_update_cannot_do(run: Run, save_model: SaveModel, tmp_path: Pat
     far = save_model("far", {"a": np.ones((3, 4), np.float32), "n": high, "d": np.array([0.5, 0.25])})
     fine = save_model("fine", {"a": np.ones((3, 4), np.float32), "n": low, "d": np.array([0.1, 0.2])})
     update = tmp_path / "u.nnc"
-    result = run("diff", old, other, update)
-    assert result.exit_code == 4
-    assert "pack the new model instead" in result.stderr
-    ok(run("diff", old, far, update))  # the differences overflow: sent complete
+    for options in (QP, STANDARD):
+        result = run("diff", old, other, update, *options)
+        assert result.exit_code == 4
+        assert "pack the new model instead" in result.stderr
+    ok(run("diff", old, far, update, *STANDARD))  # the differences overflow: sent complete
     update.unlink()
-    assert run("diff", old, fine, update).exit_code == 6
+    assert run("diff", old, fine, update, *STANDARD).exit_code == 6
+    assert run("diff", old, fine, update, *QP, "--profile", "extended").exit_code == 2
     assert not update.exists()
-    assert json.loads(ok(run("diff", old, fine, update, "--json", *QP)).stdout)["max_abs_error"] < 0.01
+    for new in (other, far, fine):  # exact updates can
+        ok(run("diff", old, new, update, "--force"))
+        ok(run("apply", old, update, "-o", tmp_path / "out.safetensors", "--force"))
+        assert (tmp_path / "out.safetensors").read_bytes() == new.read_bytes()
+    assert json.loads(ok(run("diff", old, fine, update, "--json", "--force", *QP)).stdout)["max_abs_error"] < 0.01
 
 
 def test_info_of_updates(run: Run, versions: Versions, tmp_path: Path) -> None:
     for options, mode, words in (
         (QP, "difference", "differences to the values"),
         ((*QP, "--full"), "full", "complete tensors"),
-        ((), "difference", "differences to the values"),
+        (STANDARD, "difference", "differences to the values"),
+        ((), "exact", "changed bits"),
     ):
         update = tmp_path / "u.nnc"
         ok(run("diff", versions.base, versions.new[0], update, "--force", *options))

@@ -29,9 +29,14 @@ NO_SPACE = f"import os\ndef full(fd): raise OSError({errno.ENOSPC}, 'No space le
 
 
 def signal_before_publishing(name: str) -> str:
-    """Send a signal when the output is written completely, but does not have its name yet."""
+    """Send a signal when the output is written completely, but does not have its name yet.
+
+    What started the tests may have them ignore signals (``nohup``, a job in the background); the process does not.
+    """
+    default = "signal.default_int_handler" if name == "SIGINT" else "signal.SIG_DFL"
     return (
         "import os, signal, time\n"
+        f"signal.signal(signal.{name}, {default})\n"
         "import nnbits.codec.atomic as atomic\n"
         "def stop(fd):\n"
         f"    os.kill(os.getpid(), signal.{name})\n"

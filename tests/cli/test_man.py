@@ -12,6 +12,7 @@ import click
 import pytest
 from click.testing import Result
 
+import nnbits
 from nnbits.tools._exits import ExitCode
 from nnbits.tools.cli import main
 from nnbits.tools.commands import man as command
@@ -88,6 +89,20 @@ def test_unknown_shell(run: Run) -> None:
     assert run("completion", "tcsh").exit_code == ExitCode.USAGE
 
 
-@pytest.mark.parametrize("name", ["convert", "extract", "cat", "report", "completion", "man"])
+@pytest.mark.parametrize("name", sorted(main.commands))
 def test_help_has_examples(run: Run, name: str) -> None:
-    assert f"nnbits {name} " in run(name, "--help").output.split("Options:")[0].split("\n", 2)[2]
+    assert f"nnbits {name}" in run(name, "--help").output.split("Options:")[0].split("\n", 2)[2]
+
+
+def test_help_lists_every_command_once(run: Run) -> None:
+    listed = [command.name for commands in main.sections.values() for command in commands]
+    assert sorted(filter(None, listed)) == sorted(main.commands)
+    text = run("--help").output
+    assert all(f"\n{title}:\n" in text for title in main.sections)
+    assert all(re.search(rf"^  {name}  +\S", text, re.MULTILINE) for name in main.commands)
+
+
+def test_version_is_that_of_the_package(run: Run) -> None:
+    from importlib.metadata import version
+
+    assert run("--version").output.split()[-1] == version("nnbits") == nnbits.__version__

@@ -17,12 +17,13 @@ from click.testing import Result
 import nnbits
 from nnbits.tools import _page
 from nnbits.tools._exits import ExitCode
+from nnbits.tools.commands import report as page
 
 Run = Callable[..., Result]
 SaveModel = Callable[..., Path]
 
 EVIL = "<script>alert(1)</script>\"'><img src=http://example.org/x>&\u202e\x1b.weight"
-VOID = {"meta", "img", "rect", "path", "line"}
+VOID = {"meta", "img", "rect", "path", "line", "wbr"}
 
 
 class Elements(HTMLParser):
@@ -167,3 +168,33 @@ def test_many_bars_are_folded() -> None:
     widths = [float(width) for width in re.findall(r'width="([\d.]+)%" height="14" rx="2" fill="var\(--bar', text)]
     assert len(widths) == 1000
     assert widths == pytest.approx([value / 10 for _, value, _ in rows], abs=0.01)
+
+
+def test_names_break_behind_dots() -> None:
+    assert _page.name("a.b_c/<d>") == "a.<wbr>b_<wbr>c/&lt;d&gt;"
+
+
+def test_bins_hold_equally_many_steps() -> None:
+    for step in (0.01, 0.003, 0.0001, 0.3):
+        edges = page._bins(-0.7, 1.1, step)
+        levels = np.arange(round(-0.6 / step), round(1.0 / step) + 1) * step
+        counts, _ = np.histogram(levels, edges)
+        assert len(set(counts[counts > 0][1:-1].tolist())) <= 1
+        assert len(edges) <= page._BINS + 3
+        assert edges[0] < -0.7 + step
+        assert edges[-1] > 1.1 - step
+    assert len(page._bins(-1, 1, None)) == len(page._bins(-1, 1, 1e-9)) == page._BINS + 1
+
+
+def test_faint_pictures_get_the_whole_range(run: Run, save_model: SaveModel, tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).normal(size=(512, 512)).astype(np.float32)
+    weight.reshape(-1)[::9] = 0
+    stream = tmp_path / "s.nnc"
+    assert run("pack", save_model("faint", {"w": weight}), stream).exit_code == 0
+    assert run("report", stream).exit_code == 0
+    text = stream.with_suffix(".html").read_text()
+    (picture,) = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
+    assert unfiltered(base64.b64decode(picture)).max() == 255
+    share = re.search(r"11.1 % zeros; white: (\d+) %", text)
+    assert share is not None
+    assert 11 <= int(share[1]) < 50

@@ -183,6 +183,37 @@ def test_ranges_and_rows(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
             file.read_rows("x", 0, 41)
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(["lossless", "sparse", "zero", "quantized", "raw"]), st.integers(0, 699), st.integers(0, 40))
+def test_some_rows_of_every_coding(coding: str, first: int, count: int) -> None:
+    """Several blocks a part; of exactly coded values only those with the rows are decoded."""
+    array, data = rows_of(coding)
+    last = min(first + count, 700)
+    with nnbits.open(data) as file:
+        assert file.extended is not None
+        (kind,) = {p.value_coding.name for u in range(1) for p in file.extended.access_unit(u).pieces}
+        assert kind == {"zero": "NOTHING", "quantized": "NDU", "raw": "RAW"}.get(coding, "LOSSLESS")
+        got = file.read_rows("w", first, last)
+        assert (got.dtype, got.shape) == (array.dtype, (last - first, 1000))
+        assert got.tobytes() == array[first:last].tobytes()
+
+
+@cache
+def rows_of(coding: str) -> tuple[Array, bytes]:
+    rng = np.random.default_rng(1)
+    array = rng.normal(0, 0.02, (700, 1000)).astype(np.float32)
+    if coding == "sparse":
+        array[rng.random(array.shape) < 0.9] = 0
+    elif coding == "zero":
+        array[:] = 0
+    elif coding == "raw":
+        array = np.frombuffer(rng.bytes(array.nbytes), np.float32).reshape(array.shape)
+    if coding != "quantized":
+        return array, nnbits.encode({"w": array})
+    data = nnbits.encode({"w": array}, qp=-20)
+    return nnbits.decode(data)["w"], data
+
+
 def test_a_few_reads_open_and_fetch() -> None:
     """Two reads to open, one for each group of tensors that lie together."""
     rng = np.random.default_rng(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,6 +13,8 @@ import pytest
 import nnbits
 from nnbits.codec import access_encoder
 from nnbits.codec.errors import NnbitsError, ReasonCode
+from nnbits.codec.plan import MapChoice
+from nnbits.codec.sparse import MapKind
 
 Array = np.ndarray[Any, Any]
 
@@ -56,6 +58,36 @@ def test_pruned_tensors(kind: str, parts: bool, monkeypatch: pytest.MonkeyPatch)
         if kind not in ("dense", "0.5"):  # of parts with few more zeros than that, some take no map
             assert len(values) < 0.6 * array.size
         assert len(nnbits.encode({"w": array}, plan=small)) <= 1.005 * len(nnbits.encode({"w": array}))
+
+
+@pytest.mark.parametrize("kind", ["0.5", "0.9", "2:4", "rows", "dense"])
+@pytest.mark.parametrize("choice", get_args(MapChoice))
+def test_a_map_can_be_asked_for(kind: str, choice: MapChoice) -> None:
+    array = pruned(kind)
+    arrays = {"w": array, "packed": np.eye(40, dtype=np.int8)}
+    plan = nnbits.EncodePlan(
+        {name: nnbits.TensorPlan("lossless") for name in arrays}, profile="extended", sparse_map=choice
+    )
+    assert nnbits.EncodePlan.from_dict(plan.to_dict()) == plan
+    data = nnbits.encode(arrays, plan=plan)
+    found = nnbits.decode(data)
+    assert all(found[name].tobytes() == array.tobytes() for name, array in arrays.items())
+    with nnbits.open(data) as file:
+        assert file.extended is not None
+        (piece,) = [p for u in file.extended.index.piece_au for p in file.extended.access_unit(int(u)).pieces][:1]
+    fits = {"dense": False}.get(kind, {"pattern": kind == "2:4", "structured": kind == "rows"}.get(choice, True))
+    if choice == "none" or (choice != "size" and not fits):
+        assert piece.map_kind == 0
+    elif choice == "raw":
+        assert piece.map_kind not in (0, MapKind.CODED)
+    elif choice != "size":
+        assert piece.map_kind == MapKind[choice.upper()]
+
+
+def test_choices_that_do_not_exist() -> None:
+    with pytest.raises(NnbitsError) as caught:
+        nnbits.EncodePlan(sparse_map="best")  # type: ignore[arg-type]
+    assert caught.value.code is ReasonCode.BAD_OPTION
 
 
 def test_negative_zeros_are_elements() -> None:

@@ -22,3 +22,11 @@ def test_core_and_twin_agree(seed: bytes, size: int, cut: int) -> None:
     part = memoryview(data)[min(cut, len(data)) :]
     assert crc32c(part) == crc32c_reference(bytes(part))
     assert crc32c(part[size // 3 :], crc32c(part[: size // 3])) == crc32c(part)
+
+
+def test_threads_share_the_work() -> None:
+    data = bytes(range(256)) * 2**15 + b"and seven"
+    for threads in (2, 3):
+        assert crc32c(data, threads=threads) == crc32c(data)
+        assert crc32c(data, 0x12345678, threads=threads) == crc32c(data, 0x12345678)
+    assert crc32c(data[:1000], threads=2) == crc32c(data[:1000])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +119,45 @@ def test_a_failed_write_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest
         changed(path, ids=np.zeros(3))
     assert caught.value.code is ReasonCode.FILE_IO
     assert path.read_bytes() == before
+
+
+def test_a_killed_replacement_leaves_the_old_state(tmp_path: Path) -> None:
+    """Killed before the end unit: who had the file open reads on, others recover the old state."""
+    path, expected = written(tmp_path), arrays()
+    before = path.read_bytes()
+    script = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+import nnbits
+from nnbits.codec import repair
+from nnbits.codec.types import Model, from_numpy
+
+flush = repair._flush
+def killed(file):
+    flush(file)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+repair._flush = killed
+model = Model([from_numpy("ids", np.arange(99, dtype=np.uint8))])
+repair.replace_tensors(Path(sys.argv[1]), list(model), nnbits.plan_exact(model))
+"""
+    with nnbits.open(path) as reader:
+        done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        data = path.read_bytes()
+        assert data.startswith(before)
+        assert len(data) > len(before)
+        check({name: reader[name] for name in reader}, expected)
+    with pytest.raises(NnbitsError) as caught:
+        nnbits.open(path)
+    assert caught.value.code is ReasonCode.TRUNCATED
+    assert caught.value.hint is not None
+    assert "nnbits recover" in caught.value.hint
+    saved = tmp_path / "saved.nnc"
+    assert recover(path, saved).state == "earlier"
+    assert saved.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([path.name, "saved.nnc"])
 
 
 def attempt(path: Path, target: Path) -> Recovery | NnbitsError:

@@ -139,6 +139,53 @@ def test_existing_folders(tmp_path: Path, model_folder: Path) -> None:
     assert caught.value.code is ReasonCode.FILE_EXISTS
 
 
+@pytest.mark.parametrize("failing", ["rename", "link", "copy"])
+def test_a_folder_is_replaced_as_a_whole(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    model = ADAPTER.read(model_folder)
+    target = tmp_path / "place" / "out"
+    (target / "mine").mkdir(parents=True)
+    (target / "mine" / "notes").write_text("mine")
+    (target / "config.json").write_text("mine")
+    os.symlink("missing", target / "link")
+    before = content(target)
+
+    def refuse(source: Any, to: Any, **options: Any) -> None:
+        if failing == "rename" and (Path(to) != target or str(source).endswith(".old")):
+            os.replace(source, to)
+        else:
+            raise PermissionError(1, "refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename" if failing == "rename" else "link", refuse)
+        if failing == "copy":
+            patch.setattr("shutil.copy2", refuse)
+        if failing == "link":  # then files are copied
+            ADAPTER.write(target, model, force=True)
+        else:
+            with pytest.raises(NnbitsError) as caught:
+                ADAPTER.write(target, model, force=True)
+            assert caught.value.code is ReasonCode.FILE_IO
+            assert content(target) == before
+    assert [path.name for path in target.parent.iterdir()] == ["out"]
+    ADAPTER.write(target, model, force=True)
+    assert content(target) == {**content(model_folder), "mine": None, "mine/notes": b"mine", "link": None}
+    assert os.readlink(target / "link") == "missing"
+    assert [path.name for path in target.parent.iterdir()] == ["out"]
+
+
+def test_a_folder_in_the_place_of_a_file_stays(tmp_path: Path, model_folder: Path) -> None:
+    model = ADAPTER.read(model_folder)
+    target = tmp_path / "out"
+    (target / "config.json").mkdir(parents=True)
+    (target / "config.json" / "mine").touch()
+    with pytest.raises(NnbitsError) as caught:
+        ADAPTER.write(target, model, force=True)
+    assert caught.value.code is ReasonCode.FILE_EXISTS
+    assert content(target) == {"config.json": None, "config.json/mine": b""}
+
+
 def test_nothing_is_left_after_an_error(tmp_path: Path, model_folder: Path, carried: Carried) -> None:
     model = carried(ADAPTER.read(model_folder))
     *tensors, last = model.tensors

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.types import DTYPES, LazyTensor, Model, TensorInfo, from_numpy
-from nnbits.formats import adapter_by_name, plain
+from nnbits.formats import adapter_by_name, plain, recognised
 from nnbits.formats._pickle import Call, Global, PickleError, load
 
 ADAPTER = adapter_by_name("pytorch")
@@ -129,7 +129,9 @@ def test_sparse_quantized_and_modules(tmp_path: Path, roundtrip: Roundtrip, valu
         quantized = torch.quantize_per_tensor(torch.arange(5.0), 0.1, 0, torch.qint8)
         content = {"module": module, "sparse": torch.eye(4).to_sparse(), "quantized": quantized}
         torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
-    found = values(plain(roundtrip(tmp_path / "a.pt")))
+    model = roundtrip(tmp_path / "a.pt")
+    assert recognised(model) == ["quantized by torch.ao: 1 modules"]
+    found = values(plain(model))
     assert any(name.endswith("0._parameters.weight") for name in found)
     weight = next(array for name, array in found.items() if name.endswith("0._parameters.weight"))
     np.testing.assert_array_equal(weight, module[0].weight.detach().numpy())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from nnbits.codec.types import Model, from_numpy
-from nnbits.formats import adapter_by_name, plain
+from nnbits.formats import adapter_by_name, kept_exact, plain, recognised
 from nnbits.formats._quantized import recognise
 
 ADAPTER = adapter_by_name("safetensors")
@@ -136,20 +138,88 @@ def test_bitsandbytes(tmp_path: Path, roundtrip: Roundtrip) -> None:
         (["a.compressed", "a.bitmask", "a.shape", "a.row_offsets"], "compressed-tensors, sparse"),
         (["a.weight:qdata", "a.weight:scale", "a.bias"], "torchao"),
         (["a.weight_qdata", "a.weight_scale", "a.weight_zero_point"], "torchao"),
+        (["a._weight_qdata", "a._weight_scale", "a.bias"], "torchao"),
+        (["experts._up_proj_qdata", "experts._up_proj_scale_and_zero"], "torchao"),
         (["a.weight_orig", "a.weight_mask", "a.bias"], "torch.nn.utils.prune"),
         (["a.bias_orig", "a.bias_mask", "a.weight"], "torch.nn.utils.prune"),
     ],
 )
 def test_other_schemes(names: list[str], scheme: str) -> None:
-    found = recognise(names, {})
+    found = recognise(names)
     assert found is not None
     assert found["scheme"] == scheme
     assert found["modules"] == 1
 
 
+def test_modules_of_several_kinds(tmp_path: Path, roundtrip: Roundtrip) -> None:
+    """As bitsandbytes has them where some layers stay at 8 bits: both are recognised, and stay exact."""
+    save(
+        tmp_path / "a.safetensors",
+        {
+            "x.weight": GENERATOR.integers(0, 256, (128, 1), np.uint8),
+            "x.weight.absmax": np.ones(4, "f4"),
+            "x.weight.quant_map": np.linspace(-1, 1, 16).astype("f4"),
+            "y.weight": GENERATOR.integers(-128, 128, (16, 8), np.int8),
+            "y.SCB": np.ones(16, "f4"),
+            "z.weight": np.ones((16, 8), "f4"),
+        },
+    )
+    model = roundtrip(tmp_path / "a.safetensors")
+    assert [line.split(":")[0] for line in recognised(model)] == [
+        "quantized by bitsandbytes 4 bit",
+        "quantized by bitsandbytes 8 bit",
+    ]
+    assert {"x.weight.absmax", "x.weight.quant_map", "y.SCB"} <= kept_exact(model)
+    kinds = {tensor.info.name: tensor.info.dtype.name for tensor in model}
+    assert (kinds["x.weight"], kinds["y.weight"], kinds["z.weight"]) == ("uint4", "int8", "float32")
+
+
+def torchao_states() -> dict[str, tuple[dict[str, Any], dict[str, str], str, tuple[int, ...]]]:
+    """State dicts that torchao flattened, with their metadata, and what the codes of the first layer appear as."""
+    torch = pytest.importorskip("torch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torchao = pytest.importorskip("torchao.quantization")
+        support = pytest.importorskip("torchao.prototype.safetensors.safetensors_support")
+        found = {}
+        for name, config, dtype in (
+            ("int8", torchao.Int8WeightOnlyConfig(), "int8"),
+            ("float8", torchao.Float8WeightOnlyConfig(), "float8_e4m3fn"),
+        ):
+            module = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.Linear(32, 16)).to(torch.bfloat16)
+            torchao.quantize_(module, config)
+            tensors, metadata = support.flatten_tensor_state_dict(module.state_dict())
+            found[name] = (tensors, metadata, dtype, (32, 64))
+        int4 = torchao.Int4Tensor(  # what quantizes to it needs a GPU
+            torch.randint(-128, 128, (32, 32), dtype=torch.int8),
+            torch.ones(2, 32, dtype=torch.bfloat16),
+            torch.zeros(2, 32, dtype=torch.bfloat16),
+            block_size=[1, 32],
+            shape=torch.Size([32, 64]),
+        )
+        tensors, metadata = support.flatten_tensor_state_dict({"0.weight": int4, "0.bias": torch.zeros(32)})
+        found["int4"] = (tensors, metadata, "uint4", (32, 64))
+    return found
+
+
+def test_torchao(tmp_path: Path, roundtrip: Roundtrip) -> None:
+    states = torchao_states()
+    peer = pytest.importorskip("safetensors.torch")
+    for name, (tensors, metadata, dtype, shape) in states.items():
+        path = tmp_path / f"{name}.safetensors"
+        peer.save_file(tensors, path, metadata)
+        model = roundtrip(path)
+        assert recognised(model)[0].startswith("quantized by torchao: ")
+        kinds = {tensor.info.name: (tensor.info.dtype.name, tensor.info.shape) for tensor in model}
+        assert kinds["0._weight_qdata"] == (dtype, shape)
+        assert "0._weight_scale" in kept_exact(model)
+        assert "0.bias" not in kept_exact(model)
+        assert {t.info.name: t.info.shape for t in plain(model)} == {n: tuple(t.shape) for n, t in tensors.items()}
+
+
 @pytest.mark.parametrize("names", [[], ["a.weight", "a.bias"], ["a.weight_scale"], ["weight_mask"], ["a.scales"]])
 def test_ordinary_models(names: list[str]) -> None:
-    assert recognise(names, {}) is None
+    assert recognise(names) is None
 
 
 def test_pruned_modules_of_torch(tmp_path: Path, roundtrip: Roundtrip) -> None:

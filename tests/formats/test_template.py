@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.types import DTYPES, Attachment, LazyTensor, Model, TensorInfo
-from nnbits.formats import _template, inexact, plain
+from nnbits.formats import _blocks, _layout, _template, inexact, plain
 from nnbits.formats._fills import decode_varints, encode_varints
 from nnbits.formats._input import InputFile
-from nnbits.formats._template import FilePart, Span, View, model_of, restore, safe_relative
+from nnbits.formats._layout import safe_relative
+from nnbits.formats._restoring import restore
+from nnbits.formats._spans import FilePart, Span, View
+from nnbits.formats._template import model_of
 
 relaxed = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 Carried = Callable[[Model], Model]
@@ -46,7 +49,7 @@ def layouts(draw: st.DrawFn) -> tuple[bytes, list[Span]]:
             span = Span(len(data), size, (TensorInfo(name, DTYPES["int16"], (count, 3)),), ["fortran"])
         else:
             elements = {"Q4_0": 32, "Q6_K": 256}[kind]
-            infos = _template._fills._blocks.planes(kind, name, (count * elements,))
+            infos = _blocks.planes(kind, name, (count * elements,))
             span = Span(len(data), size, infos, ["blocks", kind])
         spans.append(span)
         data += generator.bytes(size)
@@ -61,7 +64,7 @@ def test_any_file_comes_back(tmp_path: Path, carried: Carried, layout: tuple[byt
     path.write_bytes(data)
     model = carried(model_of("x", [FilePart(InputFile.of(path, "a file"), spans[::-1])]))
     assert sum(t.info.nbytes for t in model) == sum(span.size for span in spans)
-    template = sum(a.size for a in model.attachments if a.name.startswith(_template.TEMPLATE))
+    template = sum(a.size for a in model.attachments if a.name.startswith(_layout.TEMPLATE))
     assert template == len(data) - sum(span.size for span in spans)
     restore(tmp_path / "b", model, force=True, threads=threads)
     assert (tmp_path / "b").read_bytes() == data
@@ -78,7 +81,7 @@ def test_large_templates_come_in_parts(tmp_path: Path, carried: Carried, monkeyp
     spans = [Span(at, 500, (TensorInfo(f"t{at}", DTYPES["uint8"], (500,)),)) for at in range(100, 19_000, 1300)]
     model = carried(model_of("x", [FilePart(InputFile.of(tmp_path / "a", "a file"), spans)]))
     assert len(model.attachments) > 10
-    assert max(a.size for a in model.attachments if a.name != _template.LAYOUT) <= 1000
+    assert max(a.size for a in model.attachments if a.name != _layout.LAYOUT) <= 1000
     restore(tmp_path / "b", model)
     assert (tmp_path / "b").read_bytes() == data
 
@@ -101,7 +104,7 @@ def changed(model: Model, change: Callable[[dict[str, Any]], None]) -> Model:
     """The model with another layout."""
 
     def edit(attachment: Attachment) -> Attachment:
-        if attachment.name != _template.LAYOUT:
+        if attachment.name != _layout.LAYOUT:
             return attachment
         layout = json.loads(attachment.read())
         change(layout)
@@ -231,7 +234,7 @@ def test_a_damaged_template_is_told(tmp_path: Path, carried: Carried) -> None:
     ):
         data = change(model.attachments[0].read())
         damaged = replace(
-            model, attachments=[Attachment(_template.TEMPLATE, len(data), lambda d=data: d), *model.attachments[1:]]
+            model, attachments=[Attachment(_layout.TEMPLATE, len(data), lambda d=data: d), *model.attachments[1:]]
         )
         with pytest.raises(NnbitsError) as caught:
             restore(target, damaged)

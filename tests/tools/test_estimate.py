@@ -15,6 +15,7 @@ from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.types import LazyTensor, Model, from_numpy
 from nnbits.formats import safetensors
 from nnbits.tools.cli import main
+from nnbits.tools.methods import estimate as estimating
 from nnbits.tools.methods.estimate import estimate
 from nnbits.tools.methods.quantize import plan_bits
 
@@ -119,3 +120,76 @@ def test_command_writes_nothing(tmp_path: Path) -> None:
     assert {found.name for found in tmp_path.iterdir()} == {"m.safetensors", "real.nnc"}
     text = CliRunner().invoke(main, ["pack", str(path), "--estimate"])
     assert "nothing was written" in text.output
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--qp", "-24"],
+        ["--qp", "-20", "--uniform", "--density", "3"],
+        ["--bits", "6", "--lambda", "0.5"],
+        ["--profile", "standard"],
+        ["--qp", "-24", "--compat", "nncodec"],
+    ],
+)
+def test_options_are_honoured(tmp_path: Path, options: list[str]) -> None:
+    path, packed = tmp_path / "m.safetensors", tmp_path / "m.nnc"
+    safetensors.write(path, transformer(layers=1))
+    result = CliRunner().invoke(main, ["pack", str(path), "--estimate", "--json", *options])
+    assert result.exit_code == 0, result.output
+    assert not packed.exists()
+    report = json.loads(result.stdout)
+    assert [row["name"] for row in report["rows"]] == ["exact", "as asked"]
+    assert CliRunner().invoke(main, ["pack", str(path), *options]).exit_code == 0
+    assert report["rows"][1]["stream_bytes"] == pytest.approx(packed.stat().st_size, rel=0.05)
+    assert ("not worth it" in report["advice"]) == (options == ["--profile", "standard"])
+
+
+def test_speed_changes_exact_coding(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    safetensors.write(path, transformer(layers=1))
+    result = CliRunner().invoke(main, ["pack", str(path), "--estimate", "--json", "--speed", "small"])
+    report = json.loads(result.stdout)
+    assert [row["name"] for row in report["rows"]] == ["exact", "8 bit", "4 bit"]
+    assert CliRunner().invoke(main, ["pack", str(path), "--speed", "small"]).exit_code == 0
+    assert report["rows"][0]["stream_bytes"] == pytest.approx((tmp_path / "m.nnc").stat().st_size, rel=0.02)
+
+
+def test_a_plan_is_tried(tmp_path: Path) -> None:
+    path, plan = tmp_path / "m.safetensors", tmp_path / "plan.json"
+    safetensors.write(path, transformer(layers=1))
+    assert CliRunner().invoke(main, ["pack", str(path), "--qp", "-24", "--save-plan", str(plan)]).exit_code == 0
+    arguments = ["pack", str(path), "--estimate", "--json", "--plan", str(plan)]
+    report = json.loads(CliRunner().invoke(main, arguments).stdout)
+    assert report["rows"][1]["stream_bytes"] == pytest.approx((tmp_path / "m.nnc").stat().st_size, rel=0.05)
+    content = json.loads(plan.read_text())
+    content["tensors"]["embeddings.weight"]["zero_rows"] = [5999]
+    plan.write_text(json.dumps(content))
+    result = CliRunner().invoke(main, arguments)
+    assert json.loads(result.stdout)["error"]["code"] == "BAD_OPTION"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--save-plan", "p.json"], ["--prune-report"], ["--qp", "-24", "--bits", "4"], ["--scan-order", "2"]],
+)
+def test_what_a_sample_cannot_tell_is_refused(tmp_path: Path, options: list[str]) -> None:
+    path = tmp_path / "m.safetensors"
+    safetensors.write(path, transformer(layers=1))
+    result = CliRunner().invoke(main, ["pack", str(path), "--estimate", *options])
+    assert result.exit_code == 2, result.output
+    assert str(path) not in result.stderr
+
+
+def test_times_are_measured_where_the_bytes_are() -> None:
+    rng = np.random.default_rng(8)
+    large = from_numpy("large", rng.normal(size=(3000, 1000)).astype(np.float32))
+    small = [from_numpy(f"s{i}", rng.normal(size=100).astype(np.float32)) for i in range(50)]
+    samples = estimating._samples([large, *small], 12_020_000, 1 << 20)
+    blocks = estimating._blocks(samples, 2)
+    assert [name for name, _ in blocks] == ["large"] * 4
+    assert all(block.info.shape == (524, 1000) for _, block in blocks)
+    taken = [np.ascontiguousarray(block.read()) for _, block in blocks]
+    whole = np.ascontiguousarray(large.read())
+    assert all(any(np.array_equal(part, whole[i : i + 524]) for i in range(2477)) for part in taken)
+    assert len({part.tobytes() for part in taken}) == 4

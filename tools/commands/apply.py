@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from nnbits.codec.base import digest_text
 from nnbits.tools._console import Progress, count, printable
 from nnbits.tools._files import NNC_SUFFIX, check_output, file_named, open_stream
 
@@ -108,8 +109,8 @@ def apply(
     del model
     for update in updates:
         with open_update(update, check_base=check_base) as stream:
-            chain.apply(stream.stream, check_base=check_base)
-            if stream.stream.source.update is not None:  # its source is then a model file, with metadata or without
+            chain.apply(stream.stream if stream.extended is None else stream.extended, check_base=check_base)
+            if stream.update is not None:  # its source is then a model file, with metadata or without
                 metadata = stream.metadata
                 source_format = stream.source_format or source_format
             report.advance(_decoded_bytes(stream))
@@ -180,7 +181,7 @@ class _Steps:
 
 
 def _decoded_bytes(stream: NncFile) -> int:
-    return sum(tensor.info.nbytes for tensor in stream.stream.tensors.values())
+    return sum(stream.info(name).nbytes for name in stream)
 
 
 def _model_bytes(model: Model) -> int:
@@ -279,11 +280,6 @@ def _given(array: Array) -> Array:
 
 
 # ---- reports
-
-
-def digest_text(digest: str) -> str:
-    """A digest as ``base_model_id`` has it."""
-    return f"nnbits-sha256:{digest}"
 
 
 def report_dict(report: ApplyReport, seconds: float) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from nnbits.tools._files import check_output, file_named
 from nnbits.tools.commands.apply import digest_text, open_update, read_model
 
 if TYPE_CHECKING:
-    from nnbits.codec.decode import Stream
     from nnbits.codec.errors import NnbitsError
-    from nnbits.codec.plan import EncodePlan
+    from nnbits.codec.file import NncFile
+    from nnbits.codec.plan import EncodePlan, Profile
     from nnbits.codec.source import UpdateMode
     from nnbits.codec.types import Array, LazyTensor, Model
 
@@ -105,6 +105,7 @@ def diff(
     temporal: bool = True,
     history: bool = True,
     compare: bool = False,
+    profile: Profile | None = None,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -122,6 +123,8 @@ def diff(
         temporal: let the levels of the last update be contexts where that is shorter.
         history: likewise the positions that changed before.
         compare: also pack ``new`` whole at the same setting, to know the size.
+        profile: kind of stream; default: ``extended`` for exact updates, which need it for lossless coding and carry
+            any types, shapes and attachments; ``standard`` for others, which have no extended form.
         threads: default: all processors.
         force: replace an existing file.
         progress: called after each update and each tensor.
@@ -132,8 +135,8 @@ def diff(
     """
     from nnbits.codec.atomic import atomic_output
     from nnbits.codec.chain import UpdateChain
-    from nnbits.codec.decode import Stream
-    from nnbits.codec.errors import NnbitsError
+    from nnbits.codec.errors import NnbitsError, ReasonCode
+    from nnbits.codec.file import NncFile
     from nnbits.codec.types import Model
     from nnbits.tools.commands.pack import choose_plan
 
@@ -146,6 +149,11 @@ def diff(
         "uniform": uniform,
         "density": density,
     }
+    quantized = qp is not None or bits is not None
+    if profile is None:
+        profile = "standard" if quantized else "extended"
+    elif profile == "extended" and quantized:
+        raise NnbitsError(ReasonCode.BAD_OPTION, "updates of the extended profile are exact", path="profile")
     choose_plan(Model([]), **options)  # contradictions are told before anything is read
     check_output(target, force=force, inputs=(base, new, *after))
     for update in after:
@@ -155,21 +163,27 @@ def diff(
     wanted = read_model(new, threads=threads)
     for update in after:
         with open_update(update) as stream:
-            chain.apply(stream.stream)
+            chain.apply(stream.stream if stream.extended is None else stream.extended)
     before = {tensor.info.name: tensor for tensor in chain.model()}
 
     mode: UpdateMode = "full" if full else "difference"
     with file_named(new):
         whole_bytes = _packed_bytes(wanted, choose_plan(wanted, **options), threads) if compare else None
-        plan = choose_plan(wanted if full else _differences(before, wanted), **options)
         try:
-            data = chain.encode(
-                _watched(wanted, progress), plan, mode=mode, temporal=temporal, history=history, threads=threads
-            )
+            if profile == "extended":
+                data = chain.encode_exact(_watched(wanted, progress, 3), full=full, threads=threads)
+            else:
+                plan = choose_plan(wanted if full else _differences(before, wanted), **options)
+                data = chain.encode(
+                    _watched(wanted, progress), plan, mode=mode, temporal=temporal, history=history, threads=threads
+                )
         except NnbitsError as error:
             _advise(error)
             raise
-    made = Stream(memoryview(data))
+    if progress is not None:
+        progress(1, 1)
+    made = NncFile(data)
+    sent = _sent_exactly if made.extended is not None else _sent
     unsent = [tensor for tensor in wanted if tensor.info.name not in made.tensors]
     unchanged = [t.info.name for t in unsent if _same_bits(t.read(), before[t.info.name].read())]
     exact, max_abs_error = _reached(chain.model(), wanted)
@@ -181,15 +195,15 @@ def diff(
         new,
         target,
         mode,
-        tuple(_sent(made, name, mode, known=name in before) for name in made.tensors),
+        tuple(sent(made, name, mode, known=name in before) for name in made),
         tuple(unchanged),
         tuple(t.info.name for t in unsent if t.info.name not in unchanged),
-        made.source.removed,
+        made.removed,
         len(data),
         whole_bytes,
         exact,
         max_abs_error,
-        made.mps.base_model_id or "",
+        made.base_model_id or "",
         chain.digest,
     )
 
@@ -226,24 +240,27 @@ def _packed_bytes(model: Model, plan: EncodePlan, threads: int | None) -> int:
     return len(encode(model, plan=plan, threads=threads))
 
 
-def _watched(model: Model, progress: Progress | None) -> Model:
-    """The model, whose tensors the encoder reads in any order, each once."""
+def _watched(model: Model, progress: Progress | None, times: int = 1) -> Model:
+    """The model, whose tensors the encoder reads in any order, each so many times or less often."""
     from threading import Lock
 
     from nnbits.codec.types import LazyTensor
 
     if progress is None:
         return model
-    total = sum(tensor.info.nbytes for tensor in model)
+    total = times * sum(tensor.info.nbytes for tensor in model)
     done = 0
+    left = {tensor.info.name: times for tensor in model}
     progress(done, total)
     one_at_a_time = Lock()
 
     def read(tensor: LazyTensor) -> Array:
         nonlocal done
         with one_at_a_time:
-            done += tensor.info.nbytes
-            progress(done, total)
+            if left[tensor.info.name]:
+                left[tensor.info.name] -= 1
+                done += tensor.info.nbytes
+                progress(done, total)
         return tensor.read()
 
     return replace(model, tensors=[LazyTensor(tensor.info, partial(read, tensor)) for tensor in model])
@@ -255,12 +272,25 @@ def _advise(error: NnbitsError) -> None:
     if error.hint is not None:
         return
     if error.code is ReasonCode.SHAPE_MISMATCH:
-        error.hint = "An update cannot change shapes or element types: pack the new model instead"
+        error.hint = "Only exact updates of the extended profile can: leave --qp out, or pack the new model instead"
     elif error.code is ReasonCode.NOT_EXACT:
         error.hint = "Choose a quality (--qp) if it is a float tensor"
 
 
-def _sent(stream: Stream, name: str, mode: UpdateMode, *, known: bool) -> SentTensor:
+def _sent_exactly(made: NncFile, name: str, mode: UpdateMode, *, known: bool) -> SentTensor:
+    from nnbits.codec.syntax import AccessUnitRelation
+
+    tensor = made.tensors[name]
+    change: Literal["difference", "full", "new"] = "new"
+    if known and made.extended is not None:
+        units = made.extended.units_of(made.extended.tensor(name))
+        relations = {made.extended.access_unit(unit).header.au_relation for unit in units}
+        change = "difference" if AccessUnitRelation.XOR in relations else "full"
+    return SentTensor(name, change, tensor.coding, tensor.qp, tensor.unit_bytes)
+
+
+def _sent(made: NncFile, name: str, mode: UpdateMode, *, known: bool) -> SentTensor:
+    stream = made.stream
     tensor = stream.tensors[name]
     change: Literal["difference", "full", "new"] = "new"
     if known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,7 @@ _SHOWN_VALUE: Final = 60
 _UPDATES: Final = {
     "difference": "differences to the values of the base",
     "full": "complete tensors in place of those of the base",
+    "exact": "changed bits of the base",
     "unspecified": "presumably differences",
 }
 _SHORT_CODINGS: Final = {"integer": "int", "uniform": "unif", "dependent": "dep", "codebook": "book"}
@@ -190,7 +192,10 @@ def _maps(stream: NncFile) -> dict[str, tuple[tuple[str, ...], int]]:
 
     extended = stream.extended
     if extended is None:
-        return {}
+        return {
+            name: (("neurons" if item.neurons else "weights",), prod(item.shape) - prod(item.dimensions))
+            for name, item in stream.stream.pruned.items()
+        }
     kinds: dict[str, dict[str, None]] = {}
     zeros: dict[str, int] = {}
     for number in range(len(extended.index.au_offset)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,20 +13,19 @@ from nnbits.tools._files import check_output, file_named, is_pipe, packed_path, 
 
 if TYPE_CHECKING:
     from nnbits.codec.api import PackedTensor, PackReport
-    from nnbits.codec.plan import EncodePlan, Profile, Speed
+    from nnbits.codec.plan import EncodePlan, MapChoice, Profile, Speed
     from nnbits.codec.types import Model
-    from nnbits.tools.methods.estimate import Estimate
+    from nnbits.tools._restored import Restored
 
 __all__ = [
     "choose_plan",
-    "estimate_dict",
-    "estimate_pack",
-    "estimate_text",
+    "is_standard",
     "load_plan",
     "pack",
     "print_prune_report",
     "report_dict",
     "report_text",
+    "spare",
 ]
 
 _DEFAULT_DENSITY: Final = 2
@@ -49,12 +48,15 @@ def pack(
     compat: Literal["nncodec"] | None = None,
     profile: Profile | None = None,
     speed: Speed | None = None,
+    pruning_container: bool = False,
+    sparse_map: MapChoice | None = None,
     plan: Path | None = None,
     save_plan: Path | None = None,
     threads: int | None = None,
     memory: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    announce: Callable[[Restored], None] | None = None,
 ) -> PackReport:
     """Pack a model file; without ``qp``, ``bits`` or ``plan`` every value comes back exactly.
 
@@ -72,25 +74,28 @@ def pack(
         compat: refuse what this other decoder cannot read.
         profile: kind of stream; default: that of ``plan``, ``standard`` with ``compat``, else ``extended``.
         speed: what exact coding in the extended profile looks for, see :class:`~nnbits.codec.plan.EncodePlan`.
+        sparse_map: in the extended profile, see :data:`~nnbits.codec.plan.MapChoice`; default: by size.
+        pruning_container: with profile ``standard``, see :class:`~nnbits.codec.plan.EncodePlan`.
         plan: JSON file with the plan to execute; in place of all of the above.
         save_plan: where to write the plan that was executed.
         threads: default: all processors.
         memory: budget in the extended profile, bytes.
         force: replace existing outputs.
         progress: called after each tensor.
+        announce: called before packing with what unpack will give back.
 
     Raises:
         NnbitsError: BAD_OPTION for contradictory options; NOT_EXACT; the errors of the files. No output is there then.
     """
     from nnbits.codec.api import pack_model
-    from nnbits.formats import inexact, plain
+    from nnbits.formats import inexact, kept_exact, plain
     from nnbits.formats.registry import adapter_for_file
 
     _check_options(qp, nonweight_qp, bits, uniform, density, profile, plan)
     source = Path(source)
     target = packed_path(source) if target is None else Path(target)
-    model = adapter_for_file(source).read(source)
-    if _is_standard(profile, compat, plan):
+    whole = model = adapter_for_file(source).read(source)
+    if is_standard(profile, compat, plan):
         model = plain(model)
     for output in (target, save_plan):
         if output is not None:
@@ -112,8 +117,16 @@ def pack(
     )
     if speed is not None:
         chosen = replace(chosen, speed=speed)
+    if pruning_container:
+        chosen = replace(chosen, pruning_container=True)
+    if sparse_map is not None:
+        chosen = replace(chosen, sparse_map=sparse_map)
     if plan is None:
-        chosen = _spared(chosen, model)
+        chosen = spare(chosen, model, kept_exact(whole))
+    if announce is not None:
+        from nnbits.tools._restored import restored
+
+        announce(restored(whole, chosen))
     if any(tensor.qp is not None for tensor in chosen.tensors.values()):
         model = inexact(model)
     with _plan_output(save_plan, chosen, force=force):
@@ -138,19 +151,17 @@ def _pack_to_standard_output(model: Model, plan: EncodePlan, options: dict[str, 
     return report
 
 
-def _is_standard(profile: Profile | None, compat: str | None, plan: Path | None) -> bool:
+def is_standard(profile: Profile | None, compat: str | None, plan: Path | None) -> bool:
     """Whether the stream will be of the standard profile, which carries tensors and no template."""
     if profile is None and plan is not None and not compat:
         return load_plan(plan).profile == "standard"
     return profile == "standard" or (profile is None and compat is not None)
 
 
-def _spared(plan: EncodePlan, model: Model) -> EncodePlan:
-    """The plan with what is quantized already kept exact."""
+def spare(plan: EncodePlan, model: Model, names: Collection[str]) -> EncodePlan:
+    """The plan with these tensors kept exact: what is quantized already."""
     from nnbits.codec.api import plan_exact
-    from nnbits.formats import kept_exact
 
-    names = kept_exact(model)
     if not any(plan.tensors[name].qp is not None for name in names if name in plan.tensors):
         return plan
     exact = plan_exact(replace(model, tensors=[t for t in model if t.info.name in names]), profile=plan.profile)
@@ -254,14 +265,19 @@ def _refuse(message: str, hint: str | None = None) -> NoReturn:
 
 
 def _check_options(
-    qp: int | None,
-    nonweight_qp: int | None,
-    bits: int | None,
-    uniform: bool,
-    density: int | None,
-    profile: str | None,
-    plan: Path | None,
+    qp: int | None = None,
+    nonweight_qp: int | None = None,
+    bits: int | None = None,
+    uniform: bool = False,
+    density: int | None = None,
+    profile: str | None = None,
+    plan: Path | None = None,
 ) -> None:
+    """Refuse options of :func:`pack` that contradict each other.
+
+    Raises:
+        NnbitsError: BAD_OPTION.
+    """
     from nnbits.codec.quant.step import qp_range
 
     quality = [name for name, value in (("--qp", qp), ("--bits", bits), ("--plan", plan)) if value is not None]
@@ -342,43 +358,9 @@ def _counter(model: Model, progress: Progress | None) -> Callable[[PackedTensor]
     return on_tensor
 
 
-def estimate_pack(source: Path, *, threads: int | None = None, sample_bytes: int | None = None) -> Estimate:
-    """Predict what :func:`pack` would give for a model file, from a sample; nothing is written.
-
-    Raises:
-        NnbitsError: the errors of the file.
-    """
-    from nnbits.formats import kept_exact
-    from nnbits.formats.registry import adapter_for_file
-    from nnbits.tools.methods.estimate import DEFAULT_SAMPLE, estimate
-
-    source = Path(source)
-    model = adapter_for_file(source).read(source)
-    with file_named(source):
-        sample = DEFAULT_SAMPLE if sample_bytes is None else sample_bytes
-        return estimate(model, threads=threads, sample_bytes=sample, spared=sorted(kept_exact(model)))
-
-
-def estimate_dict(found: Estimate, source: Path) -> dict[str, Any]:
-    """The estimate for ``--json``."""
-    return {"source": str(source), "source_bytes": tree_size(source), **asdict(found)}
-
-
-def estimate_text(found: Estimate, source: Path) -> str:
-    """The estimate for people."""
-    lines = [
-        f"{printable(str(source))}: {tree_size(source):,} bytes; predicted from {found.sample_bytes:,} bytes of "
-        f"tensors, {count(found.threads, 'thread')}; nothing was written"
-    ]
-    for row in found.rows:
-        lines.append(
-            f"  {row.name:<5}  {row.stream_bytes:>15,} bytes  {100 * row.ratio:5.1f} %  "
-            f"pack {row.pack_seconds:.1f} s, unpack {row.unpack_seconds:.1f} s"
-        )
-    return "\n".join([*lines, f"  {found.advice}"])
-
-
-def report_dict(report: PackReport, source: Path, target: Path, seconds: float) -> dict[str, Any]:
+def report_dict(
+    report: PackReport, source: Path, target: Path, seconds: float, restores: Restored | None = None
+) -> dict[str, Any]:
     """The report for ``--json``; ``source_bytes`` and ``ratio`` are about the files."""
     source_bytes = tree_size(source)
     return {
@@ -390,11 +372,14 @@ def report_dict(report: PackReport, source: Path, target: Path, seconds: float) 
         "ratio": source_bytes / report.stream_bytes,
         "bits_per_weight": _bits_per_weight(report),
         "seconds": round(seconds, 3),
+        **({} if restores is None else {"restores": restores.to_dict()}),
         "tensors": [asdict(tensor) for tensor in report.tensors],
     }
 
 
-def report_text(report: PackReport, source: Path, target: Path, seconds: float) -> str:
+def report_text(
+    report: PackReport, source: Path, target: Path, seconds: float, restores: Restored | None = None
+) -> str:
     """The report for people."""
     source_bytes = tree_size(source)
     bits = _bits_per_weight(report)
@@ -410,7 +395,9 @@ def report_text(report: PackReport, source: Path, target: Path, seconds: float) 
         f"  {count(len(report.tensors), 'tensor')}: {_codings(report)}; {seconds:.2f} s",
     ]
     if all(tensor.qp is None for tensor in report.tensors):
-        lines.append("  exact: unpack gives back every value; for a smaller file choose a quality, e.g. --qp -32")
+        same = restores is not None and restores.kind == "identical"
+        what = f"the same {'folder' if source.is_dir() else 'file'}, byte for byte" if same else "every value"
+        lines.append(f"  exact: unpack gives back {what}; for a smaller file choose a quality, e.g. --qp -32")
     if report.stream_bytes > source_bytes and any(
         tensor.coding == "raw" and tensor.dtype in ("float16", "bfloat16") for tensor in report.tensors
     ):

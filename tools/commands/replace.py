@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnbits.tools._console import count, printable
+from nnbits.tools._console import count, printable, shape_text
 from nnbits.tools._files import file_named, open_stream
 
 if TYPE_CHECKING:
-    from nnbits.codec.types import LazyTensor
+    from nnbits.codec.types import LazyTensor, TensorInfo
 
 __all__ = ["ReplaceReport", "replace", "report_dict", "report_text"]
 
@@ -32,6 +32,7 @@ def replace(
     *,
     qp: int | None = None,
     add: bool = False,
+    any_shape: bool = False,
     threads: int | None = None,
 ) -> ReplaceReport:
     """Append new versions of tensors to a stream of the extended profile.
@@ -41,6 +42,7 @@ def replace(
         changes: names, and files with the new values: ``.npy``, or a model file with a tensor of that name.
         qp: quantize float tensors; by default they stay exact.
         add: allow names that the stream does not have yet.
+        any_shape: allow another shape or element type than the tensor had.
         threads: default: all processors.
 
     Raises:
@@ -56,6 +58,7 @@ def replace(
     names = [name for name, _ in changes]
     if len(set(names)) != len(names) or not names:
         raise NnbitsError(ReasonCode.BAD_OPTION, "each tensor can be named once, and one at least", path="changes")
+    before_infos: dict[str, TensorInfo] = {}
     with open_stream(target) as stream:
         before = stream.size
         for name in names:
@@ -66,12 +69,30 @@ def replace(
                     path=name,
                     hint="Give --add if it is a new one",
                 )
+            if name in stream:
+                before_infos[name] = stream.info(name)
     tensors = [_tensor(name, Path(path)) for name, path in changes]
+    if not any_shape:
+        for tensor, (_, path) in zip(tensors, changes, strict=True):
+            _check_same(tensor.info, before_infos.get(tensor.info.name), path)
     model = Model(tensors)
     plan = plan_exact(model) if qp is None else plan_quantized(model, qp=qp)
     with file_named(target):
         digest = replace_tensors(target, tensors, plan, threads=default_threads() if threads is None else threads)
     return ReplaceReport(target, tuple(names), target.stat().st_size - before, digest.hex())
+
+
+def _check_same(new: TensorInfo, old: TensorInfo | None, path: Path) -> None:
+    from nnbits.codec.errors import NnbitsError, ReasonCode
+
+    if old is not None and (new.dtype, new.shape) != (old.dtype, old.shape):
+        raise NnbitsError(
+            ReasonCode.BAD_OPTION,
+            f"{path} is {new.dtype.name} {shape_text(new.shape)}, "
+            f"the tensor {new.name!r} is {old.dtype.name} {shape_text(old.shape)}",
+            path=new.name,
+            hint="Give --any-shape if that is meant",
+        )
 
 
 def _tensor(name: str, path: Path) -> LazyTensor:

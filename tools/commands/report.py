@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.tools import _page
 from nnbits.tools._console import Progress, count, printable, shape_text
-from nnbits.tools._files import check_output, open_stream
+from nnbits.tools._files import check_output, open_stream, unpacked_path
 from nnbits.tools.commands.info import InfoReport, TensorRow, describe_stream
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Quality", "TensorReport", "report", "report_dict", "report_text"]
 
 _BINS: Final = 80
+_MOST_STEPS: Final = 1 << 16  # in a plot; more are as good as none
+_FAINT: Final = 160  # pictures that are darker get the whole range of grey
 _RANGE: Final = (0.05, 99.95)  # percentiles, between which values are drawn
 _HISTOGRAMS: Final = 9
 _PICTURES: Final = 9
@@ -74,7 +76,7 @@ class PageReport:
 
 def report(
     source: Path,
-    target: Path,
+    target: Path | None = None,
     *,
     original: Path | None = None,
     force: bool = False,
@@ -84,7 +86,7 @@ def report(
 
     Args:
         source: the stream.
-        target: the page.
+        target: the page; default: next to ``source``, with the suffix ``.html``.
         original: model file or stream to compare the values with.
         force: replace an existing file.
         progress: called after each tensor.
@@ -99,7 +101,8 @@ def report(
     from nnbits.tools._models import counter, open_model
     from nnbits.tools.commands.apply import check_is_model
 
-    source, target = Path(source), Path(target)
+    source = Path(source)
+    target = unpacked_path(source, ".html") if target is None else Path(target)
     original = None if original is None else Path(original)
     check_output(target, force=force, inputs=(source,) if original is None else (source, original))
     with ExitStack() as stack:
@@ -117,7 +120,7 @@ def report(
         found = []
         for tensor in model:
             row = rows.get(tensor.info.name) or _row_without_unit(tensor.info)
-            zeros, quality = collector.look(tensor, others.get(tensor.info.name))
+            zeros, quality = collector.look(tensor, others.get(tensor.info.name), row.step)
             found.append(TensorReport(row, zeros, quality))
             if done:
                 done(tensor.info)
@@ -161,15 +164,20 @@ class _Collector:
         self.histograms: list[tuple[TensorInfo, NDArray[Any], float, float, int]] = []
         self.pictures: list[tuple[TensorInfo, NDArray[np.uint8], float]] = []
 
-    def look(self, tensor: LazyTensor, other: LazyTensor | None) -> tuple[int | None, Quality | None]:
-        """Decode a tensor, note what is to be drawn; its zeros, and its quality if ``other`` is comparable."""
+    def look(
+        self, tensor: LazyTensor, other: LazyTensor | None, step: float | None
+    ) -> tuple[int | None, Quality | None]:
+        """Decode a tensor, note what is to be drawn; its zeros, and its quality if ``other`` is comparable.
+
+        ``step`` is what its values are multiples of, if they are.
+        """
         info = tensor.info
         values = _numbers(info, tensor.read())
         if values is None:
             return None, None
         zeros = int(values.size - np.count_nonzero(values))
         if info.name in self._wanted:
-            self._histogram(info, values)
+            self._histogram(info, values, step)
         if zeros > _LEAST_ZEROS * info.size and info.size >= _LEAST_ELEMENTS and info.shape and zeros < info.size:
             self.pictures.append((info, _density(info, values), zeros / info.size))
             self.pictures.sort(key=lambda item: -item[0].size)
@@ -181,7 +189,7 @@ class _Collector:
                 quality = _quality(expected, values)
         return zeros, quality
 
-    def _histogram(self, info: TensorInfo, values: NDArray[Any]) -> None:
+    def _histogram(self, info: TensorInfo, values: NDArray[Any], step: float | None) -> None:
         shown = values[(values != 0) & np.isfinite(values)].astype(np.float64)
         if shown.size:
             low, high = map(float, np.percentile(shown, _RANGE))
@@ -189,13 +197,23 @@ class _Collector:
                 return
             if low == high:
                 low, high = low - abs(low) / 2, high + abs(high) / 2
-            counts, _ = np.histogram(shown, _BINS, (low, high))
+            counts, edges = np.histogram(shown, _bins(low, high, step))
+            low, high = float(edges[0]), float(edges[-1])
             beyond = int(shown.size - counts.sum())
             self.histograms.append((info, counts, low, high, beyond))
 
 
+def _bins(low: float, high: float, step: float | None) -> NDArray[Any]:
+    """Edges of the bins; with a step each holds as many of its multiples as any other, or the plot would be a comb."""
+    if step is None or (high - low) / step > _MOST_STEPS:
+        return np.linspace(low, high, _BINS + 1)
+    width = step * (1 + 2 * math.floor((high - low) / step / _BINS / 2 + 0.5))
+    first, last = round(low / width), round(high / width)
+    return (np.arange(first, last + 2) - 0.5) * width
+
+
 def _density(info: TensorInfo, values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Where elements are not zero, black for all, white for none; rows along the first dimension."""
+    """Where zeros are: black for none, white for all; rows along the first dimension."""
     rows = info.shape[0] if len(info.shape) > 1 else 1
     mask = (values != 0).reshape(rows, -1)
     if rows == 1:
@@ -259,7 +277,9 @@ def _html(info: InfoReport, found: Sequence[TensorReport], drawn: _Collector, or
         ]
         parts.append(_grid(map(_histogram_part, sorted(drawn.histograms, key=lambda item: -item[0].size))))
     if drawn.pictures:
-        parts.append("<h2>Where the zeros are</h2><p>White is zero; a grey cell stands for several elements.</p>")
+        parts.append(
+            "<h2>Where the zeros are</h2><p>Black: no zeros. White: zeros only, or the share that is told.</p>"
+        )
         parts.append(_grid(map(_picture_part, drawn.pictures)))
     parts += ["<h2>All tensors</h2>", _tensor_table(found, original is not None)]
     return _page.page(f"{info.path.name} - nnbits report", parts)
@@ -281,10 +301,17 @@ def _head(info: InfoReport, found: Sequence[TensorReport]) -> str:
     rows = [] if info.digest is None else [("model digest", info.digest)]
     rows += [("recognised", line) for line in info.recognised]
     rows += list(info.metadata.items())
-    rows += [(f"file {name}", f"{size:,} bytes") for name, size in info.attachments]
-    shown = _page.table(("metadata", ""), rows) if rows else ""
+    rows += [(f"file {name}", f"{size:,} bytes") for name, size in info.attachments if not _is_own(name)]
+    rest = sum(size for name, size in info.attachments if _is_own(name))
+    rows += [("rest of the files that hold tensors", f"{rest:,} bytes")] if rest else []
+    shown = _page.table(("what", "value"), rows) if rows else ""
     codings = _page.table(("coding", "tensors", "bytes"), _codings(found), right=(1, 2))
     return _page.cards(numbers) + "<h2>About</h2>" + shown + "<h2>Codings</h2>" + codings
+
+
+def _is_own(name: str) -> bool:
+    """Whether an attachment is no file but what its adapter needs to write the file again."""
+    return name.startswith("nnbits:")
 
 
 def _raw_bytes(row: TensorRow) -> int:
@@ -331,7 +358,7 @@ def _histogram_part(item: tuple[TensorInfo, NDArray[Any], float, float, int]) ->
     info, counts, low, high, beyond = item
     note = f"{info.dtype.name} {shape_text(info.shape)}" + (f"; {beyond:,} values beyond" if beyond else "")
     return (
-        f'<h3 class="name">{_page.text(info.name)}</h3>{_page.histogram(counts, low, high)}'
+        f'<h3 class="name">{_page.name(info.name)}</h3>{_page.histogram(counts, low, high)}'
         f'<div class="small">{_page.text(note)}</div>'
     )
 
@@ -339,8 +366,12 @@ def _histogram_part(item: tuple[TensorInfo, NDArray[Any], float, float, int]) ->
 def _picture_part(item: tuple[TensorInfo, NDArray[np.uint8], float]) -> str:
     info, pixels, zeros = item
     note = f"{shape_text(info.shape)}, {100 * zeros:.1f} % zeros"
+    most = int(pixels.max(initial=0))
+    if 0 < most < _FAINT:  # of 255
+        pixels = (pixels.astype(np.uint16) * 255 // most).astype(np.uint8)
+        note += f"; white: {100 * most / 255:.0f} %"
     return (
-        f'<h3 class="name">{_page.text(info.name)}</h3>{_page.picture(pixels, f"zeros of {info.name}")}'
+        f'<h3 class="name">{_page.name(info.name)}</h3>{_page.picture(pixels, f"zeros of {info.name}")}'
         f'<div class="small">{_page.text(note)}</div>'
     )
 
@@ -361,7 +392,7 @@ def _tensor_table(found: Sequence[TensorReport], compared: bool) -> str:
             result += shown or ["", "", ""]
         return result
 
-    return _page.table(columns, map(cells, found), right=(4, 5, 7, 8, 9, 10, 11, 12))
+    return _page.table(columns, map(cells, found), right=(4, 5, 7, 8, 9, 10, 11, 12), wide=True)
 
 
 def _shown(quality: Quality) -> list[str]:

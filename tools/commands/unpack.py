@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.tools._console import Progress, count, printable
-from nnbits.tools._files import check_output, is_pipe, open_stream, tree_size, unpacked_path
+from nnbits.tools._files import check_output, is_pipe, open_stream, stream_model, tree_size, unpacked_path
 
 if TYPE_CHECKING:
     from nnbits.codec.types import Model, TensorInfo
@@ -54,9 +55,10 @@ def unpack(
 
     Args:
         source: the stream, ``-`` for standard input.
-        target: the model file; default: next to ``source``, with the suffix of the format.
+        target: the model file, ``-`` for standard output; default: next to ``source``, with the suffix of the format.
         to: format; default: told by the suffix of ``target``, or without one the format that was packed, or
-            safetensors if the stream does not say.
+            safetensors if the stream does not say. A folder that was packed comes back whatever its name ends in,
+            unless that is the suffix of a format.
         threads: default: all processors.
         force: replace an existing file.
         progress: called after each tensor.
@@ -65,9 +67,8 @@ def unpack(
         NnbitsError: BASE_MISSING if it is an update; the errors of the stream and of the files. No output is there
             then.
     """
-    from nnbits.codec.errors import NnbitsError, ReasonCode
     from nnbits.codec.parallel import default_threads
-    from nnbits.formats.registry import adapter_by_name, adapter_for_output
+    from nnbits.formats.registry import adapter_by_name
     from nnbits.tools.commands.apply import check_is_model
 
     source = Path(source)
@@ -75,26 +76,64 @@ def unpack(
         raise NnbitsError(ReasonCode.BAD_OPTION, "name the output if the input is standard input", path="target")
     with open_stream(source) as stream:
         check_is_model(stream)
-        model = stream.model()
+        model = stream_model(stream)
         suffix = _suffix(model)
+        adapter = _adapter_of_source(stream.source_format)
         if to is not None:
             adapter = adapter_by_name(to)
-        elif target is not None and suffix != Path(target).suffix:
-            adapter = adapter_for_output(Path(target))
-        else:
-            adapter = _adapter_of_source(stream.source_format)
+        elif target is not None and not is_pipe(target) and suffix != Path(target).suffix:
+            adapter = _adapter_for(Path(target), adapter)
         if suffix is None or adapter.name != stream.source_format:
             suffix = adapter.suffixes[0] if adapter.suffixes else ""
         target = unpacked_path(source, suffix) if target is None else Path(target)
         check_output(target, force=force, inputs=(source,))
-        adapter.write(
-            target,
-            model,
-            force=force,
-            threads=default_threads() if threads is None else threads,
-            on_tensor=_counter(model, progress),
+        options: dict[str, Any] = {
+            "threads": default_threads() if threads is None else threads,
+            "on_tensor": _counter(model, progress),
+        }
+        if is_pipe(target):
+            size = _write_to_standard_output(adapter, model, options)
+        else:
+            adapter.write(target, model, force=force, **options)
+            size = tree_size(target)
+        return UnpackReport(source, target, adapter.name, len(model.tensors), stream.size, size)
+
+
+def _write_to_standard_output(adapter: Adapter, model: Model, options: dict[str, Any]) -> int:
+    """By way of a temporary file: formats are written with their headers last, and nothing wrong may come out."""
+    import shutil
+    import sys
+    import tempfile
+
+    if adapter.name == "folder":
+        raise NnbitsError(
+            ReasonCode.BAD_OPTION, "a folder cannot be written to standard output", path="target", hint="Name a folder"
         )
-        return UnpackReport(source, target, adapter.name, len(model.tensors), stream.size, tree_size(target))
+    with tempfile.TemporaryDirectory(prefix="nnbits-") as folder:
+        path = Path(folder) / f"model{adapter.suffixes[0]}"
+        adapter.write(path, model, **options)
+        if len(list(Path(folder).iterdir())) != 1:
+            raise NnbitsError(
+                ReasonCode.BAD_OPTION,
+                "the model is made of several files, which cannot be written to standard output",
+                path="target",
+                hint="Name the output",
+            )
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
+        sys.stdout.buffer.flush()
+        return path.stat().st_size
+
+
+def _adapter_for(target: Path, packed: Adapter) -> Adapter:
+    from nnbits.formats.registry import adapter_for_output
+
+    try:
+        return adapter_for_output(target)
+    except NnbitsError:
+        if packed.name == "folder":
+            return packed
+        raise
 
 
 def _suffix(model: Model) -> str | None:
@@ -104,7 +143,6 @@ def _suffix(model: Model) -> str | None:
 
 
 def _adapter_of_source(name: str | None) -> Adapter:
-    from nnbits.codec.errors import NnbitsError, ReasonCode
     from nnbits.formats.registry import ADAPTERS
 
     for adapter in ADAPTERS:

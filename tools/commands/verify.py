@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from nnbits.codec.errors import ReasonCode
 from nnbits.tools._console import Progress, count, printable
+from nnbits.tools._files import not_a_stream_hint
 
 if TYPE_CHECKING:
     from nnbits.codec.verify import Verification
@@ -66,6 +68,9 @@ def verify(
         found = check(stream, threads=default_threads() if threads is None else threads, on_bytes=progress)
     finally:
         stream.close()
+    for problem in found.problems:
+        if problem.error.code is ReasonCode.NOT_NNC and problem.error.hint is None:
+            problem.error.hint = not_a_stream_hint(source)
     if key is not None:
         check_signature(source, key, signature)
     return VerifyReport(source, found, key is not None)

@@ -1,12 +1,17 @@
-"""What packing would give, from a sample: sizes and times for exact, 8 bit and 4 bit coding."""
+"""What packing would give, from a sample: sizes and times for exact, 8 bit and 4 bit coding, or as asked.
+
+Sizes come from slices of all tensors, times from longer pieces, taken where the bytes of the model are.
+"""
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from math import gcd, prod
 from typing import Final
 
@@ -32,6 +37,10 @@ _LEAST_BYTES: Final = 1 << 15  # of each tensor in the sample
 _ENTRY_BYTES: Final = 24  # of a tensor in headers and index, beside its name
 _TINY: Final = 256  # elements
 _PART_BYTES: Final = 1 << 20  # of an attachment
+_BLOCK_BYTES: Final = 1 << 21  # coded in one piece for the times: short tensors cost more for each byte
+_LEAST_BLOCKS: Final = 4
+_MOST_BLOCK_BYTES: Final = 1 << 24  # of all blocks
+_LONG: Final = 0.3  # seconds; what is shorter is done again: the first take finds code and memory cold
 _FIXED_BYTES: Final = 600
 _WORTH: Final = 0.97  # of the size of the tensors; above it coding is not worth its time
 
@@ -41,7 +50,7 @@ class EstimateRow:
     """A prediction.
 
     Attributes:
-        name: ``exact``, ``8 bit`` or ``4 bit``.
+        name: ``exact``, ``8 bit``, ``4 bit`` or ``as asked``.
         stream_bytes: size of the stream.
         ratio: that by the bytes of the tensors.
         pack_seconds, unpack_seconds: with the threads of the estimate, without reading and writing files.
@@ -59,7 +68,7 @@ class Estimate:
     """Predictions for a model.
 
     Attributes:
-        rows: exact first; the others only where there are float tensors to quantize.
+        rows: exact first, then what was asked for, or 8 and 4 bits where there are float tensors to quantize.
         tensor_bytes: of all tensors.
         sample_bytes: of those parts that were coded.
         threads: used.
@@ -77,9 +86,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Sample:
-    """A part of a tensor, under its name, and how many bytes of the model it stands for."""
+    """A part of a tensor, under its name, the whole tensor, and how many bytes of the model it stands for."""
 
     tensor: LazyTensor
+    whole: LazyTensor
     stands_for: int
 
 
@@ -90,6 +100,7 @@ def estimate(
     threads: int | None = None,
     speed: Speed = "balanced",
     spared: Sequence[str] = (),
+    asked: Callable[[Model], EncodePlan] | None = None,
 ) -> Estimate:
     """Predict sizes and times by coding slices of all tensors, or of every n-th if there are very many.
 
@@ -98,10 +109,12 @@ def estimate(
         sample_bytes: about how much is coded, at least 65536.
         threads: default: all processors.
         speed: of exact coding.
-        spared: tensors that stay exact in every case (codes and scales of quantized models).
+        spared: tensors that stay exact at 8 and 4 bits (codes and scales of quantized models).
+        asked: makes the plan for the slices, in place of 8 and 4 bits.
 
     Raises:
-        NnbitsError: BAD_OPTION for a sample that is too small; what reading the tensors raises.
+        NnbitsError: BAD_OPTION for a sample that is too small; what ``asked`` and
+            reading the tensors raise.
     """
     if sample_bytes < 1 << 16:
         raise NnbitsError(ReasonCode.BAD_OPTION, f"a sample of {sample_bytes} bytes is too small", path="sample_bytes")
@@ -112,21 +125,36 @@ def estimate(
     part = Model([sample.tensor for sample in samples])
     overhead = _overhead(model)
     exact = replace(plan_exact(part), speed=speed)
-    plans: list[tuple[str, EncodePlan]] = [("exact", exact)]
-    for bits in (8, 4):
+    taken = sum(sample.tensor.info.nbytes for sample in samples)
+    scale = total / taken if taken else 0.0
+    plans: list[tuple[str, EncodePlan, float]] = [("exact", exact, 0.0)]  # and what it takes to make the plan
+    for bits in () if asked is not None else (8, 4):
+        start = time.perf_counter()
         plan = with_profile(plan_bits(part, bits), "extended")
+        planning = scale * (time.perf_counter() - start)
         kept = {name: exact.tensors[name] for name in spared if name in exact.tensors}
         plan = replace(plan, tensors={**plan.tensors, **kept}, speed=speed)
         if any(how.qp is not None for how in plan.tensors.values()):
-            plans.append((f"{bits} bit", plan))
-    rows = tuple(_row(name, plan, part, samples, overhead, total, len(tensors), count) for name, plan in plans)
+            plans.append((f"{bits} bit", plan, planning))
+    if asked is not None:
+        start = time.perf_counter()
+        plan = asked(part)
+        plans.append(("as asked", plan, scale * (time.perf_counter() - start)))
+    blocks = _blocks(samples, count)
+    rows = []
+    for name, plan, planning in plans:
+        row = _row(name, plan, samples, blocks, overhead, total, len(tensors), count)
+        rows.append(replace(row, pack_seconds=row.pack_seconds + planning))
     worth = rows[0].ratio <= _WORTH
-    taken = sum(sample.tensor.info.nbytes for sample in samples)
-    return Estimate(rows, total, taken, count, worth, _advice(rows, worth))
+    return Estimate(tuple(rows), total, taken, count, worth, _advice(rows, worth))
 
 
 def _advice(rows: Sequence[EstimateRow], worth: bool) -> str:
     saved = 100 * (1 - rows[0].ratio)
+    if rows[-1].name == "as asked" and rows[-1].ratio > _WORTH:
+        return f"As asked it saves only about {max(100 * (1 - rows[-1].ratio), 0):.1f} %: it is not worth it."
+    if rows[-1].name == "as asked":
+        return f"As asked it saves about {100 * (1 - rows[-1].ratio):.0f} %, exact coding {max(saved, 0):.0f} %."
     if worth:
         return f"Exact coding saves about {saved:.0f} %."
     if len(rows) > 1:
@@ -167,34 +195,60 @@ def _samples(tensors: Sequence[LazyTensor], total: int, wanted: int) -> list[_Sa
 
 
 def _slice(tensor: LazyTensor, wanted: int, stands_for: int) -> _Sample:
+    """About ``wanted`` bytes of a tensor, in slices."""
     info = tensor.info
-    row = prod(info.shape[1:])
-    unit = row if info.shape and stored_bytes(info.dtype, row) * _SLICES <= wanted else 1
-    if info.dtype.is_packed:
-        unit *= 8 // gcd(unit * info.dtype.bits, 8)
+    unit = _unit(info, wanted // _SLICES)
     per_unit = stored_bytes(info.dtype, unit)
     slices = max(_SLICES, wanted // max(_SLICE_BYTES, per_unit))
     each = max(1, wanted // (slices * per_unit))
     units = info.size // unit
     if each * slices * per_unit >= info.nbytes or units < 2 * slices * each:
-        return _Sample(tensor, stands_for)
+        return _Sample(tensor, tensor, stands_for)
     starts = [(2 * i + 1) * (units - slices * each) // (2 * slices) + i * each for i in range(slices)]
-    size = each * unit * slices
-    shape = (size // row, *info.shape[1:]) if row and not size % row and len(info.shape) > 1 else (size,)
-    part = TensorInfo(info.name, info.dtype, shape)
+    return _Sample(_cut(tensor, [unit * start for start in starts], unit * each), tensor, stands_for)
 
-    def read() -> Array:
-        ranges = [(first * unit, each * unit) for first in starts]
-        if tensor.read_range is not None:
-            taken = [tensor.read_range(first, length).reshape(-1) for first, length in ranges]
+
+def _blocks(samples: Sequence[_Sample], threads: int) -> list[tuple[str, LazyTensor]]:
+    """Pieces at equal distances in the bytes of the model, each with the name of its tensor."""
+    total = sum(sample.stands_for for sample in samples)
+    number = threads * -(-_LEAST_BLOCKS // threads) if total else 0
+    ends = list(accumulate(sample.stands_for for sample in samples))
+    wanted = min(_BLOCK_BYTES, _MOST_BLOCK_BYTES // max(number, 1))
+    result = []
+    for i in range(number):
+        at = (2 * i + 1) * total // (2 * number)
+        index = bisect_right(ends, at)
+        whole, share = samples[index].whole, 1 - (ends[index] - at) / samples[index].stands_for
+        unit = _unit(whole.info, wanted)
+        each = max(1, wanted // stored_bytes(whole.info.dtype, unit))
+        if unit * each < whole.info.size:
+            start = int((whole.info.size // unit - each) * share)
+            result.append((whole.info.name, _cut(whole, [unit * start], unit * each)))
         else:
-            whole = np.ascontiguousarray(tensor.read()).reshape(-1)
-            width = info.dtype.bits if info.dtype.is_packed else 8
-            taken = [whole[f * width // 8 : (f + n) * width // 8] for f, n in ranges]
-        return np.concatenate(taken).reshape(part.stored_shape)
+            result.append((whole.info.name, whole))
+    return result
 
-    stored = read()
-    return _Sample(LazyTensor(part, partial(_given, stored), None), stands_for)
+
+def _unit(info: TensorInfo, wanted: int) -> int:
+    """Elements that are not parted: a row if it has at most so many bytes; whole bytes of packed types."""
+    row = prod(info.shape[1:])
+    unit = row if info.shape and stored_bytes(info.dtype, row) <= wanted else 1
+    return unit * (8 // gcd(unit * info.dtype.bits, 8)) if info.dtype.is_packed else unit
+
+
+def _cut(tensor: LazyTensor, starts: Sequence[int], count: int) -> LazyTensor:
+    """``count`` elements from each start as one tensor, read now; of whole rows if these make whole rows."""
+    info = tensor.info
+    size, row = count * len(starts), prod(info.shape[1:])
+    shape = (size // row, *info.shape[1:]) if row and not size % row and len(info.shape) > 1 else (size,)
+    if tensor.read_range is not None:
+        taken = [tensor.read_range(start, count).reshape(-1) for start in starts]
+    else:
+        whole = np.ascontiguousarray(tensor.read()).reshape(-1)
+        width = info.dtype.bits if info.dtype.is_packed else 8
+        taken = [whole[start * width // 8 : (start + count) * width // 8] for start in starts]
+    part = TensorInfo(info.name, info.dtype, shape)
+    return LazyTensor(part, partial(_given, np.concatenate(taken).reshape(part.stored_shape)))
 
 
 def _given(stored: Array) -> Array:
@@ -204,27 +258,48 @@ def _given(stored: Array) -> Array:
 def _row(
     name: str,
     plan: EncodePlan,
-    part: Model,
     samples: Sequence[_Sample],
+    blocks: Sequence[tuple[str, LazyTensor]],
     overhead: int,
     total: int,
     number: int,
     threads: int,
 ) -> EstimateRow:
-    tiny = Model([_tiny(tensor) for tensor in part])
-    _timed(tiny, plan, threads)  # the first call loads modules
-    _, fixed_pack, fixed_unpack = _timed(tiny, plan, threads)
-    sizes, pack, unpack = _timed(part, plan, threads)
+    sizes = _timed(Model([sample.tensor for sample in samples]), plan, threads)[0]
     values = sum(sizes[s.tensor.info.name] * s.stands_for / s.tensor.info.nbytes for s in samples)
-    taken = sum(sample.tensor.info.nbytes for sample in samples)
-    scale = total / taken if taken else 0.0
     size = round(values) + overhead
-    ratio = size / total if total else 1.0
-    seconds = [
-        fixed * number / max(len(samples), 1) + max(whole - fixed, 0.0) * scale
-        for fixed, whole in ((fixed_pack, pack), (fixed_unpack, unpack))
-    ]
-    return EstimateRow(name, size, ratio, seconds[0], seconds[1])
+    seconds = _seconds(plan, samples, blocks, total, number, threads)
+    return EstimateRow(name, size, size / total if total else 1.0, *seconds)
+
+
+def _seconds(
+    plan: EncodePlan,
+    samples: Sequence[_Sample],
+    blocks: Sequence[tuple[str, LazyTensor]],
+    total: int,
+    number: int,
+    threads: int,
+) -> tuple[float, float]:
+    """Of encoding and decoding: what every tensor costs, and what its bytes cost beside that."""
+    tiny = Model([_tiny(sample.tensor) for sample in samples])
+    named = [replace(tensor, info=replace(tensor.info, name=str(i))) for i, (_, tensor) in enumerate(blocks)]
+    their = replace(plan, tensors={str(i): plan.tensors[name] for i, (name, _) in enumerate(blocks)})
+    fixed, whole = _quickest(tiny, plan, threads), _quickest(Model(named), their, threads)
+    taken = sum(tensor.info.nbytes for tensor in named)
+    result = []
+    for fix, all_of_it in zip(fixed, whole, strict=True):
+        each = fix / max(len(samples), 1)
+        bytewise = max(all_of_it - each * len(blocks), 0.1 * all_of_it) / taken if taken else 0.0
+        result.append(each * number + bytewise * total)
+    return result[0], result[1]
+
+
+def _quickest(model: Model, plan: EncodePlan, threads: int) -> tuple[float, float]:
+    _, pack, unpack = _timed(model, plan, threads)
+    if pack + unpack < _LONG:
+        _, again, unpacked = _timed(model, plan, threads)
+        pack, unpack = min(pack, again), min(unpack, unpacked)
+    return pack, unpack
 
 
 def _tiny(tensor: LazyTensor) -> LazyTensor:

@@ -16,6 +16,25 @@ static void *allocate(size_t size) {
   return memory;
 }
 
+/* The same piece as the change of a base. */
+static void check_change(const nnb_access_piece *found, const uint8_t *values, size_t size, void *work,
+                         size_t work_size) {
+  static nnb_access_piece change;
+  change = *found;
+  change.changes = 1;
+  uint8_t *const base = allocate(size);
+  uint8_t *const out = allocate(size);
+  for (size_t i = 0; i < size; i++) base[i] = (uint8_t)(i * 37 + 11);
+  CHECK(nnb_piece_values(&change, out, size, work, work_size) == NNB_BASE_MISSING);
+  CHECK(nnb_piece_values_on(&change, NULL, out, size, work, work_size) == NNB_BASE_MISSING);
+  CHECK(nnb_piece_values_on(&change, base, out, size, work, work_size) == NNB_OK);
+  for (size_t i = 0; i < size; i++) CHECK((out[i] ^ base[i]) == values[i]);
+  CHECK(nnb_piece_values_on(found, NULL, out, size, work, work_size) == NNB_OK);
+  CHECK(memcmp(out, values, size) == 0);
+  free(base);
+  free(out);
+}
+
 static nnb_status check_piece(const nnb_access_piece *found, uint32_t *checksum) {
   const size_t size = (size_t)nnb_piece_bytes(&found->piece);
   size_t work_size;
@@ -29,6 +48,7 @@ static nnb_status check_piece(const nnb_access_piece *found, uint32_t *checksum)
     *checksum = nnb_crc32c(0, out, size);
     CHECK(nnb_piece_values(found, out, size + 1, work, work_size) == NNB_BUFFER_SIZE);
     if (work_size > 0) CHECK(nnb_piece_values(found, out, size, work, work_size - 1) == NNB_BUFFER_SIZE);
+    check_change(found, out, size, work, work_size);
   }
   free(work);
   free(out);

@@ -22,6 +22,13 @@ static void fill(const nnb_items *items, unsigned kind, uint8_t *values, size_t 
     if (kind == 2) v = (v % 9 + 1) * UINT64_C(0x123456789abcdef1);
     if (kind == 3) v = (v & UINT64_C(0x81ff81ff81ff81ff)) | UINT64_C(0x3c003c003c003c00);
     if (kind == 4 && i / 50 % 2) v = (v & UINT64_C(0x8fffe0008fffe000)) | UINT64_C(0x3800000038000000);
+    if (kind == 5) { /* integers times scales of 50 items each */
+      const float product = (float)((int)(v % 31) - 15) * (0.37f + (float)(i / 50));
+      uint32_t bits;
+      memcpy(&bits, &product, sizeof bits);
+      v = items->bytes == 2 ? bits >> 16 : bits;
+    }
+    if (kind == 6) v = (v % 301 + 1) * UINT64_C(0x9E3779B97F4A7C15);
     memcpy(values + i * items->bytes, &v, items->bytes);
   }
 }
@@ -75,13 +82,16 @@ int main(void) {
                                     {4, 23, 0}, {8, 52, 0}, {1, 0, 3}, {1, 0, 5}, {1, 0, 6}, {1, 0, 7}};
   static const size_t counts[] = {1, 7, 50, 1000, 4999};
   for (size_t t = 0; t < sizeof types / sizeof *types; t++)
-    for (unsigned kind = 0; kind < 5; kind++)
+    for (unsigned kind = 0; kind < 7; kind++)
       for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
         for (unsigned speed = 0; speed < 3; speed++)
-          for (unsigned force = 0; force <= 9; force += speed == 1 ? 1 : 10)
+          for (unsigned force = 0; force <= 12; force += speed == 1 ? 1 : 13)
             test_items(&types[t], kind, speed, force, counts[c]);
   test_items(&types[4], 3, 2, 0, 150000); /* wide paths of the rANS coder */
   test_items(&types[6], 1, 1, 0, 150000);
+  test_items(&types[4], 5, 1, 0, 150000);
+  test_items(&types[6], 5, 2, 0, 150000);
+  test_items(&types[6], 6, 1, 0, 150000);
   const nnb_items wrong[] = {{3, 0, 0}, {4, 7, 0}, {2, 0, 3}, {1, 0, 4}};
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) CHECK(nnb_lossless_work_size(&wrong[i], 10) == 0);
   CHECK(nnb_lossless_work_size(&types[0], 0) == 0);

@@ -264,7 +264,24 @@ static void test_damaged(const uint8_t *data, size_t size) {
   }
 }
 
+static void test_pruning_expand(void) {
+  static const uint8_t bits[2] = {0x4A, 0x80}; /* 0 1 0 0 1 0 1 0 1 */
+  const nnb_bit_mask mask = {bits, 9};
+  const uint8_t kept[] = {1, 2, 3, 4, 5, 6};
+  uint8_t out[10];
+  CHECK(nnb_pruning_expand(&mask, 3, 5, 2, kept, 3, out) == NNB_OK);
+  CHECK(memcmp(out, (const uint8_t[]){1, 2, 0, 0, 3, 4, 0, 0, 5, 6}, 10) == 0);
+  CHECK(nnb_pruning_expand(&mask, 0, 9, 0, kept, 5, out) == NNB_OK);
+  CHECK(nnb_pruning_expand(&mask, 9, 0, 2, kept, 0, out) == NNB_OK);
+  CHECK(nnb_pruning_expand(&mask, 3, 5, 2, kept, 2, out) == NNB_SPARSE_MAP);
+  CHECK(nnb_pruning_expand(&mask, 3, 5, 2, kept, 4, out) == NNB_SPARSE_MAP);
+  CHECK(nnb_pruning_expand(&mask, 3, 7, 2, kept, 3, out) == NNB_SPARSE_MAP);
+  CHECK(nnb_pruning_expand(&mask, 10, 0, 2, kept, 0, out) == NNB_SPARSE_MAP);
+  CHECK(nnb_pruning_expand(&mask, UINT64_MAX, 2, 2, kept, 0, out) == NNB_SPARSE_MAP);
+}
+
 int main(void) {
+  test_pruning_expand();
   test_traces();
   test_profile_1();
   test_indexed_names();

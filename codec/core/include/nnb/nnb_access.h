@@ -57,6 +57,7 @@ typedef struct nnb_access_piece {
   nnb_unit unit;        /* of value_coding 3 */
   uint64_t shape[255];  /* NNB_MAX_DIMENSIONS */
   uint32_t count_shape; /* its own dimensions: the tensor's, for a part whole rows or just its elements */
+  int changes;          /* its elements are to be XORed to those of the base */
   /* private */
   nnb_status status;
   const nnb_parameters *parameters;
@@ -89,8 +90,8 @@ uint64_t nnb_piece_bytes(const nnb_piece *piece);
 
 /*
  * Bytes of work that nnb_piece_values() needs: what arithmetic or exact decoding needs (4 bytes an element and a few
- * KiB, or 20 times a block of exactly coded values), and with a sparse map the values and the map. The codes of
- * nnb_piece_values() as far as headers tell.
+ * KiB, or some 22 bytes an item of a block of exactly coded values), and with a sparse map the values and the map. The
+ * codes of nnb_piece_values() as far as headers tell.
  */
 nnb_status nnb_piece_work_size(const nnb_access_piece *found, size_t *work_size);
 
@@ -105,6 +106,14 @@ nnb_status nnb_piece_work_size(const nnb_access_piece *found, size_t *work_size)
  * nnb_decode_tensor() and nnb_cabac_finish().
  */
 nnb_status nnb_piece_values(const nnb_access_piece *found, uint8_t *out, size_t out_size, void *work, size_t work_size);
+
+/*
+ * Like nnb_piece_values(), for updates: `base` holds the elements of the same piece of the model that the update
+ * changes, out_size bytes that do not overlap `out`. It is not read, and may be NULL, unless the piece is to be XORed
+ * to it (au_relation 2). That it is the right model is for the caller to know, by base_digest of the header.
+ */
+nnb_status nnb_piece_values_on(const nnb_access_piece *found, const uint8_t *base, uint8_t *out, size_t out_size,
+                               void *work, size_t work_size);
 
 /* ---- Whole streams in memory, from front to back */
 

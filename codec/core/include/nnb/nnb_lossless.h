@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define NNB_LOSSLESS_MAX_BLOCK 262144u /* items of a block */
+#define NNB_LOSSLESS_MAX_BLOCK 1048576u /* items of a block */
 
 /* What the items are. */
 typedef struct nnb_items {
@@ -40,6 +40,15 @@ size_t nnb_lossless_work_size(const nnb_items *items, size_t block_items);
  */
 nnb_status nnb_lossless_decode_block(const nnb_items *items, const uint8_t *code, size_t size, size_t row_items,
                                      void *out, size_t count, void *work, size_t work_size);
+
+/*
+ * Decodes `count` items in blocks of `block_items`, of which the last may be shorter, that lie one after the other and
+ * end with the code. `sizes`: of each block, 4 bytes, little endian; NULL for one block alone. `*decoded` receives the
+ * number of blocks before the one that is refused. Work is that of the longest block.
+ */
+nnb_status nnb_lossless_decode_blocks(const nnb_items *items, const uint8_t *code, size_t size, const uint8_t *sizes,
+                                      size_t row_items, size_t block_items, void *out, size_t count, void *work,
+                                      size_t work_size, size_t *decoded);
 
 #ifdef __cplusplus
 }

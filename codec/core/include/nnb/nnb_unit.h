@@ -384,6 +384,14 @@ int nnb_list_dimension(nnb_list *list, uint64_t *dimension);
 /* Width of an element in bits, 8 for bool; 0 for numbers that are no element type. */
 uint32_t nnb_element_bits(uint32_t element_type);
 
+/*
+ * Puts what a data unit holds of a pruned tensor where it belongs: `count` weights or neurons (rows) of item_bytes
+ * each, whose bits in the mask begin at `first`; the pruned ones, bits of 1, become zero bytes. NNB_SPARSE_MAP if the
+ * mask has fewer bits or leaves another number than kept_count, which is then what the data unit should hold.
+ */
+nnb_status nnb_pruning_expand(const nnb_bit_mask *mask, uint64_t first, uint64_t count, size_t item_bytes,
+                              const uint8_t *kept, uint64_t kept_count, uint8_t *out);
+
 /* ---- The tensors of a data unit (6.4) */
 
 typedef enum nnb_role {

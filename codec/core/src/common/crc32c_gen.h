@@ -425,6 +425,13 @@ static const uint32_t nnb_crc32c_shift[4][256] = {
         0x9d676d55u, 0xf151020du, 0x450bb3e5u, 0x293ddcbdu, 0x2852a6c4u, 0x4464c99cu, 0xf03e7874u, 0x9c08172cu,
     },
 };
+
+/* what moves 128 bits by 2048, 512, 128 bits: lower half, upper half */
+static const uint64_t nnb_crc32c_fold[3][2] = {
+    {0x0dcb17aa4u, 0x0b9e02b86u},
+    {0x0740eef02u, 0x09e4addf8u},
+    {0x0f20c0dfeu, 0x14cd00bd6u},
+};
 #endif
 
 #endif

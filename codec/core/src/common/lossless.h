@@ -16,7 +16,9 @@ enum {
   NNB_CODING_UNPACKED = 6, /* elements of 3, 5, 6 or 7 bits, one a byte */
   NNB_CODING_CONSTANT = 7,
   NNB_CODING_RAW = 8,
-  NNB_CODING_ZSTD = 9, /* outermost only: a zstd frame of another coding */
+  NNB_CODING_ZSTD = 9,        /* outermost only: a zstd frame of another coding */
+  NNB_CODING_MULTIPLES = 10,  /* integers times scales; where MASK may stand */
+  NNB_CODING_DICTIONARY = 11, /* up to 65536 different items; where MASK may stand */
 };
 
 enum { NNB_PLANE_CONSTANT = 0, NNB_PLANE_RAW = 1, NNB_PLANE_RANS = 2 };
@@ -25,9 +27,9 @@ enum { NNB_FLOAT_ESCAPES = 1, NNB_FLOAT_SCALED = 2 };
 enum { NNB_BYTES_DELTA = 1, NNB_BYTES_SCALED = 2 };
 
 #define NNB_SPLIT_CLASSES 16u
-#define NNB_SCALE_TABLES 4u  /* of coding FLOAT: quarters of an octave */
-#define NNB_BYTES_TABLES 16u /* of coding BYTES */
-#define NNB_MAX_UPPER 5u     /* mantissa bits coded with the exponent */
+#define NNB_SCALE_TABLES 4u /* of coding FLOAT: quarters of an octave */
+#define NNB_BYTES_TABLES 8u /* of coding BYTES */
+#define NNB_MAX_UPPER 5u    /* mantissa bits coded with the exponent */
 
 #define NNB_TARGET_AVX512 NNB_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi2,popcnt")
 
@@ -45,6 +47,62 @@ NNB_INLINE int nnb_items_valid(const nnb_items *items) {
   if (p != 0 && (b != 1 || m != 0 || !(p == 3 || p == 5 || p == 6 || p == 7))) return 0;
   return m == 0 || (b == 2 && (m == 7 || m == 10)) || (b == 4 && m == 23) || (b == 8 && m == 52);
 }
+
+/* Coding MULTIPLES: items of a run have one scale. */
+typedef struct nnb_multiples {
+  size_t run; /* items; 0: scales go by position in a row */
+  size_t scale_count;
+  const nnb_any32 *scales; /* bits of binary32 numbers */
+  const uint8_t *offsets;  /* of each scale: integers are from -offset to 255 - offset */
+  const uint8_t *integers; /* modulo 256 */
+} nnb_multiples;
+
+#define NNB_LEAST_RUN 8u
+
+/* Whether `run` divides rows, and there are not more scales than memory for them. */
+NNB_INLINE int nnb_run_valid(size_t run, size_t row_items, size_t count) {
+  return run ? run >= NNB_LEAST_RUN && row_items % run == 0 : count >= 2 * row_items;
+}
+
+#define NNB_MAX_ENTRIES 65536u
+
+NNB_INLINE int nnb_may_be_multiples(const nnb_items *items) { return items->mantissa_bits != 0 && items->bytes <= 4; }
+
+NNB_INLINE uint32_t nnb_bits_of(float value) {
+  uint32_t bits;
+  nnb_memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+NNB_INLINE float nnb_float_of(uint32_t bits) {
+  float value;
+  nnb_memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+/* Rounding to even. Magnitudes are below 65520. */
+NNB_INLINE uint16_t nnb_to_binary16(uint32_t bits) {
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  const uint32_t normal = (magnitude + 0xfffu + (magnitude >> 13 & 1u) - (112u << 23)) >> 13;
+  /* One unit of 0.5f is the least binary16 number. */
+  const uint32_t subnormal = nnb_bits_of(nnb_float_of(magnitude) + 0.5f) - nnb_bits_of(0.5f);
+  return (uint16_t)((magnitude < 113u << 23 ? subnormal : normal) | (bits >> 16 & 0x8000u));
+}
+
+NNB_INLINE uint16_t nnb_to_bfloat16(uint32_t bits) { return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16); }
+
+NNB_INLINE int nnb_integer(uint8_t byte, uint8_t offset) { return (int)(uint8_t)(byte + offset) - (int)offset; }
+
+NNB_INLINE uint32_t nnb_product(float scale, int integer) { return nnb_bits_of(scale * (float)integer); }
+
+NNB_INLINE uint32_t nnb_round_product(const nnb_items *items, uint32_t product) {
+  if (items->bytes == 4) return product;
+  return items->mantissa_bits == 7 ? nnb_to_bfloat16(product) : nnb_to_binary16(product);
+}
+
+/* All products with integers of 8 bits and a sign are normal binary32 numbers, and finite items. */
+int nnb_scales_valid(const nnb_items *items, const nnb_any32 *scales, size_t count);
+void nnb_multiply(const nnb_items *items, const nnb_multiples *multiples, void *out, size_t count);
 
 /* How coding FLOAT divides an item: `low` bits with the sign on top of the lower mantissa bits, in whole bytes and a
  * field of less than 8 bits. */

@@ -193,7 +193,7 @@ int nnb_access_unit_next_piece(nnb_access_unit *au, nnb_access_piece *found, uin
     if (au->coded_status == NNB_OK) au->coded_status = next_coded(au, &found->piece, name, capacity, &found->unit);
     found->status = au->coded_status;
   }
-  if (au->header.body.ext.au_relation == NNB_ACCESS_UNIT_RELATION_XOR) found->status = NNB_BASE_MISSING;
+  found->changes = au->header.body.ext.au_relation == NNB_ACCESS_UNIT_RELATION_XOR;
   return 1;
 }
 

@@ -1,14 +1,19 @@
 #include "dec/lossless.h"
 
-#define MAX_ROWS (NNB_BYTES_TABLES * 256u)
-#define RANS_SCRATCH (NNB_SCALE_TABLES * 4096u * 4u + 64u)
+/* Expanded tables of rANS are of use where there are large caches. */
+#if NNB_X86_DISPATCH || NNB_NEON || UINTPTR_MAX > 0xFFFFFFFF
+#define TABLE_SCRATCH (4096u * 4u)
+#else
+#define TABLE_SCRATCH 0u
+#endif
 
 /* Everything that reading one block needs. */
 typedef struct block {
   const uint8_t *at; /* not read yet */
   size_t left;
   size_t row_items;
-  uint8_t *rows; /* nnb_rans_row */
+  size_t most_tables; /* of rANS */
+  uint8_t *rows;      /* nnb_rans_row */
   uint8_t *scratch;
   uint8_t *map, *mask, *contexts;
   uint8_t *classes, *dense, *narrow; /* items on their way to where they belong */
@@ -22,14 +27,16 @@ static const nnb_status bad = NNB_LOSSLESS_BLOCK;
 
 /* Lays the parts of the work out; with `work` NULL, returns the size alone. */
 static size_t lay_out(const nnb_items *items, size_t capacity, uint8_t *work, block *b) {
+  const size_t tables = items->bytes == 1 ? NNB_BYTES_TABLES : NNB_SCALE_TABLES;
   size_t size = 0;
+  if (work != NULL) b->most_tables = tables;
 #define PART(name, bytes)                         \
   do {                                            \
     if (work != NULL) b->name = work + size;      \
     size += ((bytes) + (size_t)64) & ~(size_t)63; \
   } while (0)
-  PART(rows, MAX_ROWS * sizeof(nnb_rans_row) + 64);
-  PART(scratch, RANS_SCRATCH);
+  PART(rows, tables * 256 * sizeof(nnb_rans_row) + 64);
+  PART(scratch, tables * TABLE_SCRATCH + 64);
   PART(contexts, capacity);
   PART(map, capacity);
   PART(mask, capacity / 8 + 1);
@@ -94,14 +101,15 @@ static nnb_status read_plane(block *b, size_t count, const uint8_t *contexts, un
   nnb_rans_model model;
   if (!take_u32(b, &size) || !take(b, size, &data)) return bad;
   nnb_rans_row *const rows = (nnb_rans_row *)(void *)(((uintptr_t)b->rows + 63) & ~(uintptr_t)63);
-  nnb_status status = nnb_rans_read_tables(data, size, &used, rows, MAX_ROWS, contexts == NULL ? 1 : tables, &model);
+  nnb_status status =
+      nnb_rans_read_tables(data, size, &used, rows, b->most_tables * 256, contexts == NULL ? 1 : tables, &model);
   if (status != NNB_OK) return bad;
   uint8_t map[256];
   for (unsigned i = 0; i < 256; i++) map[i] = (uint8_t)(modulo ? i % tables : i < tables ? i : tables - 1);
   if (target == NULL) target = plane_memory(b, count);
   plane->data = target;
   status = nnb_rans_decode(NNB_RANS_AUTO, &model, contexts, contexts == NULL ? NULL : map, data + used, size - used,
-                           target, count, b->scratch, RANS_SCRATCH);
+                           target, count, b->scratch, b->most_tables * TABLE_SCRATCH + 64);
   return status == NNB_OK ? NNB_OK : bad;
 }
 
@@ -218,6 +226,7 @@ static nnb_status read_bytes(block *b, const nnb_items *items, void *out, size_t
   if (!take_u8(b, &flags) || (flags & ~(unsigned)(NNB_BYTES_DELTA | NNB_BYTES_SCALED))) return bad;
   const uint8_t *contexts = NULL;
   if (flags & NNB_BYTES_SCALED) {
+    if (items->bytes != 1) return bad;
     const nnb_status status = read_scales(b, count);
     if (status != NNB_OK) return status;
     contexts = b->contexts;
@@ -300,8 +309,46 @@ static nnb_status read_narrow(block *b, const nnb_items *items, unsigned coding,
   return status;
 }
 
+static nnb_status read_multiples(block *b, const nnb_items *items, void *out, size_t count) {
+  static const nnb_items scale_items = {4, 23, 0}, integer_items = {1, 0, 0};
+  nnb_multiples m;
+  unsigned coding;
+  if (!nnb_may_be_multiples(items) || !take_u32(b, &m.run) || !nnb_run_valid(m.run, b->row_items, count) ||
+      !take_u8(b, &coding))
+    return bad;
+  m.scale_count = m.run ? (count + m.run - 1) / m.run : b->row_items;
+  nnb_status status = read_narrow(b, &scale_items, coding, b->dense, m.scale_count);
+  if (status != NNB_OK) return status;
+  m.scales = (const nnb_any32 *)b->dense;
+  if (!nnb_scales_valid(items, m.scales, m.scale_count) || !take_u8(b, &coding)) return bad;
+  status = read_leaf(b, &integer_items, coding, b->narrow, count);
+  if (status != NNB_OK) return status;
+  b->planes_used = 0;
+  status = read_whole_plane(b, m.scale_count, plane_memory(b, m.scale_count), &m.offsets);
+  if (status != NNB_OK) return status;
+  m.integers = b->narrow;
+  nnb_multiply(items, &m, out, count);
+  return NNB_OK;
+}
+
+static nnb_status read_dictionary(block *b, const nnb_items *items, void *out, size_t count) {
+  static const nnb_items index_items = {2, 0, 0};
+  unsigned low, high, coding;
+  if (items->bytes < 4 || !take_u8(b, &low) || !take_u8(b, &high)) return bad;
+  const size_t entries = (low | high << 8) + (size_t)1;
+  if (entries > count || !take_u8(b, &coding)) return bad;
+  nnb_status status = read_leaf(b, items, coding, b->dense, entries);
+  if (status != NNB_OK) return status;
+  if (!take_u8(b, &coding)) return bad;
+  status = read_leaf(b, &index_items, coding, b->narrow, count);
+  if (status != NNB_OK) return status;
+  return nnb_look_up(items, b->dense, entries, b->narrow, out, count) ? NNB_OK : bad;
+}
+
 static nnb_status read_group(block *b, const nnb_items *items, unsigned coding, void *out, size_t count) {
   b->present = NULL;
+  if (coding == NNB_CODING_MULTIPLES) return read_multiples(b, items, out, count);
+  if (coding == NNB_CODING_DICTIONARY) return read_dictionary(b, items, out, count);
   if (coding != NNB_CODING_MASK) return read_narrow(b, items, coding, out, count);
   if (items->packed_bits) return bad;
   const uint8_t *mask;
@@ -371,4 +418,26 @@ nnb_status nnb_lossless_decode_block(const nnb_items *items, const uint8_t *code
   const nnb_status status =
       coding == NNB_CODING_SPLIT ? read_split(&b, items, out, count) : read_group(&b, items, coding, out, count);
   return status == NNB_OK && b.left != 0 ? bad : status;
+}
+
+nnb_status nnb_lossless_decode_blocks(const nnb_items *items, const uint8_t *code, size_t size, const uint8_t *sizes,
+                                      size_t row_items, size_t block_items, void *out, size_t count, void *work,
+                                      size_t work_size, size_t *decoded) {
+  uint8_t *to = out;
+  *decoded = 0;
+  if (block_items == 0) return NNB_BAD_OPTION;
+  while (count > 0) {
+    const size_t n = count < block_items ? count : block_items;
+    const size_t block = sizes != NULL ? nnb_load_le32(sizes) : size;
+    if (block > size) return bad;
+    const nnb_status status = nnb_lossless_decode_block(items, code, block, row_items, to, n, work, work_size);
+    if (status != NNB_OK) return status;
+    code += block;
+    size -= block;
+    sizes = sizes != NULL ? sizes + 4 : NULL;
+    to += n * items->bytes;
+    count -= n;
+    ++*decoded;
+  }
+  return size == 0 ? NNB_OK : bad;
 }

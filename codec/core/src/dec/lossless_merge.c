@@ -246,6 +246,19 @@ void nnb_apply_table(const nnb_items *items, const uint8_t *table, const uint8_t
   }
 }
 
+int nnb_look_up(const nnb_items *items, const void *dictionary, size_t entries, const void *indices, void *out,
+                size_t count) {
+  const nnb_any16 *const index = indices;
+  unsigned greatest = 0;
+  for (size_t i = 0; i < count; i++) greatest = index[i] > greatest ? index[i] : greatest;
+  if (greatest >= entries) return 0;
+  if (items->bytes == 4)
+    for (size_t i = 0; i < count; i++) ((nnb_any32 *)out)[i] = ((const nnb_any32 *)dictionary)[index[i]];
+  else
+    for (size_t i = 0; i < count; i++) ((nnb_any64 *)out)[i] = ((const nnb_any64 *)dictionary)[index[i]];
+  return 1;
+}
+
 void nnb_fill(const nnb_items *items, const uint8_t *value, void *out, size_t count) {
   uint64_t v = 0;
   for (unsigned j = 0; j < items->bytes; j++) v |= (uint64_t)value[j] << (8 * j);

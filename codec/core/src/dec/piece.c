@@ -96,21 +96,13 @@ static void make_little_endian(uint8_t *items, size_t bytes, size_t count) {
 }
 
 static nnb_status read_blocks(const payload *p, int zstd, uint8_t *out, uint8_t *work, size_t work_size) {
-  const uint8_t *block = p->blocks;
-  uint64_t left = p->count;
-  for (size_t i = 0; left > 0; i++) {
-    const size_t size = p->table != NULL ? load_le32(p->table + 4 * i) : p->size;
-    const size_t count = left < p->block_items ? (size_t)left : p->block_items;
-    const nnb_status status =
-        nnb_lossless_decode_block(&p->items, block, size, p->row_items, out, count, work, work_size);
-    if (status == NNB_UNSUPPORTED_FEATURE && !zstd) return NNB_LOSSLESS_BLOCK;
-    if (status != NNB_OK) return status;
-    make_little_endian(out, p->items.bytes, count);
-    out += count * p->items.bytes;
-    block += size;
-    left -= count;
-  }
-  return NNB_OK;
+  const size_t count = (size_t)p->count;
+  size_t decoded;
+  const nnb_status status = nnb_lossless_decode_blocks(&p->items, p->blocks, p->size, p->table, p->row_items,
+                                                       p->block_items, out, count, work, work_size, &decoded);
+  if (status == NNB_UNSUPPORTED_FEATURE && !zstd) return NNB_LOSSLESS_BLOCK;
+  if (status == NNB_OK) make_little_endian(out, p->items.bytes, count);
+  return status;
 }
 
 static nnb_status check_elements(const nnb_piece *piece, const uint8_t *values, size_t size) {
@@ -205,16 +197,30 @@ static nnb_status expand(const nnb_access_piece *found, const layout *l, const u
   return NNB_OK;
 }
 
-nnb_status nnb_piece_values(const nnb_access_piece *found, uint8_t *out, size_t out_size, void *work,
-                            size_t work_size) {
+static nnb_status piece_values(const nnb_access_piece *found, const uint8_t *base, uint8_t *out, size_t out_size,
+                               void *work, size_t work_size) {
   layout l;
   uint8_t *const memory = work;
   if (out_size != nnb_piece_bytes(&found->piece)) return NNB_BUFFER_SIZE;
   nnb_status status = lay_out(found, &l);
   if (status != NNB_OK) return status;
   if (work_size < l.all) return NNB_BUFFER_SIZE;
+  if (found->changes && base == NULL) return NNB_BASE_MISSING;
   if (found->piece.map_kind == 0) return read_values(found, &l, out, memory);
   uint8_t *const rest = memory + l.values;
   status = read_values(found, &l, memory, rest);
   return status == NNB_OK ? expand(found, &l, memory, out, out_size, rest) : status;
+}
+
+nnb_status nnb_piece_values(const nnb_access_piece *found, uint8_t *out, size_t out_size, void *work,
+                            size_t work_size) {
+  return piece_values(found, NULL, out, out_size, work, work_size);
+}
+
+nnb_status nnb_piece_values_on(const nnb_access_piece *found, const uint8_t *base, uint8_t *out, size_t out_size,
+                               void *work, size_t work_size) {
+  const nnb_status status = piece_values(found, base, out, out_size, work, work_size);
+  if (status != NNB_OK || !found->changes) return status;
+  for (size_t i = 0; i < out_size; i++) out[i] = out[i] ^ base[i];
+  return NNB_OK;
 }

@@ -16,18 +16,14 @@ typedef struct nnb_survey {
 } nnb_survey;
 
 void nnb_survey_items(const nnb_items *items, const void *values, size_t count, nnb_survey *survey);
-size_t nnb_count_zeros(const nnb_items *items, const void *values, size_t count);
 
-/* Coding FLOAT: exponents with `upper` mantissa bits, and the rest. highs may be NULL, or symbols. */
-typedef struct nnb_parts {
-  uint16_t *highs;
-  uint8_t *symbols; /* high - base, 0 where that is negative */
-  uint8_t *field;   /* packed */
-  uint8_t *bytes[7];
-  uint32_t base;
-} nnb_parts;
-
-void nnb_divide_float(const nnb_items *items, const void *values, size_t count, unsigned upper, nnb_parts *parts);
+/* Coding FLOAT: exponents with the mantissa bits above `shift`; as symbols, less `base`, which is at most 255 below. */
+void nnb_float_highs(const nnb_items *items, const void *values, size_t count, unsigned shift, uint16_t *highs);
+void nnb_float_symbols(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
+                       uint8_t *symbols);
+/* What remains: division.bytes planes, lowest first, and the packed field. */
+void nnb_float_lows(const nnb_items *items, const void *values, size_t count, nnb_division division, uint8_t *field,
+                    uint8_t *const *bytes);
 void nnb_divide_bytes(const nnb_items *items, const void *values, size_t count, uint8_t *const *planes);
 void nnb_delta(const nnb_items *items, const void *values, size_t count, void *out);
 /* The bits of items that are not zero; `dense` receives these items and has room for one more. Returns how many. */
@@ -40,6 +36,25 @@ size_t nnb_unpack(unsigned bits, const uint8_t *packed, size_t bytes, uint8_t *e
 size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, uint8_t *table, uint8_t *indices,
                       void *work);
 uint64_t nnb_item(const nnb_items *items, const void *values, size_t index);
+
+/*
+ * Whether a row looks like integers times scales: *length becomes the length of its runs (0: a scale a column), of
+ * which `integers` are work for one row or column, in place.
+ */
+int nnb_probe_multiples(const nnb_items *items, const void *values, size_t count, size_t row_items, uint8_t *integers,
+                        size_t *length);
+/* The parts of coding MULTIPLES; 0 if some run is none. */
+int nnb_find_multiples(const nnb_items *items, const void *values, size_t count, size_t row_items, size_t length,
+                       nnb_any32 *scales, uint8_t *offsets, uint8_t *integers, size_t *scale_count);
+
+/* Whether a sample says that items come back, if less often than those of a table. */
+int nnb_probe_dictionary(const nnb_items *items, const void *values, size_t count);
+/*
+ * Number of different items, at most `most` (NNB_MAX_ENTRIES or less), else 0; `entries` receives them in ascending
+ * order of magnitudes, `indices` their places. `work` has 5 words of 32 bits for each item.
+ */
+size_t nnb_find_dictionary(const nnb_items *items, const void *values, size_t count, size_t most, void *entries,
+                           nnb_any16 *indices, uint32_t *work);
 
 /* Contexts of items by the scales of their row and their column. */
 typedef struct nnb_scales {
@@ -59,7 +74,7 @@ int nnb_find_scales(const uint16_t *measures, const uint8_t *mask, size_t positi
 /* Highs as measures: those more than `range` below the greatest say nothing about scale. */
 void nnb_clamp_measures(const uint16_t *highs, size_t count, unsigned range, uint16_t *measures);
 
-/* Symbols of highs (below 2^15) less their octaves, as of nnb_parts, below `widest`; `base` may be negative. Returns
+/* Symbols of highs (below 2^15) less their octaves, less `base`, below `widest`; `base` may be negative. Returns
  * how many escape. */
 size_t nnb_scale_symbols(const uint16_t *highs, const uint8_t *contexts, size_t count, unsigned upper, unsigned widest,
                          int16_t *scaled, uint8_t *symbols, int32_t *base);

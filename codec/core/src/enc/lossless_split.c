@@ -50,12 +50,17 @@ SURVEY(u16, nnb_any16)
 SURVEY(u32, nnb_any32)
 SURVEY(u64, nnb_any64)
 
-static void survey_bytes(const uint8_t *v, size_t count, nnb_survey *survey) {
+NNB_INLINE void survey_bytes(const uint8_t *v, size_t count, nnb_survey *survey) {
   uint8_t differ = 0;
   size_t zeros = 0;
-  for (size_t i = 0; i < count; i++) {
-    differ |= (uint8_t)(v[i] ^ v[0]);
-    zeros += v[i] == 0;
+  for (size_t at = 0; at < count;) {
+    const size_t end = count - at < 192 ? count : at + 192;
+    uint8_t found = 0;
+    for (; at < end; at++) {
+      differ |= (uint8_t)(v[at] ^ v[0]);
+      found = (uint8_t)(found + (v[at] == 0));
+    }
+    zeros += found;
   }
   *survey = (nnb_survey){0, 127, zeros, differ == 0};
 }
@@ -104,25 +109,49 @@ void nnb_survey_items(const nnb_items *items, const void *values, size_t count, 
 
 /* ---- coding FLOAT ---- */
 
-/* With highs NULL, symbols: no high is below the base, nor 256 above. */
+#define HIGHS(TYPE, SUFFIX)                                                                                       \
+  NNB_INLINE void highs_##SUFFIX(const nnb_any_##SUFFIX *restrict v, size_t n, unsigned shift, uint16_t *highs) { \
+    for (size_t i = 0; i < n; i++) highs[i] = (uint16_t)((TYPE)(v[i] & (TYPE)((TYPE) ~(TYPE)0 >> 1)) >> shift);   \
+  }                                                                                                               \
+  NNB_INLINE void symbols_##SUFFIX(const nnb_any_##SUFFIX *restrict v, size_t n, unsigned shift, TYPE base,       \
+                                   uint8_t *restrict symbols) {                                                   \
+    for (size_t i = 0; i < n; i++)                                                                                \
+      symbols[i] = (uint8_t)(((TYPE)(v[i] & (TYPE)((TYPE) ~(TYPE)0 >> 1)) >> shift) - base);                      \
+  }
+HIGHS(uint16_t, 16)
+HIGHS(uint32_t, 32)
+HIGHS(uint64_t, 64)
+
+NNB_INLINE void find_highs(const nnb_items *items, const void *values, size_t count, unsigned shift, uint16_t *highs) {
+  if (items->bytes == 2)
+    highs_16(values, count, shift, highs);
+  else if (items->bytes == 4)
+    highs_32(values, count, shift, highs);
+  else
+    highs_64(values, count, shift, highs);
+}
+
+NNB_INLINE void find_symbols(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
+                             uint8_t *symbols) {
+  if (items->bytes == 2)
+    symbols_16(values, count, shift, (uint16_t)base, symbols);
+  else if (items->bytes == 4)
+    symbols_32(values, count, shift, base, symbols);
+  else
+    symbols_64(values, count, shift, base, symbols);
+}
+
 #define DIVIDE(TYPE, SUFFIX)                                                                                         \
   NNB_INLINE void divide_##SUFFIX(const nnb_any_##SUFFIX *restrict v, size_t n, unsigned shift, unsigned byte_count, \
-                                  int has_field, uint16_t *restrict highs, uint8_t *restrict symbols, TYPE base,     \
-                                  uint8_t *restrict field, uint8_t *const *bytes) {                                  \
+                                  int has_field, uint8_t *restrict field, uint8_t *const *bytes) {                   \
     const unsigned top = 8 * sizeof(TYPE) - 1;                                                                       \
     const TYPE lower = (TYPE)((TYPE)((TYPE)1 << shift) - 1);                                                         \
-    const TYPE magnitude = (TYPE)((TYPE) ~(TYPE)0 >> 1);                                                             \
     uint8_t *restrict const b0 = bytes[0], *restrict const b1 = bytes[1], *restrict const b2 = bytes[2],             \
                             *restrict const b3 = bytes[3], *restrict const b4 = bytes[4],                            \
                             *restrict const b5 = bytes[5];                                                           \
     for (size_t i = 0; i < n; i++) {                                                                                 \
       const TYPE x = v[i];                                                                                           \
       const TYPE rest = (TYPE)((x & lower) | (TYPE)((TYPE)(x >> top) << shift));                                     \
-      const TYPE high = (TYPE)((TYPE)(x & magnitude) >> shift);                                                      \
-      if (highs != NULL)                                                                                             \
-        highs[i] = (uint16_t)high;                                                                                   \
-      else                                                                                                           \
-        symbols[i] = (uint8_t)(high - base);                                                                         \
       if (byte_count > 0) b0[i] = (uint8_t)rest;                                                                     \
       if (byte_count > 1) b1[i] = (uint8_t)(rest >> 8);                                                              \
       if (byte_count > 2) b2[i] = (uint8_t)((uint64_t)rest >> 16);                                                   \
@@ -136,10 +165,10 @@ DIVIDE(uint16_t, 16)
 DIVIDE(uint32_t, 32)
 DIVIDE(uint64_t, 64)
 
-NNB_INLINE void divide_chunk(const nnb_items *items, const void *values, size_t n, nnb_division d, uint16_t *highs,
-                             uint8_t *symbols, uint32_t base, uint8_t *field, uint8_t *const *bytes) {
+NNB_INLINE void divide_chunk(const nnb_items *items, const void *values, size_t n, nnb_division d, uint8_t *field,
+                             uint8_t *const *bytes) {
   if (items->bytes == 2) {
-#define CASE(b, f) divide_16(values, n, d.shift, b, f, highs, symbols, (uint16_t)base, field, bytes)
+#define CASE(b, f) divide_16(values, n, d.shift, b, f, field, bytes)
     if (d.bytes == 0)
       CASE(0, 1);
     else if (d.field == 0)
@@ -148,14 +177,14 @@ NNB_INLINE void divide_chunk(const nnb_items *items, const void *values, size_t 
       CASE(1, 1);
 #undef CASE
   } else if (items->bytes == 4) {
-#define CASE(b, f) divide_32(values, n, d.shift, b, f, highs, symbols, base, field, bytes)
+#define CASE(b, f) divide_32(values, n, d.shift, b, f, field, bytes)
     if (d.bytes == 2)
       CASE(2, 1);
     else
       CASE(3, 0);
 #undef CASE
   } else {
-#define CASE(b, f) divide_64(values, n, d.shift, b, f, highs, symbols, base, field, bytes)
+#define CASE(b, f) divide_64(values, n, d.shift, b, f, field, bytes)
     if (d.bytes == 5)
       CASE(5, 1);
     else if (d.field == 0)
@@ -189,30 +218,38 @@ NNB_INLINE void pack_portable(const uint8_t *fields, size_t count, unsigned bits
   }
 }
 
-NNB_INLINE void divide_all(const nnb_items *items, const void *values, size_t count, unsigned upper, nnb_parts *parts,
-                           packer *pack) {
-  const nnb_division d = nnb_divide(items, upper);
+NNB_INLINE void divide_all(const nnb_items *items, const void *values, size_t count, nnb_division d, uint8_t *packed,
+                           uint8_t *const *planes, packer *pack) {
   uint8_t field[NNB_ENC_CHUNK + 64];
   for (size_t at = 0; at < count; at += NNB_ENC_CHUNK) {
     const size_t n = count - at < NNB_ENC_CHUNK ? count - at : NNB_ENC_CHUNK;
-    const void *const from = (const uint8_t *)values + at * items->bytes;
     uint8_t *bytes[6] = {0};
-    for (unsigned j = 0; j < d.bytes; j++) bytes[j] = parts->bytes[j] + at;
-    if (parts->highs == NULL)
-      divide_chunk(items, from, n, d, NULL, parts->symbols + at, parts->base, field, bytes);
-    else
-      divide_chunk(items, from, n, d, parts->highs + at, NULL, 0, field, bytes);
+    for (unsigned j = 0; j < d.bytes; j++) bytes[j] = planes[j] + at;
+    divide_chunk(items, (const uint8_t *)values + at * items->bytes, n, d, field, bytes);
     if (d.field) {
       nnb_memset(field + n, 0, 64);
-      pack(field, n, d.field, parts->field + at / 8 * d.field);
+      pack(field, n, d.field, packed + at / 8 * d.field);
     }
   }
 }
 
 #if NNB_X86_DISPATCH
 NNB_TARGET("avx2,bmi2")
-static void divide_avx2(const nnb_items *items, const void *values, size_t count, unsigned upper, nnb_parts *parts) {
-  divide_all(items, values, count, upper, parts, pack_portable);
+static void divide_avx2(const nnb_items *items, const void *values, size_t count, nnb_division d, uint8_t *field,
+                        uint8_t *const *bytes) {
+  divide_all(items, values, count, d, field, bytes, pack_portable);
+}
+
+NNB_TARGET("avx2,bmi2")
+static void symbols_avx2(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
+                         uint8_t *symbols) {
+  find_symbols(items, values, count, shift, base, symbols);
+}
+
+NNB_TARGET_AVX512
+static void symbols_avx512(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
+                           uint8_t *symbols) {
+  find_symbols(items, values, count, shift, base, symbols);
 }
 
 /* 64 fields at a time: pairs, fours and eights of them are joined by multiplications and shifts. */
@@ -234,23 +271,44 @@ NNB_TARGET_AVX512 NNB_INLINE void pack_avx512(const uint8_t *fields, size_t coun
 }
 
 NNB_TARGET_AVX512
-static void divide_avx512(const nnb_items *items, const void *values, size_t count, unsigned upper, nnb_parts *parts) {
-  divide_all(items, values, count, upper, parts, pack_avx512);
+static void divide_avx512(const nnb_items *items, const void *values, size_t count, nnb_division d, uint8_t *field,
+                          uint8_t *const *bytes) {
+  divide_all(items, values, count, d, field, bytes, pack_avx512);
 }
 #endif
 
-void nnb_divide_float(const nnb_items *items, const void *values, size_t count, unsigned upper, nnb_parts *parts) {
+void nnb_float_highs(const nnb_items *items, const void *values, size_t count, unsigned shift, uint16_t *highs) {
+  find_highs(items, values, count, shift, highs);
+}
+
+void nnb_float_symbols(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
+                       uint8_t *symbols) {
 #if NNB_X86_DISPATCH
   if (nnb_cpu_has_avx512_vbmi2()) {
-    divide_avx512(items, values, count, upper, parts);
+    symbols_avx512(items, values, count, shift, base, symbols);
     return;
   }
   if (nnb_cpu_has_bmi2()) {
-    divide_avx2(items, values, count, upper, parts);
+    symbols_avx2(items, values, count, shift, base, symbols);
     return;
   }
 #endif
-  divide_all(items, values, count, upper, parts, pack_portable);
+  find_symbols(items, values, count, shift, base, symbols);
+}
+
+void nnb_float_lows(const nnb_items *items, const void *values, size_t count, nnb_division division, uint8_t *field,
+                    uint8_t *const *bytes) {
+#if NNB_X86_DISPATCH
+  if (nnb_cpu_has_avx512_vbmi2()) {
+    divide_avx512(items, values, count, division, field, bytes);
+    return;
+  }
+  if (nnb_cpu_has_bmi2()) {
+    divide_avx2(items, values, count, division, field, bytes);
+    return;
+  }
+#endif
+  divide_all(items, values, count, division, field, bytes, pack_portable);
 }
 
 /* ---- the other codings ---- */

@@ -99,16 +99,14 @@ static nnb_status encode_job(nnb_rans_path path, nnb_rans_enc_job *job) {
   return encode_scalar(job, SIZE_MAX);
 }
 
-nnb_status nnb_rans_encode(nnb_rans_path path, const uint16_t *frequencies, uint32_t table_count,
-                           const uint8_t *contexts, const uint8_t *context_map, const uint8_t *symbols, size_t count,
-                           void *work, size_t work_size, uint8_t *out, size_t capacity, size_t *size) {
+nnb_status nnb_rans_encode_before(nnb_rans_path path, const uint16_t *frequencies, uint32_t table_count,
+                                  const uint8_t *contexts, const uint8_t *context_map, const uint8_t *symbols,
+                                  size_t count, void *work, size_t work_size, uint8_t *end, uint8_t **start) {
   if (!nnb_rans_has_path(path)) return NNB_UNSUPPORTED_FEATURE;
   if (table_count < 1 || table_count > NNB_RANS_MAX_TABLES) return NNB_BAD_OPTION;
   if (!nnb_rans_map_is_good(contexts, context_map, table_count)) return NNB_BAD_OPTION;
   if (work == NULL || work_size < nnb_rans_work_size(table_count)) return NNB_BUFFER_SIZE;
-  const size_t bound = nnb_rans_bound(count);
-  if (bound == SIZE_MAX || capacity < bound) return NNB_BUFFER_SIZE;
-  *size = 0;
+  *start = end;
   if (count == 0) return NNB_OK;
 
   uint8_t *const bytes = work;
@@ -136,18 +134,31 @@ nnb_status nnb_rans_encode(nnb_rans_path path, const uint16_t *frequencies, uint
                           .contexts = contexts,
                           .context_map = context_map,
                           .symbols = symbols,
-                          .next = out + bound,
+                          .next = end,
                           .left = count,
                           .state_count = nnb_rans_state_count(count)};
   for (uint32_t i = 0; i < job.state_count; i++) job.states[i] = NNB_RANS_LOW;
   const nnb_status status = encode_job(path, &job);
   if (status != NNB_OK) return status;
-  const size_t word_size = (size_t)(out + bound - job.next);
+  job.next -= 4 * (size_t)job.state_count;
   for (uint32_t i = 0; i < job.state_count; i++) {
-    nnb_rans_store16(out + 4 * (size_t)i, job.states[i]);
-    nnb_rans_store16(out + 4 * (size_t)i + 2, job.states[i] >> 16);
+    nnb_rans_store16(job.next + 4 * (size_t)i, job.states[i]);
+    nnb_rans_store16(job.next + 4 * (size_t)i + 2, job.states[i] >> 16);
   }
-  *size = 4 * (size_t)job.state_count + word_size;
-  nnb_memmove(out + 4 * (size_t)job.state_count, job.next, word_size);
+  *start = job.next;
+  return NNB_OK;
+}
+
+nnb_status nnb_rans_encode(nnb_rans_path path, const uint16_t *frequencies, uint32_t table_count,
+                           const uint8_t *contexts, const uint8_t *context_map, const uint8_t *symbols, size_t count,
+                           void *work, size_t work_size, uint8_t *out, size_t capacity, size_t *size) {
+  const size_t bound = nnb_rans_bound(count);
+  if (bound == SIZE_MAX || capacity < bound) return NNB_BUFFER_SIZE;
+  uint8_t *start = out;
+  const nnb_status status = nnb_rans_encode_before(path, frequencies, table_count, contexts, context_map, symbols,
+                                                   count, work, work_size, out + bound, &start);
+  if (status != NNB_OK) return status;
+  *size = (size_t)(out + bound - start);
+  nnb_memmove(out, start, *size);
   return NNB_OK;
 }

@@ -31,6 +31,14 @@ typedef struct nnb_rans_enc_job {
 /* The rows of a table's buckets, 1 << bucket_bits; returns 0 if the frequencies do not add up to NNB_RANS_SLOTS. */
 int nnb_rans_rows_of(const uint16_t *frequencies, uint32_t bucket_bits, nnb_rans_row *rows);
 
+/*
+ * As nnb_rans_encode(), but the code ends at `end`, in front of which there are nnb_rans_bound(count) bytes; `*start`
+ * receives where it begins.
+ */
+nnb_status nnb_rans_encode_before(nnb_rans_path path, const uint16_t *frequencies, uint32_t table_count,
+                                  const uint8_t *contexts, const uint8_t *context_map, const uint8_t *symbols,
+                                  size_t count, void *work, size_t work_size, uint8_t *end, uint8_t **start);
+
 #if NNB_X86_DISPATCH
 /*
  * How many of the first symbols are all marked, in whole vectors: a symbol without a mark, if there is one at all, is
