@@ -284,7 +284,7 @@ def parse_head(data: memoryview) -> Head | None:
 
 def _metadata(data: memoryview, unit: ParsedUnit, body: MetadataUnit) -> Metadata:
     path = f"unit[{unit.index}].nnr_unit_payload"
-    check_crc32c(body.head_crc32c, crc32c(data[: unit.offset]), f"{path}.head_crc32c", unit.offset)
+    check_crc32c(body.head_crc32c, crc32c(data[: unit.offset]), f"{path}.head_crc32c", 0)
     start, end = unit.offset + unit.payload_offset, unit.offset + unit.size
     check_crc32c(body.metadata_crc32c, crc32c(data[start - 4 : end]), f"{path}.metadata_crc32c", unit.offset)
     content = decompress(data[start:end], body.metadata_size, f"{path}.metadata_zstd", start)

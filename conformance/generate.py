@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from nnbits.codec.errors import NnbitsError, ReasonCode
-from nnbits.codec.syntax import ExtensionKind
 from nnbits.codec.syntax.native import NativeStream
 from nnbits.conformance import coverage
 from nnbits.conformance.adapters import core, reference
@@ -79,40 +78,18 @@ def _decode(case: Case, streams: Sequence[bytes]) -> _Decoded:
 
 
 def _places(case: Case, error: NnbitsError) -> tuple[int, int]:
-    """Where the fault lies: from the unit or the access unit, where a reader stops, to the element that is named."""
+    """Where the fault lies: from the unit, where the C parser stops, to the element, which the Python reader names."""
     if error.offset is None:
         return 0, len(case.data)
     element = error.offset
-    unit = element
     try:
         for _ in NativeStream(case.data, supplied_parameters(case.supplied)):
             pass
     except NnbitsError as stopped:
         unit = element if stopped.offset is None else stopped.offset
-    unit = unit if case.begins is None else case.begins
-    inside = (error.path or "").startswith("access_unit[")  # it may be its end
-    return _access_unit(case.data, min(unit, element), inside), max(unit, element)
-
-
-def _access_unit(data: bytes, place: int, inside: bool) -> int:
-    """Where the access unit begins that a place lies in; the place if it lies in none."""
-    at = 0
-    while at < place:
-        long = data[at] >> 7
-        size = int.from_bytes(data[at : at + 2 + 2 * long], "big") & (0x7FFFFFFF if long else 0x7FFF)
-        body = at + 3 + 2 * long
-        if data[body : body + 5] == _ACCESS_UNIT:
-            size = max(size, int.from_bytes(data[body + 10 : body + 15], "big"))
-            if place < at + size + inside:
-                return at
-        if size < 3:
-            break
-        at += size
-    return place
-
-
-#: Signature and kind of the unit that begins an access unit; version, checksum and its bytes in all follow.
-_ACCESS_UNIT: Final = b"nnbX" + bytes([ExtensionKind.ACCESS_UNIT_HEADER])
+        unit = unit if case.begins is None else case.begins
+        return min(unit, element), max(unit, element)
+    return (element if case.begins is None else case.begins), element
 
 
 def _entry(decoded: _Decoded) -> Entry:
