@@ -154,7 +154,7 @@ def check_differential(data: bytes) -> str | None:
 
 def check_sparse(data: bytes) -> str | None:
     """Whether the Python reference of sparse maps says what the C core says of an input of fuzz_sparse.c."""
-    if len(data) < 5 + 2 * (data[1] % 5):
+    if len(data) < 3 or len(data) < 5 + 2 * (data[1] % 5):
         return None
     kind, count = data[0] & 7, data[1] % 5
     shape = tuple(int(n) for n in np.frombuffer(data, "<u2", count, 3))
