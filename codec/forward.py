@@ -57,7 +57,7 @@ class _Tensor:
     info: TensorInfo
     pieces: list[tuple[int, int, int]] = field(default_factory=list)
     stored: Array | None = None
-    left: int = 0
+    decoded: int = 0
 
 
 class ForwardStream:
@@ -258,7 +258,7 @@ class ForwardStream:
         tensor = self._tensors.get(piece.name)
         replaces = unit.header.au_relation == AccessUnitRelation.REPLACES and piece.name not in self._replaced
         if tensor is None or replaces:
-            tensor = self._tensors[piece.name] = _Tensor(info, left=info.size)
+            tensor = self._tensors[piece.name] = _Tensor(info)
             if replaces:
                 self._replaced.add(piece.name)
         elif tensor.info != info:
@@ -270,7 +270,6 @@ class ForwardStream:
         if overlaps or (pieces and not piece.count):
             raise self._bad(f"tensor {piece.name!r} comes twice", unit.offset, ReasonCode.DUPLICATE_NAME)
         pieces.insert(at, entry)
-        tensor.left -= piece.count
 
     def _tensors_of(self, unit: AccessUnit) -> Iterator[tuple[TensorInfo, Array]]:
         assert self.head is not None  # noqa: S101
@@ -284,7 +283,8 @@ class ForwardStream:
                 tensor.stored = np.empty(info.nbytes // info.dtype.itemsize, info.dtype.storage)
             at = stored_index(info, piece.first)
             tensor.stored[at : at + len(stored)] = stored
-            if not tensor.left:
+            tensor.decoded += piece.count
+            if tensor.decoded == info.size:
                 whole, tensor.stored = tensor.stored, None
                 yield info, whole.reshape(info.stored_shape)
 
