@@ -32,7 +32,7 @@ from .syntax import (
     parse_unit,
     peek_unit_size,
 )
-from .types import Array, TensorInfo
+from .types import Array, TensorInfo, shaped
 
 __all__ = ["ForwardStream", "Listed"]
 
@@ -277,7 +277,7 @@ class ForwardStream:
             tensor = self._tensors[piece.name]
             info = tensor.info
             if piece.count == info.size:
-                yield info, stored.reshape(info.stored_shape)
+                yield info, shaped(info.name, info.stored_shape, stored)
                 continue
             if tensor.stored is None:
                 tensor.stored = np.empty(info.nbytes // info.dtype.itemsize, info.dtype.storage)
@@ -286,7 +286,7 @@ class ForwardStream:
             tensor.decoded += piece.count
             if tensor.decoded == info.size:
                 whole, tensor.stored = tensor.stored, None
-                yield info, whole.reshape(info.stored_shape)
+                yield info, shaped(info.name, info.stored_shape, whole)
 
     # ---- index and end
 

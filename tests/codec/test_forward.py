@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import pytest
 
 import nnbits
-from nnbits.codec.syntax import Piece
+from nnbits.codec.encode import unit_header
+from nnbits.codec.errors import NnbitsError, ReasonCode
+from nnbits.codec.plan import TensorPlan
+from nnbits.codec.syntax import ModelParameterSet, ParameterSets, Piece, StartUnit, build_unit
+from nnbits.codec.types import DTYPES, TensorInfo
 from nnbits.conformance.cases.pieces import AccessUnit, raw, stream
 
 
@@ -23,3 +28,34 @@ def test_parts_in_one_access_unit_make_one_tensor(units: tuple[tuple[int, int], 
     data = stream(*(AccessUnit([p for p, _ in group], b"".join(b for _, b in group)) for group in groups))
     assert [(name, bytes(array)) for name, array in nnbits.stream(io.BytesIO(data))] == [("a", bytes(range(6)))]
     assert bytes(nnbits.decode(data)["a"]) == bytes(range(6))
+
+
+@pytest.mark.parametrize("shape", [(1,) * 65, (1,) * 255, (0, 2**48, 2**48), (2, 0, *[2**48] * 8)])
+@pytest.mark.parametrize("dtype", ["uint8", "int4", "bfloat16"])
+def test_shapes_that_no_array_has_are_refused(shape: tuple[int, ...], dtype: str) -> None:
+    """The format has them, NumPy does not; packed types are refused only where they are unpacked."""
+    one = raw("a", dtype, shape)
+    data = stream(AccessUnit([one, raw("b")], bytes((one.value_bytes or 0) + 4)))
+    with nnbits.open(data) as file:
+        assert file.info("a").shape == shape
+        assert file["b"].tolist() == [0] * 4
+        reads: list[Callable[[], object]] = [
+            lambda: file["a"],
+            lambda: nnbits.decode(data),
+            lambda: list(nnbits.stream(io.BytesIO(data))),
+        ]
+        for read in reads:
+            with pytest.raises(NnbitsError) as caught:
+                read()
+            assert caught.value.code is ReasonCode.UNSUPPORTED_FEATURE
+
+
+def test_standard_streams_of_shapes_that_no_array_has() -> None:
+    start, mps = StartUnit(general_profile_idc=1), ModelParameterSet()
+    header = unit_header(TensorInfo("a", DTYPES["float32"], (1,) * 65), TensorPlan("raw"))
+    data = build_unit(start, parameters=ParameterSets(1)) + build_unit(mps, parameters=ParameterSets(1))
+    data += build_unit(header, parameters=ParameterSets(1, mps), payload=bytes(4))
+    for read in (nnbits.decode, lambda data: dict(nnbits.stream(io.BytesIO(data)))):
+        with pytest.raises(NnbitsError) as caught:
+            read(data)
+        assert caught.value.code is ReasonCode.UNSUPPORTED_FEATURE
