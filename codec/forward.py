@@ -190,19 +190,23 @@ class ForwardStream:
             data = self._next()
             if data is None:
                 break
+            self._complete = False
             if not is_extension(memoryview(data)):
                 kind = data[4 if data[0] & 0x80 else 2] >> 2
                 if kind < UnitType.NNR_EXT:
                     raise self._bad(f"a unit of type {kind} outside an access unit", offset)
-                continue  # somebody else's
+                if self._state is not None:
+                    raise self._bad("somebody else's unit between index and end", offset)
+                continue
             unit = parse_unit(memoryview(data), index=self._index - 1, offset=offset, parameters=self.head.parameters)
             body = unit.body
+            if self._state is not None and not isinstance(body, EndUnit):
+                raise self._bad("a unit between index and end", offset)
             if isinstance(body, AccessUnitHeader):
                 yield self._access_unit(data, body, offset)
             elif isinstance(body, AttachmentUnit):
                 attachment_part(memoryview(data), unit)
                 self._parts.append(Listed(offset, len(data), len(self._parts), sha256(data)))
-                self._complete = False
             elif isinstance(body, IndexUnit):
                 content = index_content(memoryview(data), unit, body, self._limits)
                 self._state = offset, len(data), Index.from_bytes(content, end=offset)
@@ -231,8 +235,6 @@ class ForwardStream:
             raise self._bad(f"an access unit of {header.au_bytes} bytes", offset, ReasonCode.MEMORY_BUDGET)
         if left < 0:
             raise self._bad("au_bytes is less than the header has", offset, ReasonCode.ACCESS_UNIT)
-        if self._state is not None:
-            raise self._bad("an access unit between index and end", offset)
         data = first + self._read(left, "an access unit")
         unit = parse_access_unit(memoryview(data), offset=offset, head=self.head, limits=self._limits)
         if header.au_number != len(self.access_units):
@@ -246,7 +248,6 @@ class ForwardStream:
             check_relation(unit, update)
         elif header.au_relation == AccessUnitRelation.REPLACES and header.base_digest != self.digest:
             raise self._bad("the access unit replaces one of another model", offset, ReasonCode.BASE_MISMATCH)
-        self._complete = False
         self.access_units.append(Listed(offset, len(data), header.au_number, sha256(data)))
         self._index += len(unit.units) - 1
         for piece in unit.pieces:

@@ -11,8 +11,8 @@ import nnbits
 from nnbits.codec.encode import unit_header
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.plan import TensorPlan
-from nnbits.codec.syntax import ModelParameterSet, ParameterSets, Piece, StartUnit, build_unit
-from nnbits.codec.types import DTYPES, TensorInfo
+from nnbits.codec.syntax import ModelParameterSet, ParameterSets, Piece, StartUnit, build_unit, peek_unit_size
+from nnbits.codec.types import DTYPES, Attachment, TensorInfo
 from nnbits.conformance.cases.pieces import AccessUnit, raw, stream
 
 
@@ -59,3 +59,40 @@ def test_standard_streams_of_shapes_that_no_array_has() -> None:
         with pytest.raises(NnbitsError) as caught:
             read(data)
         assert caught.value.code is ReasonCode.UNSUPPORTED_FEATURE
+
+
+def verdicts(data: bytes) -> tuple[str, str]:
+    """Of the readers from front to back and by index."""
+    found = []
+    for read in (lambda: list(nnbits.stream(io.BytesIO(data))), lambda: nnbits.decode(data)):
+        try:
+            read()
+            found.append("OK")
+        except NnbitsError as error:
+            found.append(error.code.name)
+    return found[0], found[1]
+
+
+def units_of(data: bytes) -> list[bytes]:
+    """The units of an extended stream."""
+    units, at = [], 0
+    while at < len(data):
+        _, size = peek_unit_size(memoryview(data)[at : at + 4], index=len(units), offset=at)
+        units.append(data[at : at + size])
+        at += size
+    return units
+
+
+def test_units_between_index_and_end_and_behind_the_end() -> None:
+    notes = Attachment("notes", 5, lambda: b"hello")
+    data = stream(AccessUnit([raw()], bytes(4)), attachments=[notes])
+    foreign = b"\0\x08\xa2hello"  # of type 40
+    *rest, index, end = units_of(data)
+    head, attachment, access_unit = rest[:3], rest[3], b"".join(rest[4:])
+    assert b"".join([*head, attachment, access_unit, index, end]) == data
+    assert verdicts(data) == ("OK", "OK")
+    for unit in (foreign, attachment, access_unit, index):
+        between = b"".join([*rest, index, unit, end])
+        assert verdicts(between) == ("UNIT_ORDER", "INDEX"), unit
+    for unit in (foreign, index):
+        assert verdicts(data + unit) == ("TRUNCATED", "TRUNCATED"), unit
