@@ -94,7 +94,7 @@ class ForwardStream:
         self._complete = False
 
     def __iter__(self) -> Iterator[tuple[TensorInfo, Array]]:
-        data = self._read_head()
+        data = self.read_head()
         if self.head is None:
             stream = Stream(memoryview(data + self._rest()), limits=self._limits)
             stream.check_complete()
@@ -162,8 +162,15 @@ class ForwardStream:
         self._index += 1
         return data
 
-    def _read_head(self) -> bytes:
-        """Read up to the metadata unit, or in a standard stream up to the first data unit."""
+    def read_head(self) -> bytes:
+        """Read up to the metadata unit, or in a standard stream up to the first data unit.
+
+        Returns:
+            What was read.
+
+        Raises:
+            NnbitsError: codes 1xx..4xx with place.
+        """
         data = bytearray()
         while True:
             unit = self._next()
