@@ -17,7 +17,7 @@ from .parts import Part, Role
 from .records import DataUnit
 from .source import FoldedNorm, SourceDescription
 from .syntax import PayloadType
-from .types import DTYPES, Array, LazyTensor, TensorInfo
+from .types import DTYPES, Array, LazyTensor, TensorInfo, shaped
 
 __all__ = ["Composition", "compositions", "needs_composition"]
 
@@ -58,7 +58,9 @@ class Composition:
     def read_all(self) -> list[tuple[TensorInfo, Array]]:
         """All tensors, in their storage types, in the order of :attr:`infos`."""
         values = self._composed(self.decode())
-        return [(info, from_float32(info.dtype, values[info.name]).reshape(info.shape)) for info in self.infos]
+        return [
+            (info, shaped(info.name, info.shape, from_float32(info.dtype, values[info.name]))) for info in self.infos
+        ]
 
     def read(self, name: str) -> Array:
         """One tensor; the vectors beside the weight are kept, because each costs the decoding of the whole block."""
@@ -95,7 +97,7 @@ class Composition:
         if scaling is not None:
             weight = weight * scaling.reshape(-1, *(1,) * (weight.ndim - 1))
         if len(factors) == 2:
-            weight = (weight @ factors[1]).reshape(self.dimensions)
+            weight = shaped(self.weight, self.dimensions, weight @ factors[1])
         return weight
 
 

@@ -40,7 +40,7 @@ from .syntax import (
     Topology,
     UnitType,
 )
-from .types import DTYPES, Array, DType, LazyTensor, Model, TensorInfo
+from .types import DTYPES, Array, DType, LazyTensor, Model, TensorInfo, shaped
 from .update import UpdateStore
 
 __all__ = ["NATIVE", "REFERENCE", "DataUnit", "Engine", "StoredTensor", "Stream", "UnitRecord"]
@@ -419,7 +419,7 @@ class Stream:
         try:
             decoded = self.levels(data_unit)
             return {
-                part.name: self._values(part, item, data_unit.parameters).reshape(part.shape)
+                part.name: shaped(part.name, part.shape, self._values(part, item, data_unit.parameters))
                 for part, item in zip(data_unit.parts, decoded, strict=True)
             }
         except NnbitsError as error:
@@ -520,7 +520,7 @@ class Stream:
 
     def _whole(self, info: TensorInfo, array: Array) -> Array:
         pruned = self.pruned.get(info.name)
-        return array.reshape(info.shape) if pruned is None else pruned.expanded(array)
+        return shaped(info.name, info.shape, array) if pruned is None else pruned.expanded(info.name, array)
 
     def _values(self, part: Part, decoded: DecodedLevels, parameters: ParameterSets) -> NDArray[np.float32]:
         density, offset = quantization(parameters) or (0, 0)

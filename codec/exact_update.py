@@ -17,7 +17,7 @@ from .parallel import ordered_map
 from .plan import EncodePlan, Speed, TensorPlan
 from .reader import ExtendedStream
 from .source import SourceDescription
-from .types import Array, LazyTensor, Model
+from .types import Array, LazyTensor, Model, shaped
 from .writer import DEFAULT_MEMORY, StateWriter, Write, encoded_units
 
 __all__ = ["updated_model", "write_update"]
@@ -157,7 +157,7 @@ def _xored(base: Base, tensor: LazyTensor) -> LazyTensor:
 
     def read() -> Array:
         bits = _bits(tensor.read()) ^ _bits(before.read())
-        return bits.view(info.dtype.storage).reshape(info.stored_shape)
+        return shaped(info.name, info.stored_shape, bits.view(info.dtype.storage))
 
     own = tensor.read_range
     if own is None:

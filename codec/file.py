@@ -23,7 +23,7 @@ from .plan import Profile
 from .ranges import FileSource, RangeSource, open_source
 from .reader import CUT_HINT, ExtendedStream, row_range
 from .sparse import SparseMap
-from .types import Array, Attachment, LazyTensor, Model, TensorInfo, from_numpy, to_numpy
+from .types import Array, Attachment, LazyTensor, Model, TensorInfo, from_numpy, shaped, to_numpy
 
 __all__ = ["BaseTarget", "NncFile", "StreamTarget", "TensorSlice", "open_file", "open_standard"]
 
@@ -256,7 +256,7 @@ class NncFile(Mapping[str, Array]):
         if self.extended is not None and whole_bytes:
             read_range = self._tensors[name].read_range if self._updated else partial(self.extended.read_range, name)
             if read_range is not None:
-                return to_numpy(part, read_range(first, count).reshape(part.stored_shape))
+                return to_numpy(part, shaped(name, part.stored_shape, read_range(first, count)))
         return self[name][start:stop]
 
     def read_sparse(self, name: str, *, threads: int = 1) -> tuple[SparseMap, Array]:

@@ -32,7 +32,7 @@ from .syntax import (
     parse_unit,
     peek_unit_size,
 )
-from .types import Array, TensorInfo
+from .types import Array, TensorInfo, shaped
 
 __all__ = ["ForwardStream", "Listed"]
 
@@ -57,7 +57,7 @@ class _Tensor:
     info: TensorInfo
     pieces: list[tuple[int, int, int]] = field(default_factory=list)
     stored: Array | None = None
-    left: int = 0
+    decoded: int = 0
 
 
 class ForwardStream:
@@ -94,7 +94,7 @@ class ForwardStream:
         self._complete = False
 
     def __iter__(self) -> Iterator[tuple[TensorInfo, Array]]:
-        data = self._read_head()
+        data = self.read_head()
         if self.head is None:
             stream = Stream(memoryview(data + self._rest()), limits=self._limits)
             stream.check_complete()
@@ -162,8 +162,15 @@ class ForwardStream:
         self._index += 1
         return data
 
-    def _read_head(self) -> bytes:
-        """Read up to the metadata unit, or in a standard stream up to the first data unit."""
+    def read_head(self) -> bytes:
+        """Read up to the metadata unit, or in a standard stream up to the first data unit.
+
+        Returns:
+            What was read.
+
+        Raises:
+            NnbitsError: codes 1xx..4xx with place.
+        """
         data = bytearray()
         while True:
             unit = self._next()
@@ -190,19 +197,23 @@ class ForwardStream:
             data = self._next()
             if data is None:
                 break
+            self._complete = False
             if not is_extension(memoryview(data)):
                 kind = data[4 if data[0] & 0x80 else 2] >> 2
                 if kind < UnitType.NNR_EXT:
                     raise self._bad(f"a unit of type {kind} outside an access unit", offset)
-                continue  # somebody else's
+                if self._state is not None:
+                    raise self._bad("somebody else's unit between index and end", offset)
+                continue
             unit = parse_unit(memoryview(data), index=self._index - 1, offset=offset, parameters=self.head.parameters)
             body = unit.body
+            if self._state is not None and not isinstance(body, EndUnit):
+                raise self._bad("a unit between index and end", offset)
             if isinstance(body, AccessUnitHeader):
                 yield self._access_unit(data, body, offset)
             elif isinstance(body, AttachmentUnit):
                 attachment_part(memoryview(data), unit)
                 self._parts.append(Listed(offset, len(data), len(self._parts), sha256(data)))
-                self._complete = False
             elif isinstance(body, IndexUnit):
                 content = index_content(memoryview(data), unit, body, self._limits)
                 self._state = offset, len(data), Index.from_bytes(content, end=offset)
@@ -231,8 +242,6 @@ class ForwardStream:
             raise self._bad(f"an access unit of {header.au_bytes} bytes", offset, ReasonCode.MEMORY_BUDGET)
         if left < 0:
             raise self._bad("au_bytes is less than the header has", offset, ReasonCode.ACCESS_UNIT)
-        if self._state is not None:
-            raise self._bad("an access unit between index and end", offset)
         data = first + self._read(left, "an access unit")
         unit = parse_access_unit(memoryview(data), offset=offset, head=self.head, limits=self._limits)
         if header.au_number != len(self.access_units):
@@ -246,7 +255,6 @@ class ForwardStream:
             check_relation(unit, update)
         elif header.au_relation == AccessUnitRelation.REPLACES and header.base_digest != self.digest:
             raise self._bad("the access unit replaces one of another model", offset, ReasonCode.BASE_MISMATCH)
-        self._complete = False
         self.access_units.append(Listed(offset, len(data), header.au_number, sha256(data)))
         self._index += len(unit.units) - 1
         for piece in unit.pieces:
@@ -258,7 +266,7 @@ class ForwardStream:
         tensor = self._tensors.get(piece.name)
         replaces = unit.header.au_relation == AccessUnitRelation.REPLACES and piece.name not in self._replaced
         if tensor is None or replaces:
-            tensor = self._tensors[piece.name] = _Tensor(info, left=info.size)
+            tensor = self._tensors[piece.name] = _Tensor(info)
             if replaces:
                 self._replaced.add(piece.name)
         elif tensor.info != info:
@@ -270,7 +278,6 @@ class ForwardStream:
         if overlaps or (pieces and not piece.count):
             raise self._bad(f"tensor {piece.name!r} comes twice", unit.offset, ReasonCode.DUPLICATE_NAME)
         pieces.insert(at, entry)
-        tensor.left -= piece.count
 
     def _tensors_of(self, unit: AccessUnit) -> Iterator[tuple[TensorInfo, Array]]:
         assert self.head is not None  # noqa: S101
@@ -278,15 +285,16 @@ class ForwardStream:
             tensor = self._tensors[piece.name]
             info = tensor.info
             if piece.count == info.size:
-                yield info, stored.reshape(info.stored_shape)
+                yield info, shaped(info.name, info.stored_shape, stored)
                 continue
             if tensor.stored is None:
                 tensor.stored = np.empty(info.nbytes // info.dtype.itemsize, info.dtype.storage)
             at = stored_index(info, piece.first)
             tensor.stored[at : at + len(stored)] = stored
-            if not tensor.left:
+            tensor.decoded += piece.count
+            if tensor.decoded == info.size:
                 whole, tensor.stored = tensor.stored, None
-                yield info, whole.reshape(info.stored_shape)
+                yield info, shaped(info.name, info.stored_shape, whole)
 
     # ---- index and end
 

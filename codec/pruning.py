@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .errors import NnbitsError, ReasonCode
 from .syntax import BitMask, PruningTopologyContainer, RepresentationType, Topology, TopologyStorageFormat
-from .types import Array, TensorInfo
+from .types import Array, TensorInfo, shaped
 
 __all__ = ["Pruned", "find_pruned", "pruning_units", "read_pruning"]
 
@@ -51,9 +51,9 @@ class Pruned:
             return stored[self.kept]
         return stored.reshape(-1)[self.kept]
 
-    def expanded(self, values: Array) -> Array:
+    def expanded(self, name: str, values: Array) -> Array:
         """The tensor of ``shape``."""
-        stored = np.zeros(self.shape, values.dtype)
+        stored = shaped(name, self.shape, np.zeros(prod(self.shape), values.dtype))
         if self.neurons:
             stored[self.kept] = values.reshape(self.dimensions)
         else:

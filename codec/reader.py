@@ -41,7 +41,7 @@ from .syntax import (
     Piece,
     parse_unit,
 )
-from .types import Array, Attachment, LazyTensor, Model, TensorInfo
+from .types import Array, Attachment, LazyTensor, Model, TensorInfo, shaped
 from .values import stored_bytes
 
 __all__ = [
@@ -362,7 +362,7 @@ class ExtendedStream:
             NnbitsError: NO_SUCH_TENSOR, and codes 1xx..4xx with access unit and offset.
         """
         info = self.tensors[self.tensor(name)]
-        return self.read_range(name, 0, info.size, threads=threads).reshape(info.stored_shape)
+        return shaped(name, info.stored_shape, self.read_range(name, 0, info.size, threads=threads))
 
     def read_range(self, name: str, first: int, count: int, *, threads: int = 1) -> Array:
         """Elements of a tensor, one-dimensional, as of :class:`~nnbits.codec.types.LazyTensor`.
@@ -548,14 +548,14 @@ class ExtendedStream:
                 info = self.tensors[tensor]
                 left[tensor] -= 1
                 if len(index.pieces_of(tensor)) == 1:
-                    yield info, stored.reshape(info.stored_shape)
+                    yield info, shaped(name, info.stored_shape, stored)
                     continue
                 if tensor not in partial_arrays:
                     partial_arrays[tensor] = np.empty(info.nbytes // info.dtype.itemsize, info.dtype.storage)
                 at = stored_index(info, first)
                 partial_arrays[tensor][at : at + len(stored)] = stored
                 if not left[tensor]:
-                    yield info, partial_arrays.pop(tensor).reshape(info.stored_shape)
+                    yield info, shaped(name, info.stored_shape, partial_arrays.pop(tensor))
 
     # ---- the model
 

@@ -23,6 +23,7 @@ __all__ = [
     "Model",
     "TensorInfo",
     "from_numpy",
+    "shaped",
     "to_numpy",
 ]
 
@@ -272,6 +273,27 @@ def _unpack(stored: NDArray[np.uint8], size: int, dtype: DType) -> NDArray[np.ui
     return np.packbits(planes, axis=1, bitorder="little").reshape(-1)
 
 
+def shaped(name: str, shape: tuple[int, ...], array: Array) -> Array:
+    """All elements of a tensor in its shape.
+
+    Args:
+        array: as many elements as the shape has.
+
+    Raises:
+        NnbitsError: UNSUPPORTED_FEATURE for a shape that streams may have and NumPy arrays not: of more than 64
+            dimensions, or without elements and with dimensions whose product has more than 63 bits.
+    """
+    try:
+        return array.reshape(shape)
+    except ValueError as error:
+        raise NnbitsError(
+            ReasonCode.UNSUPPORTED_FEATURE,
+            f"no NumPy array has the shape of tensor {name!r}, which has {len(shape)} dimensions: {error}",
+            path=name,
+            hint="Its elements can be read in order: nnbits.codec.reader.ExtendedStream.read_range",
+        ) from None
+
+
 def to_numpy(info: TensorInfo, stored: Array) -> Array:
     """The array a NumPy user expects: ``stored`` itself, or its ml_dtypes view for types NumPy lacks.
 
@@ -296,6 +318,6 @@ def to_numpy(info: TensorInfo, stored: Array) -> Array:
     if view is None:
         return stored
     if dtype.is_packed:
-        unpacked: Array = _unpack(stored, info.size, dtype).view(view).reshape(info.shape)
+        unpacked = shaped(info.name, info.shape, _unpack(stored, info.size, dtype).view(view))
         return unpacked
     return stored.view(view)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from .access import decode_pieces
 from .errors import NnbitsError, ReasonCode
 from .file import open_standard
+from .forward import ForwardStream
 from .integrity import sha256
 from .limits import DEFAULT_LIMITS, Limits
 from .parallel import ordered_map
@@ -16,6 +18,8 @@ from .plan import Profile
 from .reader import ExtendedStream
 
 __all__ = ["Problem", "Verification", "verify"]
+
+_READ_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ def verify(
     on_bytes: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Check a stream: structure, checksums, SHA-256 of access units and attachments, the model digest, and values.
+
+    It is read by its index, and if nothing is wrong once more from front to back.
 
     Args:
         source: a :class:`~nnbits.codec.ranges.RangeSource`.
@@ -104,7 +110,49 @@ def verify(
         done += int(index.au_bytes[number])
         if on_bytes is not None:
             on_bytes(done, source.size)
+    if not problems:
+        problems += _in_order(stream, decode, limits)
     return Verification("extended", stream.digest.hex(), len(index.tensors), len(index.au_offset), tuple(problems))
+
+
+def _in_order(stream: ExtendedStream, decode: bool, limits: Limits) -> list[Problem]:
+    """What only shows to who reads all units in order: numbers, relations, and what the states before the last hold."""
+    listed = set(stream.index.au_offset.tolist())
+    forward = ForwardStream(io.BufferedReader(_Sequential(stream.source), _READ_BYTES), limits=limits)
+    names: dict[str, None] = {}
+    try:
+        forward.read_head()
+        for unit in forward.read_access_units():
+            if decode and unit.offset not in listed:
+                names = {piece.name: None for piece in unit.pieces}
+                for _ in decode_pieces(unit, stream.head, changes=True, limits=limits):
+                    pass
+                names = {}
+    except NnbitsError as error:
+        if error.code >= ReasonCode.NOT_EXACT:
+            raise
+        return [Problem(error, tuple(names))]
+    return []
+
+
+class _Sequential(io.RawIOBase):
+    """A source read from front to back."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self._at = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """The next bytes, as many as fit."""
+        view = memoryview(buffer).cast("B")
+        size: int = min(len(view), self._source.size - self._at)
+        view[:size] = self._source.read_range(self._at, size)
+        self._at += size
+        return size
 
 
 def _head_and_attachments(stream: ExtendedStream) -> list[Problem]:
