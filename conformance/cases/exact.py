@@ -63,7 +63,7 @@ def _frames() -> Iterator[Rule]:
     yield "head", "uint8", _N, b"\0" * 8, "a payload of 8 bytes"
     yield "no-bytes", "uint8", _N, b"", "a payload of no bytes"
     yield "flags", "uint8", _N, _section(good, flags=2), "flags 2"
-    for label, block, row in (("block-zero", 0, 0), ("block-large", 2**18 + 1, 1), ("row-zero", _N, 0), ("row", _N, 5),
+    for label, block, row in (("block-zero", 0, 0), ("block-large", 2**20 + 1, 1), ("row-zero", _N, 0), ("row", _N, 5),
                               ("row-large", _N, 2 * _N)):  # fmt: skip
         yield (
             label,

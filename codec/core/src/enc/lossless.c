@@ -144,6 +144,7 @@ static int few_different(const nnb_encoder *e, const nnb_items *items, const voi
 
 static void write_leaf(nnb_encoder *e, const nnb_items *items, const void *values, size_t count) {
   const size_t start = e->used;
+  int few = 0;
   if (forced(e, NNB_CODING_RAW)) {
     write_raw(e, items, values, count);
     return;
@@ -157,7 +158,7 @@ static void write_leaf(nnb_encoder *e, const nnb_items *items, const void *value
   if (items->packed_bits && e->present == NULL && (e->choice->force == 0 || forced(e, NNB_CODING_UNPACKED))) {
     write_unpacked(e, items, values, count);
   } else if (items->bytes > 1 &&
-             (forced(e, NNB_CODING_TABLE) || (e->choice->force == 0 && few_different(e, items, values, count)))) {
+             (forced(e, NNB_CODING_TABLE) || (few = e->choice->force == 0 && few_different(e, items, values, count)))) {
     uint8_t table[256 * 8];
     const size_t entries = nnb_find_table(items, values, count, table, e->symbols, e->measures);
     if (entries) write_table(e, items, table, entries, count);
@@ -166,6 +167,11 @@ static void write_leaf(nnb_encoder *e, const nnb_items *items, const void *value
   if (after_table == start || (e->choice->force == 0 && count < 4096)) {
     if (items->mantissa_bits && (e->choice->force == 0 || !forced(e, NNB_CODING_BYTES))) {
       nnb_write_float(e, items, values, count, &survey);
+      if (few) { /* scales that were made from few bits, for instance: their last bits are not random */
+        const size_t middle = e->used;
+        write_bytes(e, items, values, count, 0);
+        keep_shorter(e, after_table, middle);
+      }
     } else if (items->bytes == 1 && scale_bytes(e, values, count)) {
       write_scaled_bytes(e, values, count);
     } else {
