@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from .compose import Composition
 from .convert import in_standard_profile
 from .decode import NATIVE, Engine, Stream
 from .errors import NnbitsError, ReasonCode
@@ -532,4 +533,17 @@ class _DataUnits:
                     path="dimensions",
                     offset=self._unit.offset,
                 )
+        order = [self._place_of[piece.unit_name] for piece in self._unit.pieces if piece.unit_name in tensors]
+        if list(dict.fromkeys(order)) != sorted(set(order)):
+            raise _bad("the data units are not in the order of the pieces", "value_coding", self._unit.offset)
         return tensors
+
+    @property
+    def _place_of(self) -> dict[str, int]:
+        """For each tensor the number of the unit that carries it."""
+        units = self.stream.compositions() if self.stream.needs_composition else self.stream.data_units
+        return {
+            item.name: number
+            for number, unit in enumerate(units)
+            for item in (unit.infos if isinstance(unit, Composition) else unit.parts)
+        }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,11 @@ from .source import FoldedNorm, SourceDescription
 from .syntax import PayloadType
 from .types import DTYPES, Array, LazyTensor, TensorInfo, shaped
 
-__all__ = ["Composition", "compositions", "needs_composition"]
+__all__ = ["Composition", "compositions", "needs_composition", "product"]
 
 Values = Mapping[str, NDArray[np.float32]]
 
+_PRODUCT_ELEMENTS: Final = 1 << 15  # of the product that are worked on at a time
 _COMPOSED_ROLES = frozenset({Role.G, Role.H, Role.LOCAL_SCALING})
 
 
@@ -97,8 +99,29 @@ class Composition:
         if scaling is not None:
             weight = weight * scaling.reshape(-1, *(1,) * (weight.ndim - 1))
         if len(factors) == 2:
-            weight = shaped(self.weight, self.dimensions, weight @ factors[1])
+            weight = shaped(self.weight, self.dimensions, product(weight, factors[1]))
         return weight
+
+
+def product(g: NDArray[np.float32], h: NDArray[np.float32]) -> NDArray[np.float32]:
+    """G x H with the terms added for k ascending, all rounded to float32; the same bits on every machine.
+
+    ``@`` leaves the order to the BLAS in use. Rows are taken in groups that stay in the cache.
+
+    Args:
+        g: rows x rank.
+        h: rank x columns.
+    """
+    result = np.zeros((len(g), h.shape[1]), np.float32)
+    step = max(_PRODUCT_ELEMENTS // max(h.shape[1], 1), 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(g), step):
+            rows, total = g[start : start + step], result[start : start + step]
+            term = np.empty_like(total)
+            for k in range(len(h)):
+                np.multiply(rows[:, k, None], h[k], out=term)
+                total += term
+    return result
 
 
 def compositions(

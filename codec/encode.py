@@ -147,11 +147,11 @@ def check_exact(model: Model, plan: EncodePlan) -> None:
         if plan.profile == "extended" and how.coding in ("raw", "lossless"):
             continue
         if not in_standard_profile(info.dtype):
-            raise _not_exact(info, "it has no such element type")
+            raise _not_exact(info, plan, "it has no such element type")
         if how.coding == "raw" and info.dtype.name == "float64" and not float32_is_exact(info.dtype, tensor.read()):
-            raise _not_exact(info, "its values are not all float32 values")
+            raise _not_exact(info, plan, "its values are not all float32 values")
         if how.coding == "integer" and not _surely_int32(info.dtype) and not int32_is_exact(info.dtype, tensor.read()):
-            raise _not_exact(info, "its values do not all fit in int32")
+            raise _not_exact(info, plan, "its values do not all fit in int32")
     if len(infos) != len(model.tensors):
         raise NnbitsError(ReasonCode.BAD_TENSOR, "two tensors have the same name")
     created = {name for block in plan.blocks for name in block.created}
@@ -167,10 +167,11 @@ def _surely_int32(dtype: DType) -> bool:
     return dtype.bits < 32 or dtype.name == "int32"
 
 
-def _not_exact(info: TensorInfo, why: str) -> NnbitsError:
+def _not_exact(info: TensorInfo, plan: EncodePlan, why: str) -> NnbitsError:
+    carrier = "the standard profile" if plan.profile == "standard" else f"coding {plan_of(plan, info).coding!r}"
     return NnbitsError(
         ReasonCode.NOT_EXACT,
-        f"the standard profile cannot carry tensor {info.name!r} of dtype {info.dtype.name} exactly: {why}",
+        f"{carrier} cannot carry tensor {info.name!r} of dtype {info.dtype.name} exactly: {why}",
         path=info.name,
         hint="Convert the tensor, or choose a quality (--qp) if it is a float tensor",
     )

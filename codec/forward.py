@@ -198,17 +198,15 @@ class ForwardStream:
             if data is None:
                 break
             self._complete = False
-            if not is_extension(memoryview(data)):
-                kind = data[4 if data[0] & 0x80 else 2] >> 2
-                if kind < UnitType.NNR_EXT:
-                    raise self._bad(f"a unit of type {kind} outside an access unit", offset)
-                if self._state is not None:
-                    raise self._bad("somebody else's unit between index and end", offset)
-                continue
+            kind = data[4 if data[0] & 0x80 else 2] >> 2
+            if kind < UnitType.NNR_EXT:
+                raise self._bad(f"a unit of type {kind} outside an access unit", offset)
             unit = parse_unit(memoryview(data), index=self._index - 1, offset=offset, parameters=self.head.parameters)
             body = unit.body
             if self._state is not None and not isinstance(body, EndUnit):
                 raise self._bad("a unit between index and end", offset)
+            if not is_extension(memoryview(data)):
+                continue  # somebody else's
             if isinstance(body, AccessUnitHeader):
                 yield self._access_unit(data, body, offset)
             elif isinstance(body, AttachmentUnit):

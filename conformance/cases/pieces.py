@@ -229,6 +229,8 @@ def _coded() -> Iterator[tuple[str, AccessUnit, str, tuple[str, ...], str]]:
     yield "missing", AccessUnit([coded()], None, []), "ACCESS_UNIT", (), "a piece whose data unit is missing"
     yield ("more", AccessUnit([coded()], None, [unit(), unit("u")]), "ACCESS_UNIT", (),
            "a data unit that no piece announces")  # fmt: skip
+    yield ("order", AccessUnit([coded(), replace(coded(), name="u")], None, [unit("u"), unit()]), "ACCESS_UNIT", (),
+           "data units in another order than their pieces")  # fmt: skip
     part = coded("float32", (6, 4), first_element=0, element_count=12)
     rest = replace(part, first_element=12)
     for label, name in (("number", "t@1"), ("sign", "t_0"), ("none", "0"), ("short", "@0")):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import nnbits
 from nnbits.codec.blocks import block_values, factorize
+from nnbits.codec.compose import product
 from nnbits.codec.decode import NATIVE, REFERENCE, Stream
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.limits import Limits
@@ -433,3 +434,19 @@ def test_digits_compute_the_same() -> None:
     assert {n: (a.dtype, a.shape) for n, a in before.items()} == {n: (a.dtype, a.shape) for n, a in after.items()}
     assert digits_accuracy(after, images, labels, "numpy") == digits_accuracy(before, images, labels, "numpy")
     assert np.abs(digits_logits_numpy(before, images) - digits_logits_numpy(after, images)).max() < 0.01
+
+
+def test_the_product_of_factors_has_one_order_of_summation() -> None:
+    """Sums of terms that cancel tell the orders apart."""
+    rng = np.random.default_rng(0)
+    g = (rng.normal(size=(37, 50)) * 10.0 ** rng.integers(-6, 7, (37, 50))).astype(np.float32)
+    h = rng.normal(size=(50, 2000)).astype(np.float32)
+    expected = np.zeros((37, 2000), np.float32)
+    for k in range(50):
+        expected = expected + g[:, k, None] * h[k]
+    assert product(g, h).tobytes() == expected.tobytes()
+    scalar = np.float32(0)
+    for k in range(50):
+        scalar = np.float32(scalar + np.float32(g[36, k] * h[k, 1999]))
+    assert product(g, h)[36, 1999] == scalar
+    assert product(g[:, :0], h[:0]).tobytes() == bytes(37 * 2000 * 4)

@@ -5,15 +5,25 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 import nnbits
+from nnbits.codec._core import ffi, lib
 from nnbits.codec.encode import unit_header
 from nnbits.codec.errors import NnbitsError, ReasonCode
-from nnbits.codec.plan import TensorPlan
-from nnbits.codec.syntax import ModelParameterSet, ParameterSets, Piece, StartUnit, build_unit, peek_unit_size
+from nnbits.codec.plan import EncodePlan, TensorPlan
+from nnbits.codec.syntax import (
+    ModelParameterSet,
+    ParameterSets,
+    Piece,
+    StartUnit,
+    ValueCoding,
+    build_unit,
+    peek_unit_size,
+)
 from nnbits.codec.types import DTYPES, Attachment, TensorInfo
-from nnbits.conformance.cases.pieces import AccessUnit, raw, stream
+from nnbits.conformance.cases.pieces import AccessUnit, parameters, piece, raw, stream
 
 
 def part(first: int, count: int) -> Piece:
@@ -96,3 +106,33 @@ def test_units_between_index_and_end_and_behind_the_end() -> None:
         assert verdicts(between) == ("UNIT_ORDER", "INDEX"), unit
     for unit in (foreign, index):
         assert verdicts(data + unit) == ("TRUNCATED", "TRUNCATED"), unit
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_data_units_have_the_order_of_the_pieces(swapped: bool) -> None:
+    """``the next NDU of the access unit``; the C reader compares the names as it goes."""
+    pieces = [piece(name, "float32", (4,), value_coding=ValueCoding.NDU) for name in ("a", "b")]
+    header = [unit_header(TensorInfo(name, DTYPES["float32"], (4,)), TensorPlan("raw")) for name in ("a", "b")]
+    coded = [build_unit(one, parameters=parameters(), payload=bytes(16)) for one in header]
+    data = stream(AccessUnit([pieces[0], raw("between"), pieces[1]], bytes(4), coded[::-1] if swapped else coded))
+    expected = "ACCESS_UNIT" if swapped else "OK"
+    assert verdicts(data) == (expected, expected)
+    reader, unit, found = ffi.new("nnb_reader *"), ffi.new("nnb_access_unit *"), ffi.new("nnb_access_piece *")
+    name = ffi.new("uint8_t[]", 65536)
+    buffer = ffi.from_buffer("uint8_t[]", data)
+    assert lib.nnb_reader_open(reader, buffer, len(data), 2**20) == 0
+    assert lib.nnb_reader_next(reader, unit) == 0
+    codes = set()
+    while lib.nnb_access_unit_next_piece(unit, found, name, 65536):
+        codes.add(found.status)
+    assert codes - {0} == ({ReasonCode.ACCESS_UNIT} if swapped else set())
+
+
+def test_what_cannot_be_exact_is_said_of_the_plan() -> None:
+    model = {"a": np.array([2**40])}
+    for profile, who in (("standard", "the standard profile"), ("extended", "coding 'integer'")):
+        plan = EncodePlan({"a": TensorPlan("integer")}, profile=profile)  # type: ignore[arg-type]
+        with pytest.raises(NnbitsError) as caught:
+            nnbits.encode(model, plan=plan)
+        assert caught.value.code is ReasonCode.NOT_EXACT
+        assert caught.value.message.startswith(f"{who} cannot carry tensor 'a'")
