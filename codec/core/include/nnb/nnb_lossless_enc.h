@@ -36,9 +36,9 @@ nnb_status nnb_lossless_encode_block(const nnb_items *items, const nnb_lossless_
                                      size_t capacity, size_t *size);
 
 /*
- * Codes `count` items in blocks of `block_items`, of which the last may be shorter, one after the other, as far as there
- * is the capacity that nnb_lossless_bound() wants for the next; `*encoded` receives how many, sizes[i] the bytes of
- * block i.
+ * Codes `count` items in blocks of `block_items`, of which the last may be shorter, one after the other, as far as
+ * there is the capacity that nnb_lossless_bound() wants for the next; `*encoded` receives how many, sizes[i] the bytes
+ * of block i.
  */
 nnb_status nnb_lossless_encode_blocks(const nnb_items *items, const nnb_lossless_choice *choice, const void *values,
                                       size_t row_items, size_t block_items, size_t count, void *work, size_t work_size,
