@@ -259,9 +259,8 @@ def _infos(
     sizes: U64,
 ) -> tuple[TensorInfo, ...]:
     lengths = np.diff(name_end.astype(np.int64), prepend=0)
-    if name_end.size and int(name_end.max()) > len(names):
-        _refuse("the names do not add up", "name_end")
-    if (int(name_end[-1]) if name_end.size else 0) != len(names) or (lengths < 0).any():
+    last, most = (int(name_end[-1]), int(name_end.max())) if name_end.size else (0, 0)
+    if most > len(names) or last != len(names) or (lengths < 0).any():
         _refuse("the names do not add up", "name_end")
     if (lengths > MAX_NAME_BYTES).any():
         i = int((lengths > MAX_NAME_BYTES).argmax())

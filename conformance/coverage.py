@@ -423,6 +423,12 @@ _UNREACHABLE: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("value", "nnr_unit_payload.ext_kind", "min", _UNKNOWN),
     ("value", "nnr_unit_payload.ext_kind", "max", _UNKNOWN),
     ("case", "nnr_unit_payload: ext_kind", "other", _UNKNOWN),
+    (
+        "case",
+        "nnr_unit_payload: ext_kind",
+        "ACCESS_UNIT_DATA",
+        "it is read with its access unit, not as a unit by itself",
+    ),
     ("bin", "greater temporal 0 1", "", "abs(base) < 0 never holds"),
     ("bin", "greater temporal 1 1", "", "abs(base) < 1 never holds where there is a base"),
     ("bypass", "", "31", "it would take a remainder of more than 2^31"),

@@ -94,10 +94,9 @@ def _places(case: Case, error: NnbitsError) -> tuple[int, int]:
             pass
     except NnbitsError as stopped:
         unit = element if stopped.offset is None else stopped.offset
-    unit = min(unit, element, _access_unit_of(case, element))
-    if case.begins is not None:
-        unit = case.begins
-    return min(unit, element), max(unit, element)
+    last = element if "extended" in case.features else max(unit, element)
+    first = min(unit, element, _access_unit_of(case, element)) if case.begins is None else case.begins
+    return min(first, element), last
 
 
 def _access_unit_of(case: Case, element: int) -> int:

@@ -73,10 +73,23 @@ class Decoder(ABC):
         """What came of it, from the exit status of ``os.waitpid`` and the folder."""
 
 
-def _bound_memory(limits: Limits) -> None:
+def _bound_memory(limits: Limits, *, own: int = 0) -> None:
+    """Bound the address space: ``own`` bytes are there already, and stay."""
     if limits.enforce_memory:
-        resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
+        resource.setrlimit(resource.RLIMIT_AS, (own + limits.memory, own + limits.memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _address_space() -> int:
+    """Bytes of this process's address space; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
+def _peak_kib(usage: resource.struct_rusage) -> int:
+    return usage.ru_maxrss // (1024 if sys.platform == "darwin" else 1)
 
 
 class CommandDecoder(Decoder):
@@ -208,7 +221,7 @@ class CallableDecoder(Decoder):
             os.setsid()
             gc.disable()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            _bound_memory(self.limits)
+            _bound_memory(self.limits, own=_address_space())
             result = self.call([path.read_bytes() for path in streams], supplied_parameters(supplied))
             (folder / "result.pickle").write_bytes(pickle.dumps(result))
             code = 0
@@ -330,12 +343,13 @@ def _collect(decoder: Decoder, running: dict[int, _Running], strict: bool) -> It
         del running[process]
         with suppress(ProcessLookupError, PermissionError):  # what it left running
             os.killpg(process, signal.SIGKILL)
-        peak = usage.ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+        peak = _peak_kib(usage)
         if item.stopped:
             result = Result("timeout", detail=f"stopped after {decoder.limits.seconds:g} s")
         else:
             result = decoder.finish(status, item.folder)
-            if peak * 1024 > decoder.limits.memory:
+            # A child's peak begins with that of the process that forks it, which may be larger than the decoder's.
+            if peak * 1024 > decoder.limits.memory and peak > _peak_kib(resource.getrusage(resource.RUSAGE_SELF)):
                 result = Result("memory", detail=f"{peak} KiB of memory")
         shutil.rmtree(item.folder, ignore_errors=True)
         yield judge(item.entry, replace(result, seconds=seconds, peak_kib=peak), strict=strict)

@@ -257,6 +257,42 @@ def _codings() -> Iterator[Rule]:
     )
 
 
+def _groups() -> Iterator[Rule]:
+    rows = {"block_items": _N, "row_items": 8}
+    raw, integers, offsets = _block(Coding.RAW, bytes(4 * _N)), _block(Coding.RAW, bytes(_N)), _constant(0)
+
+    def scales(value: float) -> bytes:
+        return _block(Coding.CONSTANT, struct.pack("<f", value))
+
+    def multiples(*parts: bytes, run: int = 8) -> bytes:
+        return _section(_block(Coding.MULTIPLES, struct.pack("<I", run), *parts), **rows)
+
+    def dictionary(entries: int, *parts: bytes) -> bytes:
+        return _section(_block(Coding.DICTIONARY, struct.pack("<H", entries - 1), *parts))
+
+    yield "multiples-run", "float32", _N, multiples(scales(1), integers, offsets, run=5), "runs of 5 in rows of 8"
+    yield "multiples-of-integers", "int32", _N, multiples(scales(1), integers, offsets), "MULTIPLES of integers"
+    yield "multiples-no-scales", "float32", _N, multiples(), "MULTIPLES without scales"
+    yield "multiples-scale", "float32", _N, multiples(scales(-1), integers, offsets), "a scale below zero"
+    yield "multiples-no-integers", "float32", _N, multiples(scales(1)), "scales and no integers"
+    yield "multiples-no-offsets", "float32", _N, multiples(scales(1), integers), "no offsets"
+    unpacked = _block(Coding.UNPACKED, _constant(0))
+    yield "multiples-unpacked", "float32", _N, multiples(scales(1), unpacked, offsets), "UNPACKED below MULTIPLES"
+    yield "multiples-narrow", "float32", _N, multiples(unpacked, integers, offsets), "scales in UNPACKED"
+    two, places = _block(Coding.RAW, bytes(8)), _block(Coding.RAW, bytes(2 * _N))
+    yield "dictionary-of-half", "float16", _N, dictionary(2, _block(Coding.RAW, bytes(4)), places), "items of 2 bytes"
+    yield "dictionary-no-size", "float32", _N, _section(_block(Coding.DICTIONARY)), "DICTIONARY without a size"
+    yield "dictionary-large", "float32", _N, dictionary(_N + 1, raw, places), "more entries than items"
+    yield "dictionary-no-entries", "float32", _N, dictionary(2), "DICTIONARY without entries"
+    yield "dictionary-coding", "float32", _N, dictionary(2, _block(99), places), "entries in coding 99"
+    yield "dictionary-no-places", "float32", _N, dictionary(2, two), "entries and no places"
+    yield "dictionary-place-coding", "float32", _N, dictionary(2, two, _block(99)), "places in coding 99"
+    beyond = _block(Coding.RAW, b"\2" * _N + bytes(_N))
+    yield "dictionary-place", "float32", _N, dictionary(2, two, beyond), "place 2 of 2"
+    scaled = _block(Coding.BYTES, b"\2", _constant(0), _constant(0), *([_constant(0)] * 2))
+    yield "scaled-words", "uint16", _N, _section(scaled), "scaled bytes of items of 2 bytes"
+
+
 def _floats() -> Iterator[Rule]:
     def block(upper: int, flags: int, *parts: bytes, base: int = 0) -> bytes:
         return _section(_block(Coding.FLOAT, struct.pack("<BBH", upper, flags, base), *parts))
@@ -361,7 +397,7 @@ def cases(seed: int) -> Iterator[Case]:
     """The streams."""
     del seed  # nothing is random
     yield from _valid()
-    for maker in (_frames, _zstd, _planes, _tables, _codings, _floats):
+    for maker in (_frames, _zstd, _planes, _tables, _codings, _groups, _floats):
         for label, dtype, count, section, text in maker():
             features = (*_FEATURES, "zstd") if maker is _zstd else _FEATURES
             yield Case(f"exact-{label}", _stream(dtype, count, section), f"exactly coded values: {text}", features,

@@ -6,6 +6,7 @@ import faulthandler
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -150,8 +151,10 @@ def test_a_decoder_that_never_ends_is_stopped(manifest: Manifest, few: list[Entr
 
 
 def test_too_much_memory_fails(manifest: Manifest, few: list[Entry]) -> None:
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # a child's peak is no less
+
     def greedy(*_: Any) -> dict[str, Any]:
-        block = bytearray(300 << 20)
+        block = bytearray(own + (300 << 20))
         raise NnbitsError(ReasonCode.TRUNCATED, str(len(block)))
 
     unbounded = {"memory": 200 << 20, "enforce_memory": False}
@@ -256,7 +259,8 @@ def _runs(process: int) -> bool:
 
 
 def test_a_command_that_takes_too_much_memory(tmp_path: Path, manifest: Manifest, few: list[Entry]) -> None:
-    body = "block = bytearray(300 << 20); sys.exit(1)"
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # a child's peak is no less
+    body = f"block = bytearray({own + (300 << 20)}); sys.exit(1)"
     for enforce, reason in ((True, "crashed"), (False, "memory")):
         decoder = command(tmp_path, body)
         decoder.limits = Limits(30, 200 << 20, enforce_memory=enforce)
