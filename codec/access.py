@@ -533,13 +533,13 @@ class _DataUnits:
                     path="dimensions",
                     offset=self._unit.offset,
                 )
-        order = [self._place_of[piece.unit_name] for piece in self._unit.pieces if piece.unit_name in tensors]
+        places = self._places()
+        order = [places[piece.unit_name] for piece in self._unit.pieces if piece.unit_name in tensors]
         if list(dict.fromkeys(order)) != sorted(set(order)):
             raise _bad("the data units are not in the order of the pieces", "value_coding", self._unit.offset)
         return tensors
 
-    @property
-    def _place_of(self) -> dict[str, int]:
+    def _places(self) -> dict[str, int]:
         """For each tensor the number of the unit that carries it."""
         units = self.stream.compositions() if self.stream.needs_composition else self.stream.data_units
         return {

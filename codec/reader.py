@@ -448,8 +448,8 @@ class ExtendedStream:
         wanted = [j for j, p in enumerate(unit.pieces) if p.name in targets and (p.name, p.first) in listed]
 
         def place(piece: Piece) -> Array:
-            at = stored_index(TensorInfo(piece.name, dtype_of(piece), piece.dimensions), piece.first)
-            return targets[piece.name][at : at + stored_bytes(dtype_of(piece), piece.count) // dtype_of(piece).itemsize]
+            at, dtype = stored_index(tensor_info(piece), piece.first), dtype_of(piece)
+            return targets[piece.name][at : at + stored_bytes(dtype, piece.count) // dtype.itemsize]
 
         changes = self.base is not None
         for piece, stored in decode_pieces(unit, self.head, wanted, changes=changes, limits=self.limits, out=place):

@@ -110,7 +110,6 @@ def test_http_with_range_requests(stream: bytes) -> None:
     """One request for the end, one for the tensor, and no more bytes than these take."""
     pytest.importorskip("fsspec")
     pytest.importorskip("aiohttp")
-    pytest.importorskip("requests")
     Handler.content, Handler.ranges = stream, []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from nnbits.tools._console import Progress, count, printable
 from nnbits.tools._files import check_output, file_named, is_pipe, packed_path, tree_size
+from nnbits.tools._models import counter
 
 if TYPE_CHECKING:
-    from nnbits.codec.api import PackedTensor, PackReport
+    from nnbits.codec.api import PackReport
     from nnbits.codec.plan import EncodePlan, MapChoice, Profile, Speed
     from nnbits.codec.types import Model
     from nnbits.tools._restored import Restored
@@ -130,7 +131,7 @@ def pack(
     if any(tensor.qp is not None for tensor in chosen.tensors.values()):
         model = inexact(model)
     with _plan_output(save_plan, chosen, force=force):
-        on_tensor = _counter(model, progress)
+        on_tensor = counter(model, progress)
         options: dict[str, Any] = {"threads": threads, "on_tensor": on_tensor}
         if memory is not None:
             options["memory"] = memory
@@ -341,21 +342,6 @@ def _plan_output(path: Path | None, plan: EncodePlan, *, force: bool) -> Iterato
         file.write((json.dumps(plan.to_dict(), indent=1) + "\n").encode("utf-8"))
         file.flush()
         yield
-
-
-def _counter(model: Model, progress: Progress | None) -> Callable[[PackedTensor], None] | None:
-    if progress is None:
-        return None
-    total = sum(tensor.info.nbytes for tensor in model)
-    done = 0
-    progress(done, total)
-
-    def on_tensor(tensor: PackedTensor) -> None:
-        nonlocal done
-        done += tensor.source_bytes
-        progress(done, total)
-
-    return on_tensor
 
 
 def report_dict(

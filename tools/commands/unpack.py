@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.tools._console import Progress, count, printable
 from nnbits.tools._files import check_output, is_pipe, open_stream, stream_model, tree_size, unpacked_path
+from nnbits.tools._models import counter
 
 if TYPE_CHECKING:
-    from nnbits.codec.types import Model, TensorInfo
+    from nnbits.codec.types import Model
     from nnbits.formats.base import Adapter
 
 __all__ = ["UnpackReport", "report_dict", "report_text", "unpack"]
@@ -90,7 +90,7 @@ def unpack(
         check_output(target, force=force, inputs=(source,))
         options: dict[str, Any] = {
             "threads": default_threads() if threads is None else threads,
-            "on_tensor": _counter(model, progress),
+            "on_tensor": counter(model, progress),
         }
         if is_pipe(target):
             size = _write_to_standard_output(adapter, model, options)
@@ -154,21 +154,6 @@ def _adapter_of_source(name: str | None) -> Adapter:
         f"the stream was packed from a file of format {name!r}, which is not supported",
         hint=f"Choose another format with --to: {', '.join(adapter.name for adapter in ADAPTERS)}",
     )
-
-
-def _counter(model: Model, progress: Progress | None) -> Callable[[TensorInfo], None] | None:
-    if progress is None:
-        return None
-    total = sum(tensor.info.nbytes for tensor in model)
-    done = 0
-    progress(done, total)
-
-    def on_tensor(info: TensorInfo) -> None:
-        nonlocal done
-        done += info.nbytes
-        progress(done, total)
-
-    return on_tensor
 
 
 def report_dict(report: UnpackReport, seconds: float) -> dict[str, Any]:

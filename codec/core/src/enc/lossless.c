@@ -144,7 +144,6 @@ static int few_different(const nnb_encoder *e, const nnb_items *items, const voi
 
 static void write_leaf(nnb_encoder *e, const nnb_items *items, const void *values, size_t count) {
   const size_t start = e->used;
-  int few = 0;
   if (forced(e, NNB_CODING_RAW)) {
     write_raw(e, items, values, count);
     return;
@@ -155,10 +154,10 @@ static void write_leaf(nnb_encoder *e, const nnb_items *items, const void *value
     write_constant(e, items, values);
     return;
   }
+  const int few = e->choice->force == 0 && few_different(e, items, values, count);
   if (items->packed_bits && e->present == NULL && (e->choice->force == 0 || forced(e, NNB_CODING_UNPACKED))) {
     write_unpacked(e, items, values, count);
-  } else if (items->bytes > 1 &&
-             (forced(e, NNB_CODING_TABLE) || (few = e->choice->force == 0 && few_different(e, items, values, count)))) {
+  } else if (items->bytes > 1 && (few || forced(e, NNB_CODING_TABLE))) {
     uint8_t table[256 * 8];
     const size_t entries = nnb_find_table(items, values, count, table, e->symbols, e->measures);
     if (entries) write_table(e, items, table, entries, count);
