@@ -199,7 +199,7 @@ class _Block:
 
     def dictionary(self, items: Items, count: int) -> Words:
         entries = self.number(2) + 1
-        if items.itemsize < 4 or entries > count:
+        if items.itemsize < 2 or entries > count:
             raise _bad("entries of DICTIONARY")
         dictionary = self.leaf(items, self.number(1), entries)
         indices = self.leaf(Items(count, 2, 0, 0, (1, 1)), self.number(1), count)

@@ -280,7 +280,8 @@ def _groups() -> Iterator[Rule]:
     yield "multiples-unpacked", "float32", _N, multiples(scales(1), unpacked, offsets), "UNPACKED below MULTIPLES"
     yield "multiples-narrow", "float32", _N, multiples(unpacked, integers, offsets), "scales in UNPACKED"
     two, places = _block(Coding.RAW, bytes(8)), _block(Coding.RAW, bytes(2 * _N))
-    yield "dictionary-of-half", "float16", _N, dictionary(2, _block(Coding.RAW, bytes(4)), places), "items of 2 bytes"
+    byte = _block(Coding.RAW, bytes(2))
+    yield "dictionary-of-bytes", "int8", _N, dictionary(2, byte, places), "DICTIONARY of items of a byte"
     yield "dictionary-no-size", "float32", _N, _section(_block(Coding.DICTIONARY)), "DICTIONARY without a size"
     yield "dictionary-large", "float32", _N, dictionary(_N + 1, raw, places), "more entries than items"
     yield "dictionary-no-entries", "float32", _N, dictionary(2), "DICTIONARY without entries"
@@ -289,6 +290,8 @@ def _groups() -> Iterator[Rule]:
     yield "dictionary-place-coding", "float32", _N, dictionary(2, two, _block(99)), "places in coding 99"
     beyond = _block(Coding.RAW, b"\2" * _N + bytes(_N))
     yield "dictionary-place", "float32", _N, dictionary(2, two, beyond), "place 2 of 2"
+    halves = _block(Coding.RAW, bytes(4))
+    yield "dictionary-half-place", "float16", _N, dictionary(2, halves, beyond), "place 2 of 2, items of 2 bytes"
     scaled = _block(Coding.BYTES, b"\2", _constant(0), _constant(0), *([_constant(0)] * 2))
     yield "scaled-words", "uint16", _N, _section(scaled), "scaled bytes of items of 2 bytes"
 
@@ -369,6 +372,18 @@ def _valid() -> Iterator[Case]:
     entries = bytes(range(256)) * 2
     section = _section(_block(Coding.TABLE, b"\xff", entries, _plain(range(255, -1, -1))), block_items=256, row_items=1)
     yield Case("exact-table-256", _stream("uint16", 256, section), "a table of 256 entries", _FEATURES)
+    entries = _block(Coding.RAW, bytes(range(10, 15)), bytes(range(60, 65)))
+    places = _block(Coding.BYTES, b"\0", _rans([k % 5 for k in range(_N)]), _constant(0))
+    dictionary = _block(Coding.DICTIONARY, struct.pack("<H", 4), entries, places)
+    yield Case("exact-dictionary-of-half", _stream("float16", _N, _section(dictionary)), "a dictionary of float16",
+               _FEATURES)  # fmt: skip
+    entries = _block(Coding.BYTES, b"\1", _plain(range(0, 10, 2)), _constant(0))
+    places = _block(Coding.TABLE, b"\1", bytes([4, 0, 1, 0]), _plain([0, 1] * (_N // 2)))
+    dictionary = _block(Coding.DICTIONARY, struct.pack("<H", 4), entries, places)
+    section = _section(_block(Coding.SPLIT, b"\1", _plain([1, 0, 1]), _block(Coding.CONSTANT, b"\3\1"), dictionary),
+                       block_items=24, row_items=8)  # fmt: skip
+    yield Case("exact-dictionary-in-split", _stream("uint16", 24, section), "a dictionary below SPLIT",
+               _FEATURES)  # fmt: skip
 
 
 def _as(dtype: str, array: Any) -> Any:

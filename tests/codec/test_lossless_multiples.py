@@ -130,12 +130,14 @@ def check_reference(code: bytes, dtype: DType, count: int) -> None:
 
 def repeated(name: str, count: int = 6000, entries: int = 700) -> Array:
     rng = np.random.default_rng(5)
-    if name.startswith("int"):
+    if "int" in name:
         return rng.integers(-(2**31), 2**31, entries).astype(name)[rng.integers(0, entries, count)]
-    return rng.standard_normal(entries).astype(name)[rng.integers(0, entries, count)]
+    entry = rng.standard_normal(entries)
+    entry = entry if name == "float64" else rounded(entry.astype(np.float32), name)
+    return entry[rng.integers(0, entries, count)]
 
 
-@pytest.mark.parametrize("name", ["float32", "float64", "int32", "int64"])
+@pytest.mark.parametrize("name", ["float32", "float64", "int32", "int64", "float16", "bfloat16", "int16", "uint16"])
 def test_values_that_come_back(name: str) -> None:
     values = repeated(name)
     code = code_of(values, name, 100)
@@ -145,8 +147,24 @@ def test_values_that_come_back(name: str) -> None:
     check_reference(code_of(signed, name, 100), DTYPES[name], signed.size)
 
 
+@pytest.mark.parametrize("name", ["float16", "uint16", "float32"])
+def test_frequent_entries_share_a_byte_of_their_places(name: str) -> None:
+    """Their codes then cost little more than their entropy, though they are two bytes."""
+    rng = np.random.default_rng(6)
+    numbers = np.rint(rng.standard_normal(60000) * 90 + 600).astype(np.int64)
+    values = (numbers * 37).astype("uint16") if name == "uint16" else (1 + numbers * 0.0123).astype(name)
+    times = np.unique(numbers, return_counts=True)[1]
+    entropy = (times * np.log2(numbers.size / times)).sum() / 8
+    assert times.size > 2 * 256
+    code = code_of(values, name, 100)
+    assert code[HEAD] == Coding.DICTIONARY
+    assert len(code) < 1.03 * entropy + 900
+
+
 def test_dictionary_is_not_chosen_for_weights() -> None:
     values = np.random.default_rng(1).standard_normal(20000).astype(np.float32)
+    for name in ("float16", "bfloat16"):
+        assert code_of(rounded(values, name), name, 100)[HEAD] == Coding.FLOAT
     assert code_of(values, "float32", 100)[HEAD] == Coding.FLOAT
     halves = values.astype(np.float16).astype(np.float32)
     assert code_of(halves, "float32", 100)[HEAD] == Coding.NARROW
@@ -159,7 +177,7 @@ def samples() -> Iterator[tuple[str, bytes, int]]:
         yield name, code_of(values, name, 96), values.size
         values = rounded(dequantized(32, 48, 0, -100, 100), name)
         yield name, code_of(values, name, 48), values.size
-    for name in ("float32", "int64"):
+    for name in ("float32", "int64", "float16", "int16"):
         values = repeated(name, 3000, 400)
         yield name, code_of(values, name, 100, force=Coding.DICTIONARY), values.size
     for name in ("float16", "bfloat16", "float32", "float64", "int8", "int16", "complex64", "int5"):
@@ -247,5 +265,7 @@ def test_wrong_fields_are_refused() -> None:
         with pytest.raises(NnbitsError) as error:
             decode(block)
         assert error.value.code is ReasonCode.LOSSLESS_BLOCK
+    half = struct.pack("<BHBH", Coding.DICTIONARY, 1, Coding.CONSTANT, 0x3800) + index
+    assert np.array_equal(decode(half, name="float16"), np.full(16, 0.5, np.float16))
     with pytest.raises(NnbitsError):
-        decode(dictionary, name="float16")
+        decode(half[:4] + half[5:], name="int8")

@@ -334,15 +334,16 @@ static nnb_status read_multiples(block *b, const nnb_items *items, void *out, si
 static nnb_status read_dictionary(block *b, const nnb_items *items, void *out, size_t count) {
   static const nnb_items index_items = {2, 0, 0};
   unsigned low, high, coding;
-  if (items->bytes < 4 || !take_u8(b, &low) || !take_u8(b, &high)) return bad;
+  if (items->bytes < 2 || !take_u8(b, &low) || !take_u8(b, &high)) return bad;
   const size_t entries = (low | high << 8) + (size_t)1;
   if (entries > count || !take_u8(b, &coding)) return bad;
   nnb_status status = read_leaf(b, items, coding, b->dense, entries);
   if (status != NNB_OK) return status;
   if (!take_u8(b, &coding)) return bad;
-  status = read_leaf(b, &index_items, coding, b->narrow, count);
+  void *const places = items->bytes == 2 ? out : b->narrow;
+  status = read_leaf(b, &index_items, coding, places, count);
   if (status != NNB_OK) return status;
-  return nnb_look_up(items, b->dense, entries, b->narrow, out, count) ? NNB_OK : bad;
+  return nnb_look_up(items, b->dense, entries, places, out, count) ? NNB_OK : bad;
 }
 
 static nnb_status read_group(block *b, const nnb_items *items, unsigned coding, void *out, size_t count) {

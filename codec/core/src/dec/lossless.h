@@ -28,7 +28,8 @@ void nnb_merge_float(const nnb_items *items, const nnb_float_planes *planes, voi
 void nnb_merge_bytes(const nnb_items *items, const nnb_plane *planes, void *out, size_t count);
 void nnb_undo_delta(const nnb_items *items, void *out, size_t count);
 void nnb_apply_table(const nnb_items *items, const uint8_t *table, const uint8_t *indices, void *out, size_t count);
-/* Returns whether all indices are below `entries`; others are not followed. */
+/* Returns whether all indices are below `entries`; others are not followed. Of items of 2 bytes `out` may be the
+ * indices. */
 int nnb_look_up(const nnb_items *items, const void *dictionary, size_t entries, const void *indices, void *out,
                 size_t count);
 void nnb_fill(const nnb_items *items, const uint8_t *value, void *out, size_t count);

@@ -252,7 +252,9 @@ int nnb_look_up(const nnb_items *items, const void *dictionary, size_t entries, 
   unsigned greatest = 0;
   for (size_t i = 0; i < count; i++) greatest = index[i] > greatest ? index[i] : greatest;
   if (greatest >= entries) return 0;
-  if (items->bytes == 4)
+  if (items->bytes == 2)
+    for (size_t i = 0; i < count; i++) ((nnb_any16 *)out)[i] = ((const nnb_any16 *)dictionary)[index[i]];
+  else if (items->bytes == 4)
     for (size_t i = 0; i < count; i++) ((nnb_any32 *)out)[i] = ((const nnb_any32 *)dictionary)[index[i]];
   else
     for (size_t i = 0; i < count; i++) ((nnb_any64 *)out)[i] = ((const nnb_any64 *)dictionary)[index[i]];

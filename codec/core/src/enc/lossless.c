@@ -22,7 +22,7 @@ static size_t lay_out(const nnb_items *items, size_t capacity, uint8_t *work, nn
   PART(mask, capacity / 8 + 1);
   PART(classes, capacity * items->bytes);
   PART(dense, capacity * items->bytes);
-  PART(narrow, capacity * items->bytes / 2);
+  PART(narrow, capacity * (items->bytes == 2 ? 2u : items->bytes / 2u)); /* places in a dictionary, too */
   PART(delta, capacity * items->bytes);
   PART(row_scales, capacity);
   PART(column_scales, capacity);
@@ -232,16 +232,21 @@ static int surely_shorter(const nnb_encoder *e, const nnb_items *items, const vo
 static int write_dictionary(nnb_encoder *e, const nnb_items *items, const void *values, size_t count) {
   static const nnb_items index_items = {2, 0, 0};
   const int always = forced(e, NNB_CODING_DICTIONARY);
-  if (items->bytes < 4 || !(always || nnb_probe_dictionary(items, values, count))) return 0;
+  if (items->bytes < 2 || !(always || nnb_probe_dictionary(items, values, count))) return 0;
   const size_t limit = always ? count : count / 4, most = limit < NNB_MAX_ENTRIES ? limit : NNB_MAX_ENTRIES;
   nnb_any16 *const indices = (nnb_any16 *)(void *)e->narrow;
-  const size_t entries =
-      nnb_find_dictionary(items, values, count, most, e->dense, indices, (uint32_t *)(void *)e->sums);
-  if (entries == 0) return 0;
+  const size_t entries = nnb_find_dictionary(items, values, count, most, e->dense, indices, e->sums);
+  if (entries == 0 || (items->bytes == 2 && entries <= 256 && !always)) return 0; /* TABLE is as good */
   nnb_put_u8(e, NNB_CODING_DICTIONARY);
   nnb_put_u8(e, (unsigned)(entries - 1) & 255u);
   nnb_put_u8(e, (unsigned)(entries - 1) >> 8);
+  const size_t start = e->used;
   write_leaf(e, items, e->dense, entries);
+  if (!always) {
+    const size_t middle = e->used;
+    write_bytes(e, items, e->dense, entries, 1);
+    keep_shorter(e, start, middle);
+  }
   write_leaf(e, &index_items, indices, count);
   return 1;
 }

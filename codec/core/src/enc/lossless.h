@@ -51,10 +51,11 @@ int nnb_find_multiples(const nnb_items *items, const void *values, size_t count,
 int nnb_probe_dictionary(const nnb_items *items, const void *values, size_t count);
 /*
  * Number of different items, at most `most` (NNB_MAX_ENTRIES or less), else 0; `entries` receives them in ascending
- * order of magnitudes, `indices` their places. `work` has 5 words of 32 bits for each item.
+ * order of magnitudes, all or each 256 of the same frequency, `indices` their places. `work` has 24 bytes for each item
+ * and the alignment of 64-bit numbers.
  */
 size_t nnb_find_dictionary(const nnb_items *items, const void *values, size_t count, size_t most, void *entries,
-                           nnb_any16 *indices, uint32_t *work);
+                           nnb_any16 *indices, void *work);
 
 /* Contexts of items by the scales of their row and their column. */
 typedef struct nnb_scales {
