@@ -129,6 +129,8 @@ static const char *const element_types[] = {
     [NNB_ELEMENT_TYPE_FLOAT6_E3M2FN] = "float6_e3m2fn",
 };
 
+const char *element_type_name(uint32_t element_type) { return element_types[element_type]; }
+
 void write_tensors(const tensor *tensors, size_t count, const char *directory) {
   static const char *const types[] = {"int32", "float32", "int8",  "int8",    "int8",
                                       "int8",  "int16",   "int64", "float16", "float64"};
@@ -139,7 +141,7 @@ void write_tensors(const tensor *tensors, size_t count, const char *directory) {
     snprintf(file, sizeof file, "%zu.bin", i);
     fprintf(list, "=");
     for (size_t k = 0; k < t->name_size; k++) fprintf(list, "%02x", (uint8_t)t->name[k]);
-    fprintf(list, " %s ", t->extended ? element_types[t->element_type] : types[t->format]);
+    fprintf(list, " %s ", t->extended ? element_type_name(t->element_type) : types[t->format]);
     for (uint32_t k = 0; k < t->count_dimensions; k++) {
       fprintf(list, "%s%llu", k > 0 ? "x" : "", (unsigned long long)t->dimensions[k]);
     }

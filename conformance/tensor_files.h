@@ -26,6 +26,9 @@ typedef struct tensor {
   size_t count_parts;
 } tensor;
 
+/* As tensors.txt has it, of an element type of the extended profile. */
+const char *element_type_name(uint32_t element_type);
+
 FILE *create_file(const char *directory, const char *name);
 
 void close_file(FILE *file);

@@ -27,6 +27,7 @@ MODULES: Final = (
     "pieces",
     "maps",
     "exact",
+    "exact_updates",
     "indexes",
     "codestrings",
 )
