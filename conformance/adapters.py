@@ -78,7 +78,7 @@ _SERVER_SECONDS: Final = 300
 #: What the C core leaves to the layers above it.
 NOT_IN_C: Final = (
     *("source-description", "compressed-topology", "update-digests", "index", "zstd"),
-    *("update-metadata", "standard-base"),
+    *("update-metadata", "standard-base", "pruning"),
 )
 
 

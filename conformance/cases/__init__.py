@@ -28,6 +28,7 @@ MODULES: Final = (
     "maps",
     "exact",
     "exact_updates",
+    "pruning",
     "indexes",
     "codestrings",
 )
