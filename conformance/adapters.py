@@ -58,7 +58,7 @@ _HERE: Final = Path(__file__).resolve().parent
 #: The decoder half of the C core.
 CORE_SOURCES: Final = (*sorted((_CORE / "src" / "common").glob("*.c")), *sorted((_CORE / "src" / "dec").glob("*.c")))
 #: The decoder program.
-C_SOURCES: Final = (_HERE / "decoder.c", _HERE / "model_digest.c", _HERE / "tensor_files.c", *CORE_SOURCES)
+C_SOURCES: Final = (_HERE / "decoder.c", *(_HERE / f"{name}.c" for name in ("model_digest", "pruned", "tensor_files")), *CORE_SOURCES)
 #: Where their headers are.
 C_INCLUDES: Final = (_CORE / "include", _CORE / "src", _HERE)
 _FLAGS: Final = ("-std=c11", "-Wall", "-Wextra", "-ffp-contract=off", *(f"-I{folder}" for folder in C_INCLUDES))
@@ -78,7 +78,7 @@ _SERVER_SECONDS: Final = 300
 #: What the C core leaves to the layers above it.
 NOT_IN_C: Final = (
     *("source-description", "compressed-topology", "update-digests", "index", "zstd"),
-    *("update-metadata", "standard-base", "pruning"),
+    *("update-metadata", "standard-base"),
 )
 
 

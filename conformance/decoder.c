@@ -22,6 +22,7 @@
 #include "nnb/nnb.h"
 #include "nnb/nnb_access.h"
 #include "nnb/nnb_unit.h"
+#include "pruned.h"
 #include "tensor_files.h"
 
 /* What updates leave behind: the levels of the last one, and where any had a level other than zero. */
@@ -59,44 +60,12 @@ typedef struct decoder {
   uint64_t budget;
   int sequence;
   joined parts;
+  pruning pruned;
 } decoder;
-
-static void *allocate(size_t count, size_t size) {
-  void *const memory = calloc(count > 0 ? count : 1, size);
-  if (memory == NULL) {
-    fprintf(stderr, "out of memory\n");
-    exit(2);
-  }
-  return memory;
-}
-
-static void *copy_of(const void *from, size_t size, size_t extra) {
-  uint8_t *const to = allocate(size + extra, 1);
-  if (size > 0) memcpy(to, from, size);
-  return to;
-}
-
-static void *grown(void *array, size_t count, size_t size) {
-  void *const memory = realloc(array, (count + 1) * size);
-  if (memory == NULL) {
-    fprintf(stderr, "out of memory\n");
-    exit(2);
-  }
-  memset((char *)memory + count * size, 0, size);
-  return memory;
-}
 
 static kept *find_kept(const decoder *d, nnb_string name) {
   for (size_t i = 0; i < d->store_count; i++) {
     if (d->store[i].name_size == name.size && memcmp(d->store[i].name, name.data, name.size) == 0) return &d->store[i];
-  }
-  return NULL;
-}
-
-static tensor *find_tensor(tensor *tensors, size_t count, nnb_string name) {
-  for (size_t i = 0; i < count; i++) {
-    tensor *const t = &tensors[i];
-    if (t->name_size == name.size && memcmp(t->name, name.data, name.size) == 0) return t;
   }
   return NULL;
 }
@@ -256,7 +225,11 @@ static nnb_status decode_unit(decoder *d, const nnb_unit *unit, const nnb_parame
     const nnb_status status = open_tensor(d, unit, &parts[k], names[k], &out[k]);
     if (status != NNB_OK) return status;
   }
-  for (uint32_t k = 0; k < count; k++) out[k] = &d->tensors[first + k]; /* the array may have moved */
+  for (uint32_t k = 0; k < count; k++) {
+    out[k] = &d->tensors[first + k]; /* the array may have moved */
+    out[k]->unit_offset = unit->offset;
+    out[k]->alone = count == 1;
+  }
   if (!parts[0].arithmetic) {
     if (size != 4 * out[0]->elements) return NNB_SHAPE_MISMATCH; /* the parser has compared the size of each unit */
     for (size_t i = 0; i < out[0]->elements; i++) {
@@ -502,6 +475,7 @@ static nnb_status decode_stream(decoder *d, int number, const uint8_t *data, siz
     return decode_extended(d, &reader, offset);
   }
   forget_tensors(d->tensors, &d->count);
+  forget_pruned(&d->pruned);
   d->extended = 0;
   if (status != NNB_UNSUPPORTED_FEATURE) {
     *offset = reader.offset;
@@ -515,10 +489,12 @@ static nnb_status decode_stream(decoder *d, int number, const uint8_t *data, siz
     } else if (d->parts.pending) {
       status = NNB_UNIT_ORDER;
     }
+    if (unit.nnr_unit_type == NNB_NNR_TPL) take_topology(&d->pruned, &unit.body.tpl);
     if (status != NNB_OK) return status;
   }
   if (status != NNB_OK) *offset = stream.offset;
   if (status == NNB_OK && d->parts.pending) status = NNB_TRUNCATED;
+  if (status == NNB_OK) status = expand_pruned(&d->pruned, d->tensors, d->count, d->budget, offset);
   return status;
 }
 
@@ -572,6 +548,7 @@ int main(int argc, char **argv) {
     close_file(verdict);
   }
   forget_tensors(d.tensors, &d.count);
+  forget_pruned(&d.pruned);
   forget_tensors(d.base, &d.base_count);
   for (size_t i = 0; i < d.store_count; i++) {
     free(d.store[i].name);

@@ -102,8 +102,7 @@ void model_digest(const tensor *tensors, size_t count, uint8_t digest[NNB_DIGEST
                                     0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
   sha256 s = {.size = 0};
   memcpy(s.state, start, sizeof start);
-  const tensor **const sorted = malloc((count + 1) * sizeof *sorted);
-  if (sorted == NULL) exit(2);
+  const tensor **const sorted = allocate(count, sizeof *sorted);
   for (size_t i = 0; i < count; i++) sorted[i] = &tensors[i];
   qsort(sorted, count, sizeof *sorted, by_name);
   for (size_t i = 0; i < count; i++) add_tensor(&s, sorted[i]);

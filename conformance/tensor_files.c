@@ -66,6 +66,39 @@ static void write_tensor(const tensor *t, FILE *file) {
   }
 }
 
+void *allocate(size_t count, size_t size) {
+  void *const memory = calloc(count > 0 ? count : 1, size);
+  if (memory == NULL) {
+    fprintf(stderr, "out of memory\n");
+    exit(2);
+  }
+  return memory;
+}
+
+void *copy_of(const void *from, size_t size, size_t extra) {
+  uint8_t *const to = allocate(size + extra, 1);
+  if (size > 0) memcpy(to, from, size);
+  return to;
+}
+
+void *grown(void *array, size_t count, size_t size) {
+  void *const memory = realloc(array, (count + 1) * size);
+  if (memory == NULL) {
+    fprintf(stderr, "out of memory\n");
+    exit(2);
+  }
+  memset((char *)memory + count * size, 0, size);
+  return memory;
+}
+
+tensor *find_tensor(tensor *tensors, size_t count, nnb_string name) {
+  for (size_t i = 0; i < count; i++) {
+    tensor *const t = &tensors[i];
+    if (t->name_size == name.size && memcmp(t->name, name.data, name.size) == 0) return t;
+  }
+  return NULL;
+}
+
 FILE *create_file(const char *directory, const char *name) {
   char path[4096];
   snprintf(path, sizeof path, "%s/%s", directory, name);
