@@ -106,7 +106,6 @@ class ForwardStream:
                 ReasonCode.BASE_MISSING,
                 f"the stream is an update of the model {self.head.metadata.update.base}",
                 path="update.base",
-                offset=0,
                 hint="Apply it to its base: nnbits apply, or nnbits.open with base=",
             )
         for unit in self.read_access_units():
@@ -262,7 +261,9 @@ class ForwardStream:
     def _list(self, piece: Piece, unit: AccessUnit) -> None:
         info = tensor_info(piece)
         tensor = self._tensors.get(piece.name)
-        replaces = unit.header.au_relation == AccessUnitRelation.REPLACES and piece.name not in self._replaced
+        assert self.head is not None  # noqa: S101
+        new_state = unit.header.au_relation == AccessUnitRelation.REPLACES and self.head.metadata.update is None
+        replaces = new_state and piece.name not in self._replaced
         if tensor is None or replaces:
             tensor = self._tensors[piece.name] = _Tensor(info)
             if replaces:

@@ -19,8 +19,10 @@ from unittest.mock import patch
 from numpy.typing import NDArray
 
 from nnbits.codec import decode
+from nnbits.codec.chain import UpdateChain
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.forward import ForwardStream
+from nnbits.codec.head import parse_head
 from nnbits.codec.integrity import sha256
 from nnbits.codec.limits import Limits as CodecLimits
 from nnbits.codec.ranges import BytesSource
@@ -56,7 +58,7 @@ _HERE: Final = Path(__file__).resolve().parent
 #: The decoder half of the C core.
 CORE_SOURCES: Final = (*sorted((_CORE / "src" / "common").glob("*.c")), *sorted((_CORE / "src" / "dec").glob("*.c")))
 #: The decoder program.
-C_SOURCES: Final = (_HERE / "decoder.c", _HERE / "tensor_files.c", *CORE_SOURCES)
+C_SOURCES: Final = (_HERE / "decoder.c", *(_HERE / f"{name}.c" for name in ("model_digest", "pruned", "tensor_files")), *CORE_SOURCES)
 #: Where their headers are.
 C_INCLUDES: Final = (_CORE / "include", _CORE / "src", _HERE)
 _FLAGS: Final = ("-std=c11", "-Wall", "-Wextra", "-ffp-contract=off", *(f"-I{folder}" for folder in C_INCLUDES))
@@ -74,7 +76,10 @@ BUDGET: Final = 1 << 28
 _SERVER_SECONDS: Final = 300
 
 #: What the C core leaves to the layers above it.
-NOT_IN_C: Final = ("source-description", "compressed-topology", "update-digests", "index", "zstd")
+NOT_IN_C: Final = (
+    *("source-description", "compressed-topology", "update-digests", "index", "zstd"),
+    *("update-metadata", "standard-base"),
+)
 
 
 _SIGNATURE: Final = b"nnbX"
@@ -86,11 +91,13 @@ Decoded = dict[str, NDArray[Any] | ExpectedTensor]
 def decode_sequence(
     streams: Sequence[bytes], supplied: Mapping[str, SuppliedParameters], engine: decode.Engine
 ) -> Decoded:
-    """The tensors of the last stream, as they stand in it, in their storage types.
+    """The tensors of the last stream, as they stand in it, in their storage types; those that an exact update leads to.
 
     Raises:
         NnbitsError: as :class:`~nnbits.codec.decode.Stream`.
     """
+    if len(streams) > 1 and _SIGNATURE in streams[-1] and parse_head(memoryview(streams[-1])) is not None:
+        return _decode_updates(streams)
     if len(streams) == 1 and _SIGNATURE in streams[0]:
         found = _decode_extended(streams[0])
         if found is not None:
@@ -123,6 +130,26 @@ def _decode_extended(data: bytes) -> Decoded | None:
     if {name: tensors[name] for name in found} != found:
         raise NnbitsError(ReasonCode.INTERNAL, "the two readers of the extended profile disagree")
     return found
+
+
+def _decode_updates(streams: Sequence[bytes]) -> Decoded:
+    """The model that exact updates lead to; each is passed from front to back, and then applied through its index.
+
+    Raises:
+        NnbitsError: as the two readers, and as :class:`~nnbits.codec.chain.UpdateChain`.
+    """
+    limits = CodecLimits(max_tensor_bytes=BUDGET)
+    base = ExtendedStream.open(BytesSource(streams[0]), limits=limits)
+    chain = UpdateChain(base.model() if base else decode.Stream(memoryview(streams[0]), limits=limits).model())
+    for data in streams[1:]:
+        forward = ForwardStream(io.BytesIO(data), limits=limits)
+        forward.read_head()
+        for _ in forward.read_access_units():
+            pass
+        update = ExtendedStream.open(BytesSource(data), limits=limits)
+        if update is not None:
+            chain.apply(update)
+    return {t.info.name: _described(t.info, t.read()) for t in chain.model()}
 
 
 def _described(info: TensorInfo, stored: NDArray[Any]) -> ExpectedTensor:

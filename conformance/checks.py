@@ -46,7 +46,7 @@ _STREAM_CODES: Final = tuple(code.name for code in ReasonCode if code < ReasonCo
 #: Modules that read streams. What is built on them (listings, verification, merging) has tests of its own.
 _READERS: Final = (
     *("access.py", "decode.py", "forward.py", "head.py", "index.py", "integrity.py", "parts.py", "reader.py"),
-    *("source.py", "stream.py", "values.py", "update.py"),
+    *("base.py", "exact_update.py", "pruning.py", "source.py", "stream.py", "values.py", "update.py"),
     *("entropy/native.py", "entropy/reference.py", "lossless/native.py", "lossless/payload.py"),
     *("sparse/kinds.py", "sparse/map.py", "sparse/native.py", "sparse/reference.py"),
     *("syntax/bits.py", "syntax/codes.py", "syntax/compressed_data.py", "syntax/extension.py"),
@@ -178,6 +178,8 @@ def _by_index(streams: Sequence[bytes], _supplied: Any) -> None:
     stream = ExtendedStream.open(BytesSource(streams[-1]), limits=CodecLimits(max_tensor_bytes=BUDGET))
     if stream is None:
         return
+    with suppress(NnbitsError):
+        stream.check_base()
     for tensor in stream.model():
         with suppress(NnbitsError):
             tensor.read()

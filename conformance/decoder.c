@@ -3,10 +3,11 @@
  *
  *   decoder [-m BYTES] STREAM... DIRECTORY
  *
- * Several streams are a sequence of updates; the tensors are those of the last one. DIRECTORY, which exists, receives
- * tensors.txt (a line a tensor: name in hexadecimal, element type, shape joined by "x", file) and the little-endian
- * bytes of each tensor, or verdict.txt (number of the reason code, byte offset of the unit). -m is the memory that a
- * decoded tensor may take.
+ * Several streams are a sequence of updates; the tensors are those of the last one, and of exact updates those of the
+ * model that it leads to; what only their metadata say (removed tensors, the digest of the result) is not known.
+ * DIRECTORY, which exists, receives tensors.txt (a line a tensor: name in hexadecimal, element type, shape joined by
+ * "x", file) and the little-endian bytes of each tensor, or verdict.txt (number of the reason code, byte offset of the
+ * unit). -m is the memory that a decoded tensor may take.
  *
  * Streams of the extended profile are read from front to back: index, attachments and metadata, which are compressed,
  * are passed, so that what only they say is not noticed. Packed elements are written as they are stored.
@@ -17,9 +18,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model_digest.h"
 #include "nnb/nnb.h"
 #include "nnb/nnb_access.h"
 #include "nnb/nnb_unit.h"
+#include "pruned.h"
 #include "tensor_files.h"
 
 /* What updates leave behind: the levels of the last one, and where any had a level other than zero. */
@@ -47,52 +50,24 @@ typedef struct joined {
 typedef struct decoder {
   tensor *tensors;
   size_t count;
+  tensor *base; /* of an exact update; NULL without one */
+  size_t base_count;
+  uint8_t base_digest[NNB_DIGEST_BYTES];
+  int extended; /* the last stream was of that profile */
   kept *store;
   size_t store_count;
   uint64_t device_id;
   uint64_t budget;
   int sequence;
   joined parts;
+  pruning pruned;
 } decoder;
-
-static void *allocate(size_t count, size_t size) {
-  void *const memory = calloc(count > 0 ? count : 1, size);
-  if (memory == NULL) {
-    fprintf(stderr, "out of memory\n");
-    exit(2);
-  }
-  return memory;
-}
-
-static void *copy_of(const void *from, size_t size, size_t extra) {
-  uint8_t *const to = allocate(size + extra, 1);
-  if (size > 0) memcpy(to, from, size);
-  return to;
-}
-
-static void *grown(void *array, size_t count, size_t size) {
-  void *const memory = realloc(array, (count + 1) * size);
-  if (memory == NULL) {
-    fprintf(stderr, "out of memory\n");
-    exit(2);
-  }
-  memset((char *)memory + count * size, 0, size);
-  return memory;
-}
 
 static kept *find_kept(const decoder *d, nnb_string name) {
   for (size_t i = 0; i < d->store_count; i++) {
     if (d->store[i].name_size == name.size && memcmp(d->store[i].name, name.data, name.size) == 0) return &d->store[i];
   }
   return NULL;
-}
-
-static int is_taken(const decoder *d, nnb_string name) {
-  for (size_t i = 0; i < d->count; i++) {
-    const tensor *const t = &d->tensors[i];
-    if (t->name_size == name.size && memcmp(t->name, name.data, name.size) == 0) return 1;
-  }
-  return 0;
 }
 
 /* Temporal reference: only of the update that came before. */
@@ -207,7 +182,7 @@ static nnb_status check_integers(const tensor *t) {
 static nnb_status open_tensor(decoder *d, const nnb_unit *unit, const nnb_part *part, nnb_string name, tensor **out) {
   const nnb_data_unit *const ndu = &unit->body.ndu;
   const uint64_t height = part->coding.height;
-  if (is_taken(d, name)) return NNB_DUPLICATE_NAME;
+  if (find_tensor(d->tensors, d->count, name) != NULL) return NNB_DUPLICATE_NAME;
   if (height > 0 && part->coding.width > d->budget / 4 / height) return NNB_MEMORY_BUDGET;
   d->tensors = grown(d->tensors, d->count, sizeof *d->tensors);
   tensor *const t = &d->tensors[d->count++];
@@ -250,7 +225,11 @@ static nnb_status decode_unit(decoder *d, const nnb_unit *unit, const nnb_parame
     const nnb_status status = open_tensor(d, unit, &parts[k], names[k], &out[k]);
     if (status != NNB_OK) return status;
   }
-  for (uint32_t k = 0; k < count; k++) out[k] = &d->tensors[first + k]; /* the array may have moved */
+  for (uint32_t k = 0; k < count; k++) {
+    out[k] = &d->tensors[first + k]; /* the array may have moved */
+    out[k]->unit_offset = unit->offset;
+    out[k]->alone = count == 1;
+  }
   if (!parts[0].arithmetic) {
     if (size != 4 * out[0]->elements) return NNB_SHAPE_MISMATCH; /* the parser has compared the size of each unit */
     for (size_t i = 0; i < out[0]->elements; i++) {
@@ -302,14 +281,14 @@ static nnb_status take_data(decoder *d, const nnb_unit *unit, const nnb_paramete
   return status;
 }
 
-static void forget_tensors(decoder *d) {
-  for (size_t i = 0; i < d->count; i++) {
-    free(d->tensors[i].name);
-    free(d->tensors[i].dimensions);
-    free(d->tensors[i].values);
-    free(d->tensors[i].parts);
+static void forget_tensors(tensor *tensors, size_t *count) {
+  for (size_t i = 0; i < *count; i++) {
+    free(tensors[i].name);
+    free(tensors[i].dimensions);
+    free(tensors[i].values);
+    free(tensors[i].parts);
   }
-  d->count = 0;
+  *count = 0;
 }
 
 /* base_digest, which is all zeros where there is none; it does not begin at a whole byte. */
@@ -328,12 +307,8 @@ static nnb_status tensor_of(decoder *d, const nnb_access_piece *found, const nnb
   const nnb_piece *const piece = &found->piece;
   const uint64_t bytes = nnb_stored_bytes(piece->element_type, piece->size);
   uint8_t base[NNB_DIGEST_BYTES];
-  tensor *t = NULL;
+  tensor *t = find_tensor(d->tensors, d->count, name);
   read_base(header, base);
-  for (size_t i = 0; i < d->count && t == NULL; i++) {
-    tensor *const one = &d->tensors[i];
-    if (one->name_size == name.size && memcmp(one->name, name.data, name.size) == 0) t = one;
-  }
   if (t == NULL) {
     d->tensors = grown(d->tensors, d->count, sizeof *d->tensors);
     t = &d->tensors[d->count++];
@@ -382,17 +357,50 @@ static nnb_status add_part(tensor *t, const nnb_piece *piece) {
   return NNB_OK;
 }
 
+/* What the elements of a piece are to be XORed to; NULL where nothing is. */
+static nnb_status base_of(const decoder *d, const nnb_access_piece *found, const tensor *t, nnb_string name,
+                          const uint8_t **base) {
+  *base = NULL;
+  if (!found->changes) return NNB_OK;
+  const tensor *const before = find_tensor(d->base, d->base_count, name);
+  if (before == NULL) return NNB_BASE_MISSING;
+  if (before->element_type != t->element_type || before->count_dimensions != t->count_dimensions ||
+      memcmp(before->dimensions, t->dimensions, t->count_dimensions * sizeof *t->dimensions) != 0) {
+    return NNB_SHAPE_MISMATCH;
+  }
+  *base = (const uint8_t *)before->values + nnb_stored_bytes(t->element_type, found->piece.first_element);
+  return NNB_OK;
+}
+
+/* base_digest is that of the base of an update, else of the state before; the first state has none. */
+static nnb_status check_digest(const decoder *d, const nnb_reader *reader, const nnb_access_unit *au) {
+  enum { DIGEST = 1 + 4 + 1 + 1 + 3 * 8 }; /* in an end unit, behind its size */
+  uint8_t found[NNB_DIGEST_BYTES];
+  size_t size_bytes = 0;
+  size_t size;
+  read_base(&au->header, found);
+  if (d->base != NULL) return memcmp(found, d->base_digest, sizeof found) == 0 ? NNB_OK : NNB_BASE_MISMATCH;
+  if (au->header.body.ext.au_relation != NNB_ACCESS_UNIT_RELATION_REPLACES) return NNB_OK;
+  if (reader->end_offset == 0) return NNB_BASE_MISMATCH;
+  const uint8_t *const end = reader->data + reader->end_offset;
+  const nnb_status status = nnb_peek_unit_size(end, reader->size - reader->end_offset, &size_bytes, &size);
+  if (status != NNB_OK) return status;
+  return memcmp(found, end + size_bytes + DIGEST, sizeof found) == 0 ? NNB_OK : NNB_BASE_MISMATCH;
+}
+
 static nnb_status decode_piece(decoder *d, const nnb_access_unit *au, const nnb_access_piece *found, nnb_string name) {
   tensor *t;
+  const uint8_t *base;
   size_t work_size;
   nnb_status status = tensor_of(d, found, &au->header, name, &t);
   if (status == NNB_OK) status = add_part(t, &found->piece);
+  if (status == NNB_OK) status = base_of(d, found, t, name, &base);
   if (status == NNB_OK) status = nnb_piece_work_size(found, &work_size);
   if (status != NNB_OK) return status;
   const size_t first = (size_t)nnb_stored_bytes(found->piece.element_type, found->piece.first_element);
   void *const work = allocate(work_size, 1);
-  status =
-      nnb_piece_values(found, (uint8_t *)t->values + first, (size_t)nnb_piece_bytes(&found->piece), work, work_size);
+  status = nnb_piece_values_on(found, base, (uint8_t *)t->values + first, (size_t)nnb_piece_bytes(&found->piece), work,
+                               work_size);
   free(work);
   return status;
 }
@@ -406,6 +414,30 @@ static nnb_status check_complete(const decoder *d) {
   return NNB_OK;
 }
 
+/* An update changes the model that was decoded before it. */
+static void start_update(decoder *d) {
+  tensor *const before = d->base;
+  forget_tensors(before, &d->base_count);
+  d->base = grown(d->tensors, d->count, sizeof *d->tensors); /* not NULL, if there is no tensor */
+  d->base_count = d->count;
+  d->tensors = before;
+  d->count = 0;
+  model_digest(d->base, d->base_count, d->base_digest);
+}
+
+/* The tensors of the base that an update does not name are the result's. */
+static void keep_others(decoder *d) {
+  const size_t changed = d->count;
+  for (size_t i = 0; i < d->base_count; i++) {
+    tensor *const t = &d->base[i];
+    const nnb_string name = {(const uint8_t *)t->name, t->name_size};
+    if (find_tensor(d->tensors, changed, name) != NULL) continue;
+    d->tensors = grown(d->tensors, d->count, sizeof *d->tensors);
+    d->tensors[d->count++] = *t;
+    memset(t, 0, sizeof *t);
+  }
+}
+
 static nnb_status decode_extended(decoder *d, nnb_reader *reader, size_t *offset) {
   static nnb_access_piece found;
   static uint8_t name[NNB_MAX_NAME_BYTES + NNB_MAX_SHARED_NAME_BYTES];
@@ -414,6 +446,8 @@ static nnb_status decode_extended(decoder *d, nnb_reader *reader, size_t *offset
   *offset = reader->offset;
   while ((status = nnb_reader_next(reader, &au)) == NNB_OK && au.size > 0) {
     *offset = au.offset;
+    status = check_digest(d, reader, &au);
+    if (status != NNB_OK) return status;
     while (nnb_access_unit_next_piece(&au, &found, name, sizeof name)) {
       const nnb_string text = {name, found.piece.name_length};
       status = decode_piece(d, &au, &found, text);
@@ -421,19 +455,28 @@ static nnb_status decode_extended(decoder *d, nnb_reader *reader, size_t *offset
     }
   }
   *offset = reader->offset;
-  return status == NNB_OK ? check_complete(d) : status;
+  if (status == NNB_OK) status = check_complete(d);
+  if (status == NNB_OK) keep_others(d);
+  return status;
 }
 
-static nnb_status decode_stream(decoder *d, const uint8_t *data, size_t size, size_t *offset) {
+static nnb_status decode_stream(decoder *d, int number, const uint8_t *data, size_t size, size_t *offset) {
   nnb_stream stream;
   nnb_reader reader;
   nnb_unit unit;
-  forget_tensors(d);
   d->parts.pending = 0;
   d->parts.size = 0;
   *offset = 0;
   nnb_status status = nnb_reader_open(&reader, data, size, d->budget);
-  if (status == NNB_OK) return d->sequence ? NNB_UNSUPPORTED_FEATURE : decode_extended(d, &reader, offset);
+  if (status == NNB_OK) {
+    if (number > 0 && !d->extended) return NNB_UNSUPPORTED_FEATURE; /* an update of a model of the standard profile */
+    if (number > 0) start_update(d);
+    d->extended = 1;
+    return decode_extended(d, &reader, offset);
+  }
+  forget_tensors(d->tensors, &d->count);
+  forget_pruned(&d->pruned);
+  d->extended = 0;
   if (status != NNB_UNSUPPORTED_FEATURE) {
     *offset = reader.offset;
     return status;
@@ -446,10 +489,12 @@ static nnb_status decode_stream(decoder *d, const uint8_t *data, size_t size, si
     } else if (d->parts.pending) {
       status = NNB_UNIT_ORDER;
     }
+    if (unit.nnr_unit_type == NNB_NNR_TPL) take_topology(&d->pruned, &unit.body.tpl);
     if (status != NNB_OK) return status;
   }
   if (status != NNB_OK) *offset = stream.offset;
   if (status == NNB_OK && d->parts.pending) status = NNB_TRUNCATED;
+  if (status == NNB_OK) status = expand_pruned(&d->pruned, d->tensors, d->count, d->budget, offset);
   return status;
 }
 
@@ -492,7 +537,7 @@ int main(int argc, char **argv) {
   for (int i = at; i < argc - 1 && status == NNB_OK; i++) {
     size_t size;
     uint8_t *const data = read_file(argv[i], &size);
-    status = decode_stream(&d, data, size, &offset);
+    status = decode_stream(&d, i - at, data, size, &offset);
     free(data);
   }
   if (status == NNB_OK) {
@@ -502,13 +547,16 @@ int main(int argc, char **argv) {
     fprintf(verdict, "%d %zu\n", (int)status, offset);
     close_file(verdict);
   }
-  forget_tensors(&d);
+  forget_tensors(d.tensors, &d.count);
+  forget_pruned(&d.pruned);
+  forget_tensors(d.base, &d.base_count);
   for (size_t i = 0; i < d.store_count; i++) {
     free(d.store[i].name);
     free(d.store[i].levels);
     free(d.store[i].history);
   }
   free(d.tensors);
+  free(d.base);
   free(d.store);
   free(d.parts.data);
   return status == NNB_OK ? 0 : 1;

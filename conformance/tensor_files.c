@@ -66,6 +66,39 @@ static void write_tensor(const tensor *t, FILE *file) {
   }
 }
 
+void *allocate(size_t count, size_t size) {
+  void *const memory = calloc(count > 0 ? count : 1, size);
+  if (memory == NULL) {
+    fprintf(stderr, "out of memory\n");
+    exit(2);
+  }
+  return memory;
+}
+
+void *copy_of(const void *from, size_t size, size_t extra) {
+  uint8_t *const to = allocate(size + extra, 1);
+  if (size > 0) memcpy(to, from, size);
+  return to;
+}
+
+void *grown(void *array, size_t count, size_t size) {
+  void *const memory = realloc(array, (count + 1) * size);
+  if (memory == NULL) {
+    fprintf(stderr, "out of memory\n");
+    exit(2);
+  }
+  memset((char *)memory + count * size, 0, size);
+  return memory;
+}
+
+tensor *find_tensor(tensor *tensors, size_t count, nnb_string name) {
+  for (size_t i = 0; i < count; i++) {
+    tensor *const t = &tensors[i];
+    if (t->name_size == name.size && memcmp(t->name, name.data, name.size) == 0) return t;
+  }
+  return NULL;
+}
+
 FILE *create_file(const char *directory, const char *name) {
   char path[4096];
   snprintf(path, sizeof path, "%s/%s", directory, name);
@@ -129,6 +162,8 @@ static const char *const element_types[] = {
     [NNB_ELEMENT_TYPE_FLOAT6_E3M2FN] = "float6_e3m2fn",
 };
 
+const char *element_type_name(uint32_t element_type) { return element_types[element_type]; }
+
 void write_tensors(const tensor *tensors, size_t count, const char *directory) {
   static const char *const types[] = {"int32", "float32", "int8",  "int8",    "int8",
                                       "int8",  "int16",   "int64", "float16", "float64"};
@@ -139,7 +174,7 @@ void write_tensors(const tensor *tensors, size_t count, const char *directory) {
     snprintf(file, sizeof file, "%zu.bin", i);
     fprintf(list, "=");
     for (size_t k = 0; k < t->name_size; k++) fprintf(list, "%02x", (uint8_t)t->name[k]);
-    fprintf(list, " %s ", t->extended ? element_types[t->element_type] : types[t->format]);
+    fprintf(list, " %s ", t->extended ? element_type_name(t->element_type) : types[t->format]);
     for (uint32_t k = 0; k < t->count_dimensions; k++) {
       fprintf(list, "%s%llu", k > 0 ? "x" : "", (unsigned long long)t->dimensions[k]);
     }

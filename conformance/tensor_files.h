@@ -18,6 +18,8 @@ typedef struct tensor {
   uint64_t elements;
   void *values; /* 4 bytes each, int32 or binary32; of the extended profile the bytes to be written */
   uint8_t integer;
+  uint8_t alone;      /* in its data unit */
+  size_t unit_offset; /* of that in the stream */
   /* of the extended profile: */
   uint8_t extended;
   uint8_t element_type;
@@ -25,6 +27,21 @@ typedef struct tensor {
   uint64_t *parts;                /* first element and number of elements of each */
   size_t count_parts;
 } tensor;
+
+/* Zeroed; exits with status 2 if there is not enough memory. */
+void *allocate(size_t count, size_t size);
+
+/* With `extra` zero bytes behind. */
+void *copy_of(const void *from, size_t size, size_t extra);
+
+/* The array with place for one more, which is zero. */
+void *grown(void *array, size_t count, size_t size);
+
+/* NULL if there is none of that name. */
+tensor *find_tensor(tensor *tensors, size_t count, nnb_string name);
+
+/* As tensors.txt has it, of an element type of the extended profile. */
+const char *element_type_name(uint32_t element_type);
 
 FILE *create_file(const char *directory, const char *name);
 

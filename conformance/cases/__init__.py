@@ -27,6 +27,8 @@ MODULES: Final = (
     "pieces",
     "maps",
     "exact",
+    "exact_updates",
+    "pruning",
     "indexes",
     "codestrings",
 )

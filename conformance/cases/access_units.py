@@ -118,9 +118,9 @@ def cases(seed: int) -> Iterator[Case]:
     yield Case("extended-xor", data, "an access unit that changes another model", _FEATURES, code="BASE_MISSING")
     data = _write(Model(parts[:1]), relation=AccessUnitRelation.REPLACES)
     yield Case("extended-replaces-nothing", data, "an access unit that replaces one of a state that is not there",
-               (*_FEATURES, "index"), code="BASE_MISMATCH", also=("INDEX",))  # fmt: skip
+               _FEATURES, code="BASE_MISMATCH", also=("INDEX",))  # fmt: skip
     data = _write(Model(parts), part_bytes=4000, group_bytes=64, number=lambda n: n if n < 2 else n + 1)
-    yield Case("extended-number", data, "the number of an access unit is left out", (*_FEATURES, "index"),
+    yield Case("extended-number", data, "the number of an access unit is left out", _FEATURES,
                code="ACCESS_UNIT", also=("INDEX",))  # fmt: skip
 
     small = np.arange(3, dtype=np.int8)

@@ -35,7 +35,7 @@ from nnbits.codec.syntax.units import UNIT
 from nnbits.codec.syntax.views import from_container
 from nnbits.conformance.synthesis import Chooser, Rejected, synthesize_unit
 
-__all__ = ["PLAIN_MPS", "Case", "Coded", "Levels", "StreamBuilder", "levels_for", "ndu", "unit_bytes"]
+__all__ = ["PLAIN_MPS", "NANS", "Case", "Coded", "Levels", "StreamBuilder", "levels_for", "ndu", "raw_unit", "unit_bytes"]
 
 #: An MPS with nothing in it but quantization parameters, as most streams have it.
 PLAIN_MPS: Final[Mapping[str, Any]] = {
@@ -209,6 +209,29 @@ def _header_of(elements: bytes, parameters: ParameterSets) -> CompressedDataUnit
     data = (4 + len(elements) | 1 << 31).to_bytes(4, "big") + elements
     unit = UNIT._parse(BitReader(memoryview(data)), _context(parameters, parsing=True), "unit")
     return from_container(CompressedDataUnit, unit["nnr_unit_header"])
+
+
+#: Bits of binary32 NaNs: quiet and not, with payloads high and low, alone and together; and infinities beside them.
+NANS: Final = np.array([
+    sign << 31 | 0xFF << 23 | payload
+    for sign in (0, 1)
+    for payload in (0, 1, 1 << 12, 1 << 13, 1 << 15, 1 << 16, 0x155 << 13, 1 << 22, 1 << 22 | 1, 3 << 21, (1 << 23) - 1)
+], np.uint32)  # fmt: skip
+
+
+def raw_unit(builder: StreamBuilder, name: str, bits: NDArray[np.uint32], **fixed: Any) -> bytes:
+    """A data unit of RAW_FLOAT with these binary32 numbers, in one dimension."""
+    elements = {
+        **_PLAIN_NDU,
+        "nnr_compressed_data_unit_payload_type": PayloadType.NNR_PT_RAW_FLOAT,
+        "topology_elem_id": name,
+        "count_tensor_dimensions": 1,
+        "tensor_dimensions": [bits.size],
+        "cabac_unary_length_flag": 0,
+        **fixed,
+    }
+    payload = bits.astype("<u4").tobytes()
+    return synthesize_unit(UnitType.NNR_NDU, Chooser(builder.rng, elements), builder.parameters, lambda _: payload)
 
 
 Fill = Callable[[str], Levels]

@@ -212,7 +212,7 @@ def _ends() -> Iterator[Case]:
         "end-previous",
         _ended(found, end, previous_end=offsets[4]),
         "an end unit before which there was another",
-        _INDEXED,
+        _FEATURES,
         code="INDEX",
     )
     found, end, offsets = units()
@@ -223,20 +223,36 @@ def _ends() -> Iterator[Case]:
         "end-no-index",
         data,
         "an end unit that points to somebody else's unit",
-        _INDEXED,
+        _FEATURES,
         code="UNIT_ORDER",
         also=("INDEX",),
     )
     found, end, _ = units()
     del found.units[found.find(_INDEX)]
-    yield Case("end-alone", found.data, "an end unit without an index before it", _INDEXED, code="UNIT_ORDER")
+    yield Case("end-alone", found.data, "an end unit without an index before it", _FEATURES, code="UNIT_ORDER")
     found, end, _ = units()
     found.units.append(found.units[end])
-    yield Case("end-twice", found.data, "two end units", _INDEXED, code="UNIT_ORDER")
+    yield Case("end-twice", found.data, "two end units", _FEATURES, code="UNIT_ORDER")
     found, end, _ = units()
     found.units.insert(end, found.units[found.find(_HEADER)])
-    yield Case("end-unit-before", found.data, "an access unit between index and end", _INDEXED, code="UNIT_ORDER",
+    yield Case("end-unit-before", found.data, "an access unit between index and end", _FEATURES, code="UNIT_ORDER",
                also=("ACCESS_UNIT", "TRUNCATED"))  # fmt: skip
+    found, end, _ = units()
+    found.units.insert(end, unit_bytes(40, b"abc"))
+    yield Case("end-foreign-before", found.data, "somebody else's unit between index and end", _FEATURES,
+               code="UNIT_ORDER")  # fmt: skip
+    found, end, _ = units()
+    found.units.insert(end, found.units[found.find(_INDEX)])
+    yield Case("end-index-twice", found.data, "two indexes before an end unit", _FEATURES,
+               code="UNIT_ORDER")  # fmt: skip
+    found, end, offsets = units()
+    data = _ended(found, end, index_offset=offsets[end] - 1)
+    yield Case("end-index-offset", data, "an end unit that places the index a byte before it", _FEATURES, code="INDEX",
+               also=("UNIT_SIZE", "CHECKSUM", "TRUNCATED"))  # fmt: skip
+    found, end, _ = units()
+    data = _ended(found, end, index_bytes=len(found.units[found.find(_INDEX)]) - 1)
+    yield Case("end-index-bytes", data, "an end unit that gives the index a byte less", _FEATURES, code="INDEX",
+               also=("UNIT_SIZE", "CHECKSUM", "TRUNCATED"))  # fmt: skip
 
 
 def _order() -> Iterator[Case]:

@@ -47,6 +47,19 @@ def _count(count: int, width: int) -> bytes:
     return coder.finish()
 
 
+def _overcounted(ones: int, size: int) -> bytes:
+    """A code string of a mask with a count that is 30 too large, coded as a decoder would read it that believed it."""
+    code = reference.CountCoder.code
+    coder = reference.Encoder()
+    mask = np.arange(size) * 7 % size < ones
+    with (
+        patch.object(reference, "refuse"),
+        patch.object(reference.CountCoder, "code", lambda self, to, count, width: code(self, to, count + 30, width)),
+    ):
+        reference.code_bits(coder, mask, size)
+    return coder.finish()
+
+
 def _words() -> Iterator[tuple[str, bytes, int, tuple[int, ...], str]]:
     word = b"\x09\x60" + bytes(6)
     long = (10, 64)
@@ -57,6 +70,7 @@ def _words() -> Iterator[tuple[str, bytes, int, tuple[int, ...], str]]:
     yield "word-cut", b"\0\1" + word[:7], 4, _SHAPE, "a word of 7 bytes"
     yield "rest", b"\0\1" + word + b"\0", 4, _SHAPE, "a byte behind the last word"
     yield "empty", b"\0\1" + bytes(8), 0, _SHAPE, "a word without elements"
+    yield "empty-beside", b"\0\3" + word + bytes(8), 4, (128,), "a word without elements beside one with four"
     yield "behind", b"\0\1" + b"\x09\x20\x01" + bytes(5), 4, _SHAPE, "an element behind the last"
     yield "count", b"\0\1" + word, 3, _SHAPE, "4 elements, of which value_count says 3"
     yield "coded-short", b"\1abc", 4, _SHAPE, "an arithmetic code string of 3 bytes"
@@ -183,6 +197,7 @@ def _coded() -> Iterator[tuple[str, bytes, int, tuple[int, ...], str]]:
     yield "few", good, 5, _SHAPE, "one element less than value_count says"
     yield "many", good, 3, _SHAPE, "one element more than value_count says"
     yield "wide", _count(100, 64), 60, (64,), "100 of 64 elements"
+    yield "wide-whole", _overcounted(40, 64), 40, (64,), "70 of 64 elements, and the code string of 40 behind that"
     noise = np.random.default_rng(9).integers(0, 2, 4096)
     long = _masks(noise)
     yield "half", long[: len(long) // 2], int(noise.sum()), (4096,), "half of its bytes"

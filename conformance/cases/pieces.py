@@ -19,6 +19,7 @@ from nnbits.codec.source import SourceDescription
 from nnbits.codec.syntax import (
     AccessUnitData,
     AccessUnitHeader,
+    AccessUnitRelation,
     ModelParameterSet,
     ParameterSets,
     Piece,
@@ -28,7 +29,7 @@ from nnbits.codec.syntax import (
 )
 from nnbits.codec.types import DTYPES, Attachment, TensorInfo
 from nnbits.codec.writer import StateWriter
-from nnbits.conformance.cases.building import Case, Levels, StreamBuilder, unit_bytes
+from nnbits.conformance.cases.building import NANS, Case, Levels, StreamBuilder, raw_unit, unit_bytes
 
 __all__ = ["AccessUnit", "cases", "piece", "stream"]
 
@@ -58,6 +59,7 @@ class AccessUnit:
         data_flag, ndu_count: if they are wrong.
         behind: bytes behind the last unit, which au_bytes counts.
         covers: what the index says that there is; default: what the pieces are.
+        relation, base_digest: of the header.
     """
 
     pieces: Sequence[Piece]
@@ -67,12 +69,16 @@ class AccessUnit:
     ndu_count: int | None = None
     behind: bytes = b""
     covers: Sequence[tuple[TensorInfo, int, int]] | None = None
+    relation: AccessUnitRelation = AccessUnitRelation.ALONE
+    base_digest: bytes | None = None
 
     def encoded(self, number: int) -> EncodedUnit:
         """With right checksum, as the writer takes it."""
         header = AccessUnitHeader.of(
             self.pieces,
             au_number=number,
+            au_relation=self.relation,
+            base_digest=self.base_digest,
             data_flag=int(self.sections is not None) if self.data_flag is None else self.data_flag,
             ndu_count=len(self.coded) if self.ndu_count is None else self.ndu_count,
         )
@@ -148,6 +154,12 @@ def _valid() -> Iterator[Case]:
     sparse = raw(dtype="uint3", shape=(11,), map_kind=1, map_bytes=2, value_count=5, value_bytes=2)
     data = stream(AccessUnit([sparse], b"\x1b\x04" + b"\xff\x7f"))
     yield Case("pieces-packed-map", data, "packed elements with a map", _FEATURES)
+    builder = StreamBuilder(random.Random("nan"), plain=False)
+    builder.parameters = parameters()
+    for dtype in ("float16", "bfloat16", "float32", "float64"):
+        coded = piece("t", dtype, (NANS.size,), value_coding=_NDU)
+        data = stream(AccessUnit([coded], None, [raw_unit(builder, "t", NANS)]))
+        yield Case(f"pieces-nan-{dtype}", data, f"NaNs of a data unit of {dtype}", _FEATURES)
 
 
 def _checks() -> Iterator[tuple[str, AccessUnit, str, tuple[str, ...], str]]:

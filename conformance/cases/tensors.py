@@ -9,7 +9,7 @@ from typing import Any, Final
 from nnbits.codec.errors import NnbitsError
 from nnbits.codec.syntax import UnitType
 from nnbits.conformance.adapters import reference
-from nnbits.conformance.cases.building import Case, Levels, StreamBuilder
+from nnbits.conformance.cases.building import NANS, Case, Levels, StreamBuilder, raw_unit
 from nnbits.conformance.synthesis import MAX, MIN, Rejected, declared_codes
 
 __all__ = ["cases"]
@@ -237,6 +237,13 @@ def _special(rng: random.Random) -> Iterator[Case]:
     yield Case(
         "formats-float", builder.data, "float32, float16 with all roundings and NaN payloads, float64", ("tensors",)
     )
+
+    builder = StreamBuilder(random.Random("nan"))
+    for form in (1, 8, 9):
+        builder.append(raw_unit(builder, f"n{form}", NANS, nnr_decompressed_data_format_present_flag=1,
+                                nnr_decompressed_data_format=form))  # fmt: skip
+    yield Case("formats-nan", builder.data, "quiet and signalling NaNs of both signs, with payloads that float16 has "
+               "and has not", ("tensors",))  # fmt: skip
 
     builder = StreamBuilder(rng)
     book: dict[str, Any] = {

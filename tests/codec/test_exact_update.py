@@ -169,6 +169,20 @@ def test_parts_of_large_tensors() -> None:
         assert file.get_slice("w")[1000].tobytes() == new[1000].tobytes()
 
 
+def test_parts_that_are_xored_and_parts_that_are_complete() -> None:
+    """In whatever order they come."""
+    old = weights(0, (1100, 2000))
+    for noise, row in ((slice(0, 560), 1000), (slice(500, 1100), 5)):
+        new = old.copy()
+        new[noise] = weights(1, old.shape)[noise]
+        new[row] *= 2
+        data = update(model({"w": old}), model({"w": new}))
+        stream = opened(data, None)
+        assert len({u.header.au_relation for u in map(stream.access_unit, range(3))}) == 2
+        assert not verify(BytesSource(data)).problems
+        assert nnbits.load(data, base={"w": old})["w"].tobytes() == new.tobytes()
+
+
 def test_open_and_load_take_the_base_as_stream_file_or_arrays(tmp_path: Path) -> None:
     old, new = versions()
     data = update(model(old), model(new))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ from hypothesis import strategies as st
 from nnbits.codec._core import ffi, lib
 from nnbits.codec.access import decode_pieces, parse_access_unit
 from nnbits.codec.errors import NnbitsError, ReasonCode
+from nnbits.codec.forward import ForwardStream
 from nnbits.codec.head import parse_head
+from nnbits.codec.integrity import crc32c
 from nnbits.codec.plan import EncodePlan, TensorPlan
-from nnbits.codec.syntax import AccessUnitHeader, ParameterSets, parse_unit
+from nnbits.codec.syntax import AccessUnitHeader, ExtensionKind, ParameterSets, parse_unit
 from nnbits.codec.types import DTYPES, Attachment, LazyTensor, Model, TensorInfo
 from nnbits.codec.values import stored_bytes
 from nnbits.codec.writer import write_extended
@@ -163,6 +167,65 @@ def test_every_cut_is_found() -> None:
         code, pieces = native(data[:size])
         assert code is not None
         assert pieces == good[: len(pieces)]
+
+
+def units_of(data: bytes) -> list[bytes]:
+    """Its units, access units whole."""
+    found = []
+    places = dict(access_units(data)[1])
+    at = 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big") & 0x7FFFFFFF
+        if data[at] < 0x80:
+            size = int.from_bytes(data[at : at + 2], "big")
+        found.append(data[at : at + places.get(at, size)])
+        at += len(found[-1])
+    return found
+
+
+def python_verdict(data: bytes) -> ReasonCode | None:
+    try:
+        for _ in ForwardStream(io.BytesIO(data)):
+            pass
+    except NnbitsError as error:
+        return error.code
+    return None
+
+
+def test_units_around_index_and_end() -> None:
+    """Between index and end there is nothing, before an end an index, and the end says where that was."""
+    data = small_stream()
+    *_, unit, index, end = units = units_of(data)
+    before, foreign = b"".join(units[:-2]), b"\0\x05\xa2ab"
+    attachment = next(u for u in units if u[u[0] >> 7 << 1 | 2 :][5:6] == bytes([ExtensionKind.ATTACHMENT]))
+
+    def ended(at: int, size: int, previous: int = 0, count: int = 1) -> bytes:
+        body = end[:11] + struct.pack(">QQQ", at, size, previous) + end[35:67] + struct.pack(">Q", count) + end[75:-4]
+        return body + crc32c(body).to_bytes(4, "big")
+
+    at = len(before)
+    assert ended(at, len(index)) == end
+    later = at + len(index) + len(end)
+    order, wrong = ReasonCode.UNIT_ORDER, ReasonCode.INDEX
+    for stream, code in (
+        (before + index + end, None),
+        (before + foreign + index + ended(at + 5, len(index)), None),
+        (before + index + end + index + ended(later, len(index), at + len(index)), None),
+        (before + index + end + foreign, ReasonCode.TRUNCATED),
+        (before + index, ReasonCode.TRUNCATED),
+        (before + index + foreign + end, order),
+        (before + index + attachment + end, order),
+        (before + index + index + end, order),
+        (before + index + unit + end, order),
+        (before + end, order),
+        (before + index + end + end, order),
+        (before + index + ended(at + 1, len(index)), wrong),
+        (before + index + ended(at, len(index) + 1), wrong),
+        (before + index + ended(at, len(index), 7), wrong),
+        (before + index + ended(at, len(index), 0, 2), wrong),
+        (before + index + end + index + ended(later, len(index)), wrong),
+    ):
+        assert (native(stream)[0], python_verdict(stream)) == (code, code)
 
 
 def test_damage_gets_the_same_verdict_in_python() -> None:

@@ -122,11 +122,15 @@ typedef struct nnb_reader {
   size_t size;
   nnb_parameters parameters; /* of the head */
   uint64_t max_tensor_bytes;
-  int ended;     /* the last unit was an end unit */
-  size_t offset; /* of what comes next, or of what was wrong */
+  int indexed;       /* the last unit was an index: only an end unit may follow */
+  int ended;         /* the last unit was an end unit */
+  size_t end_offset; /* of the last end unit, 0 before the first */
+  size_t offset;     /* of what comes next, or of what was wrong */
   /* private */
   uint32_t index;
   uint64_t au_count;
+  size_t index_offset;
+  size_t index_bytes;
   nnb_status status;
 } nnb_reader;
 
@@ -138,7 +142,8 @@ nnb_status nnb_reader_open(nnb_reader *reader, const uint8_t *data, size_t size,
 
 /*
  * The next access unit; at the end of the stream au->size is 0, and NNB_TRUNCATED is returned if it did not end in an
- * end unit. NNB_UNIT_ORDER for units of the standard outside an access unit. An error is final.
+ * end unit. NNB_UNIT_ORDER for units of the standard outside an access unit, for units between index and end, and for
+ * an end without an index; NNB_INDEX if an end unit says something else than what was passed. An error is final.
  */
 nnb_status nnb_reader_next(nnb_reader *reader, nnb_access_unit *au);
 

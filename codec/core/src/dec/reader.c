@@ -70,6 +70,7 @@ static nnb_status step(nnb_reader *reader, nnb_access_unit *au) {
   if (unit.nnr_unit_type <= NNB_NNR_AGG) return NNB_UNIT_ORDER;
   const nnb_extension *const ext = &unit.body.ext;
   const uint32_t kind = unit.nnr_unit_type == NNB_NNR_EXT ? ext->ext_kind : 0;
+  if (reader->indexed && kind != NNB_EXTENSION_KIND_END) return NNB_UNIT_ORDER;
   reader->ended = kind == NNB_EXTENSION_KIND_END;
   reader->index++;
   switch (kind) {
@@ -83,12 +84,23 @@ static nnb_status step(nnb_reader *reader, nnb_access_unit *au) {
       reader->index += 0u + ext->data_flag + ext->ndu_count;
       break;
     case NNB_EXTENSION_KIND_INDEX:
+      reader->indexed = 1;
+      reader->index_offset = reader->offset;
+      reader->index_bytes = size;
+      status = check_covered(&unit);
+      break;
     case NNB_EXTENSION_KIND_ATTACHMENT:
       status = check_covered(&unit);
       break;
     case NNB_EXTENSION_KIND_END:
       status = check_end(&unit);
-      if (status == NNB_OK && ext->au_count != reader->au_count) status = NNB_INDEX;
+      if (status != NNB_OK) return status;
+      if (!reader->indexed) return NNB_UNIT_ORDER;
+      if (ext->au_count != reader->au_count) return NNB_INDEX;
+      if (ext->index_offset != reader->index_offset || ext->index_bytes != reader->index_bytes) return NNB_INDEX;
+      if (ext->previous_end != reader->end_offset) return NNB_INDEX;
+      reader->indexed = 0;
+      reader->end_offset = reader->offset;
       break;
     case 0: /* somebody else's unit */
       break;
