@@ -58,7 +58,10 @@ _HERE: Final = Path(__file__).resolve().parent
 #: The decoder half of the C core.
 CORE_SOURCES: Final = (*sorted((_CORE / "src" / "common").glob("*.c")), *sorted((_CORE / "src" / "dec").glob("*.c")))
 #: The decoder program.
-C_SOURCES: Final = (_HERE / "decoder.c", *(_HERE / f"{name}.c" for name in ("model_digest", "pruned", "tensor_files")), *CORE_SOURCES)
+C_SOURCES: Final = (
+    *(_HERE / f"{name}.c" for name in ("decoder", "model_digest", "pruned", "tensor_files")),
+    *CORE_SOURCES,
+)
 #: Where their headers are.
 C_INCLUDES: Final = (_CORE / "include", _CORE / "src", _HERE)
 _FLAGS: Final = ("-std=c11", "-Wall", "-Wextra", "-ffp-contract=off", *(f"-I{folder}" for folder in C_INCLUDES))
@@ -174,12 +177,15 @@ def build_c_decoder(target: Path, compiler: Sequence[str], flags: Sequence[str] 
     Raises:
         NnbitsError: MISSING_PACKAGE without the compiler, INTERNAL if it fails.
     """
-    if shutil.which(compiler[0]) is None:
-        raise NnbitsError(ReasonCode.MISSING_PACKAGE, f"there is no {compiler[0]}", path="decoder")
-    command = [*compiler, *_FLAGS, *flags, *map(str, C_SOURCES), "-o", str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return _compile([*compiler, *_FLAGS, *flags, *map(str, C_SOURCES)], target)
+
+
+def _compile(command: Sequence[str], target: Path) -> Path:
+    if shutil.which(command[0]) is None:
+        raise NnbitsError(ReasonCode.MISSING_PACKAGE, f"there is no {command[0]}", path="decoder")
+    done = subprocess.run([*command, "-o", str(target)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise NnbitsError(ReasonCode.INTERNAL, f"{compiler[0]}: {done.stderr.strip()[-2000:]}", path="decoder")
+        raise NnbitsError(ReasonCode.INTERNAL, f"{command[0]}: {done.stderr.strip()[-2000:]}", path="decoder")
     return target
 
 
@@ -191,7 +197,8 @@ def _c(name: str, compiler: Sequence[str], flags: Sequence[str], *options: str, 
         plain = not emulator and not any("sanitize" in flag for flag in flags)
         limits = Limits(seconds=20 if plain else 60, memory=1 << 30, enforce_memory=plain)
         words = [*emulator, str(program), *options, "{in}", "{out}"]
-        return CommandDecoder(words, name=name, without=NOT_IN_C, limits=limits)
+        launcher = _compile(["cc", "-O1", str(_HERE / "launcher.c")], work / f"launcher-{name}")
+        return CommandDecoder(words, name=name, without=NOT_IN_C, limits=limits, launcher=launcher)
 
     return build
 

@@ -92,6 +92,18 @@ def _peak_kib(usage: resource.struct_rusage) -> int:
     return usage.ru_maxrss // (1024 if sys.platform == "darwin" else 1)
 
 
+def _peak_file(folder: Path) -> Path:
+    """Where the launcher writes the peak of a program with this output folder."""
+    return folder.with_suffix(".peak")
+
+
+def _measured_peak(folder: Path) -> int:
+    """What the launcher has measured, KiB; 0 without one."""
+    with suppress(OSError, ValueError):
+        return int(_peak_file(folder).read_text())
+    return 0
+
+
 class CommandDecoder(Decoder):
     """A program.
 
@@ -102,10 +114,18 @@ class CommandDecoder(Decoder):
         name: for reports.
         without: features that it does not claim.
         limits: for one stream.
+        launcher: launcher.c compiled, which measures the program's memory alone; without it the peak is not below that
+            of the process that runs the suite.
     """
 
     def __init__(
-        self, command: Sequence[str], *, name: str = "", without: Iterable[str] = (), limits: Limits | None = None
+        self,
+        command: Sequence[str],
+        *,
+        name: str = "",
+        without: Iterable[str] = (),
+        limits: Limits | None = None,
+        launcher: Path | None = None,
     ) -> None:
         if not any("{in}" in word for word in command) or not any("{out}" in word for word in command):
             raise NnbitsError(
@@ -119,6 +139,7 @@ class CommandDecoder(Decoder):
         extra = () if any("{supplied}" in word for word in command) else ("out-of-band",)
         self.without = frozenset((*without, *extra))
         self.limits = limits or Limits()
+        self.launcher = launcher
 
     def start(self, streams: Sequence[Path], supplied: Mapping[str, Mapping[str, Any]], folder: Path) -> int:
         import json
@@ -126,7 +147,7 @@ class CommandDecoder(Decoder):
         beside = folder.with_suffix(".supplied.json")
         if supplied:
             beside.write_text(json.dumps(supplied))
-        words: list[str] = []
+        words: list[str] = [] if self.launcher is None else [str(self.launcher), str(_peak_file(folder))]
         for word in self.command:
             if word == "{in}":
                 words += map(str, streams)
@@ -343,12 +364,12 @@ def _collect(decoder: Decoder, running: dict[int, _Running], strict: bool) -> It
         del running[process]
         with suppress(ProcessLookupError, PermissionError):  # what it left running
             os.killpg(process, signal.SIGKILL)
-        peak = _peak_kib(usage)
+        peak = _measured_peak(item.folder) or _peak_kib(usage)
         if item.stopped:
             result = Result("timeout", detail=f"stopped after {decoder.limits.seconds:g} s")
         else:
             result = decoder.finish(status, item.folder)
-            # A child's peak begins with that of the process that forks it, which may be larger than the decoder's.
+            # Without a launcher a child's peak begins with that of the process that forks it, which may be larger.
             if peak * 1024 > decoder.limits.memory and peak > _peak_kib(resource.getrusage(resource.RUSAGE_SELF)):
                 result = Result("memory", detail=f"{peak} KiB of memory")
         shutil.rmtree(item.folder, ignore_errors=True)
