@@ -108,7 +108,7 @@ class Levels:
     """How to fill a tensor.
 
     Attributes:
-        style: name of a distribution, see :func:`levels_for`.
+        style: name of a distribution, see :func:`levels_for`; a number is the first level, and the others are 0.
         skip: fraction of rows that are zero and skipped; None sends row_skip_enabled_flag 0.
         sets: initial sets: ``zero``, ``random``, or a number for all.
         qp_value: of the tensor.
@@ -127,6 +127,8 @@ def _index(rng: random.Random, style: str, number: int, coding: LevelCoding, boo
         return rng.randint(-cz, cs - 1 - cz) if style != "zero" else 0
     if style == "zero":
         return 0
+    if style.lstrip("-").isdigit():
+        return 0 if number else int(style)
     if style == "small":
         return rng.choice((0, 0, 0, 0, 1, -1, 1, -1, 2, -2, 3, -4))
     if style == "sparse":

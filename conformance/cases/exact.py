@@ -131,6 +131,9 @@ def _planes() -> Iterator[Rule]:
         ("code-end", code[:5] + bytes([code[5] ^ 1]) + code[6:], "states that do not end as they began"),
     ):
         yield label, "uint8", _N, block(b"\0", _coded(tables, broken)), text
+    halves = {1: 2048, 2: 2048}
+    early = _coded(rans.write_tables([halves]), _early(bytes([1, 2] * 8), halves))
+    yield "code-early", "uint8", _N, block(b"\0", early), "a state below 2^16 from which the symbols come all the same"
     long = bytes(np.random.default_rng(1).integers(0, 200, 5000, np.uint8))
     table = [rans.normalize({symbol: long.count(symbol) for symbol in set(long)})]
     good, head = rans.encode(long, table), rans.write_tables(table)
@@ -141,6 +144,19 @@ def _planes() -> Iterator[Rule]:
         yield f"code-long-{label}", "uint8", 5000, section, text
 
 
+def _early(symbols: bytes, table: rans.Table) -> bytes:
+    """A code of two symbols that gave away 16 bits of its first state too soon."""
+    code = rans.encode(symbols, [table])
+    slots = rans.build_buckets(table, 1)
+    x = int.from_bytes(code[:4], "little")
+    symbol, rank = slots[x % rans.SLOTS]
+    x = table[symbol] * (x // rans.SLOTS) + rank
+    above = x >> 16
+    first = above // table[symbol] * rans.SLOTS + slots.index((symbol, above % table[symbol]))
+    states = 4 * rans.state_count(len(symbols))
+    return first.to_bytes(4, "little") + code[4:states] + (x & 0xFFFF).to_bytes(2, "little") + code[states:]
+
+
 def _tables() -> Iterator[Rule]:
     """Tables, bit by bit: bucket_bits u(4), symbols - 1 u(8), the first u(8), steps, lengths and frequencies."""
     code = rans.encode(b"\1" * _N, [{1: 4096}])
@@ -148,7 +164,7 @@ def _tables() -> Iterator[Rule]:
     def golomb(value: int) -> str:
         return rans._golomb(value)
 
-    def section(text: str, pad: str = "0") -> bytes:
+    def section(text: str, pad: str = "0", code: bytes = code) -> bytes:
         text += pad * (-len(text) % 8)
         return _section(_block(Coding.BYTES, b"\0", _coded(bytes(int(text[at : at + 8], 2) for at in
                                                                  range(0, len(text), 8)), code)))  # fmt: skip
@@ -170,6 +186,12 @@ def _tables() -> Iterator[Rule]:
          "frequencies that leave nothing for the last symbol"),
     ):  # fmt: skip
         yield f"tables-{label}", "uint8", _N, section(text), what
+    of_two = rans.encode(bytes([1, 2] * 8), [{1: 2048, 2: 2048, 3: 0}])
+    none = f"{2:04b}{2:08b}{1:08b}" + golomb(0) * 2 + half + golomb(0) + "0" * 11
+    yield "tables-unused", "uint8", _N, section(none, code=of_two), "a symbol of frequency 0 that the code does not use"
+    of_two = rans.encode(bytes([250, 251] * 8), [{250: 2048, 251: 2048}])
+    beyond = f"{1:04b}{1:08b}{250:08b}" + golomb(5) + half
+    yield "tables-symbol-256", "uint8", _N, section(beyond, code=of_two), "symbol 256, and a code of it"
     yield "tables-padding", "uint8", _N, section(f"{0:04b}" + one, "1"), "padding that is not zero"
     cut = _section(_block(Coding.BYTES, b"\0", _coded(b"\0\0", b"")))
     yield "tables-cut", "uint8", _N, cut, "tables that end inside"
@@ -246,6 +268,8 @@ def _codings() -> Iterator[Rule]:
     yield "split-one", "float32", _N, split(b"\0", _constant(0), raw), "SPLIT in one class"
     yield "split-17", "float32", _N, split(b"\x10", _plain(b"\0\1\0\1"), half, half), "SPLIT in 17 classes"
     yield "split-class", "float32", _N, split(b"\1", _plain(b"\0\1\0\2"), half, half), "class 2 of 2"
+    quarter = _block(Coding.RAW, bytes(range(16)))
+    yield "split-beyond", "float32", _N, split(b"\1", _plain(b"\0\1\0\2"), half, quarter), "class 2 of 2, not coded"
     yield "split-empty", "float32", _N, split(b"\2", _plain(b"\0\1\0\1"), half, half, half), "a class without rows"
     yield "split-no-coding", "float32", _N, split(b"\1", _plain(b"\0\1\0\1"), half), "a class without a coding"
     yield (
@@ -303,6 +327,8 @@ def _floats() -> Iterator[Rule]:
     low = [_constant(1)] * 3  # with k = 0 a binary32 number has three bytes of sign and mantissa
     yield "float-head", "float32", _N, _section(_block(Coding.FLOAT, b"\0\0\0")), "the head of FLOAT is cut"
     yield "float-upper", "float32", _N, block(6, 0, _constant(1), *low), "6 upper bits"
+    parts = [_constant(0), *low[:2]]
+    yield "float-upper-whole", "float32", _N, block(6, 0, _constant(1), *parts), "6 upper bits, and planes as they want"
     yield "float-flags", "float32", _N, block(0, 4, _constant(1), *low), "flags 4 of FLOAT"
     yield (
         "float-field",
@@ -320,6 +346,8 @@ def _floats() -> Iterator[Rule]:
     values = [_constant(5), _constant(0)]
     yield "escapes-none", "float32", _N, block(0, 1, _plain(some), *low), "no number of escapes"
     yield "escapes-zero", "float32", _N, escapes(0, *values), "no escapes"
+    unused = block(0, 1, _constant(3), *low, struct.pack("<I", 0), *values)
+    yield "escapes-unused", "float32", _N, unused, "no escapes, and no item that wants one"
     yield "escapes-many", "float32", _N, escapes(_N + 1, *values), "17 escapes of 16"
     yield "escapes-few", "float32", _N, escapes(7, *values), "7 escapes for 8 items"
     yield "escapes-more", "float32", _N, escapes(9, *values), "9 escapes for 8 items"
@@ -362,6 +390,9 @@ def _valid() -> Iterator[Case]:
             section = _float_block(dtype, upper, generator)
             yield Case(f"exact-upper-{dtype}-{upper}", _stream(dtype, 24, section), f"{dtype} with {upper} upper bits",
                        _FEATURES)  # fmt: skip
+    section = _scaled_block()
+    yield Case("exact-scales", _stream("float32", _N, section), "scales of rows and columns, modulo the 4 tables",
+               _FEATURES)  # fmt: skip
     good = zstandard.ZstdCompressor().compress(_block(Coding.RAW, bytes(range(_N))))
     yield Case("exact-zstd", _stream("uint8", _N, _section(_block(Coding.ZSTD, good), flags=1)), "a block in zstd",
                (*_FEATURES, "zstd"))  # fmt: skip
@@ -406,6 +437,20 @@ def _float_block(dtype: str, upper: int, generator: Any) -> bytes:
     escapes = struct.pack("<I", 2) + _plain([1, largest]) + _constant(0)
     head = struct.pack("<BBH", upper, 1, 65535)
     return _section(_block(Coding.FLOAT, head, *planes, escapes), block_items=n, row_items=6)
+
+
+def _scaled_block() -> bytes:
+    """FLOAT with four different tables, and contexts that are greater than their number."""
+    rows, columns = [0, 3, 6, 11], [0, 1, 2, 9]
+    contexts = [row + column for row in rows for column in columns]
+    tables = [{1: 512 * (t + 1) - 256, 2 + t: 4096 - (512 * (t + 1) - 256)} for t in range(4)]
+    symbols = [1 if k % 3 else 2 + context % 4 for k, context in enumerate(contexts)]
+    numbers = [context % 4 for context in contexts]
+    plane = _coded(rans.write_tables(tables), rans.encode(bytes(symbols), tables, numbers))
+    head = struct.pack("<BBH", 0, 2, 100)
+    low = [_constant(k) for k in (5, 6, 7)]
+    block = _block(Coding.FLOAT, head, _plain(rows), _plain(columns), plane, *low)
+    return _section(block, row_items=4)
 
 
 def cases(seed: int) -> Iterator[Case]:

@@ -83,6 +83,8 @@ def _words() -> Iterator[tuple[str, bytes, int, tuple[int, ...], str]]:
     yield "coded-few", b"\1" + good, 5, _SHAPE, "coded, with one element less than value_count says"
     empty = _masks([1], [0] * 64)
     yield "coded-empty", b"\1" + empty, 1, _SHAPE, "coded, a word without elements"
+    beside = _masks([1, 1], [*bits, *([0] * 64)])
+    yield "coded-empty-beside", b"\1" + beside, 4, (128,), "coded, a word without elements beside one with four"
     yield "coded-wide", b"\1" + _count(2, 2), 4, (128,), "a segment of 2 words of which 2 are there, and no more"
     yield (
         "coded-behind",
@@ -148,6 +150,7 @@ def _patterns() -> Iterator[tuple[str, bytes, int, tuple[int, ...], str]]:
     one = bytes([0, 2, 4, 0, 0])
     yield "bits", one + b"\x18", 2, (4,), "a bit behind the only group"
     yield "index", head + b"\x0b\x70", 4, _SHAPE, "pattern 11 of 11"
+    yield "index-next", one + b"\x0b\0\0\0", 1, (32,), "pattern 11 of 11, before seven groups without elements"
     wide = bytes([0, 8, 16, 0, 1])
     yield "index-wide", wide + (12870).to_bytes(2, "little"), 8, (16,), "pattern 12,870 of 12,870, 8 of 16"
     most = bytes([0, 8, 16, 0, 0])
@@ -169,7 +172,7 @@ def _structures() -> Iterator[tuple[str, bytes, int, tuple[int, ...], str]]:
     yield "form", b"\2\2\x69", 8, _SHAPE, "map_form 2"
     yield "flags", b"\0\x06\x69", 8, _SHAPE, "a mask of a third dimension of two"
     yield "cut", b"\0\2", 8, _SHAPE, "without its mask"
-    yield "bits", b"\0\1\7", 8, _SHAPE, "a bit behind the last index"
+    yield "bits", b"\0\1\7", 16, _SHAPE, "a bit behind the last index"
     yield "rest", b"\0\2\x69\0", 8, _SHAPE, "a byte behind the last mask"
     yield "count", b"\0\2\x69", 7, _SHAPE, "8 elements, of which value_count says 7"
     keep = [1, 0, 0, 1, 0, 1, 1, 0]

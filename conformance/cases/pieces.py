@@ -253,6 +253,9 @@ def _coded() -> Iterator[tuple[str, AccessUnit, str, tuple[str, ...], str]]:
     yield "integers", AccessUnit([coded("int32")], None, [unit()]), "METADATA", (), "integers as quantized values"
     wide = unit(nnr_compressed_data_unit_payload_type=0, fill="large")
     yield "range", AccessUnit([coded("int8")], None, [wide]), "LEVEL_RANGE", (), "a level that does not fit in int8"
+    for label, level in (("above", 128), ("below", -129)):
+        given = AccessUnit([coded("int8")], None, [unit(nnr_compressed_data_unit_payload_type=0, fill=str(level))])
+        yield f"range-{label}", given, "LEVEL_RANGE", (), f"a level of {level} in int8"
     yield ("floats", AccessUnit([coded()], None, [unit(nnr_compressed_data_unit_payload_type=0)]), "METADATA", (),
            "quantized values as integers")  # fmt: skip
     factor: dict[str, Any] = {"compressed_parameter_types": 1, "decomposition_rank": 2, "g_number_of_rows": 3}
