@@ -151,6 +151,8 @@ def _wrong() -> Iterator[tuple[str, bytes, str, tuple[str, ...], str]]:
            "should be")  # fmt: skip
     yield "order-flag", _stream([weights, replace(names, order_flag=0), mask]), "UNSUPPORTED_FEATURE", (), "order_flag 0"
     yield "prune-flag", _stream([weights, names, PruningTopologyContainer(prune_flag=0)]), "UNSUPPORTED_FEATURE", (), "prune_flag 0"
+    both = replace(mask, sparse_flag=1, sparse_bit_mask=mask.bit_mask)
+    yield "mask-sparse", _stream([names, both]), "UNSUPPORTED_FEATURE", (), "a mask of neurons that is one of weights, too"
     yield "twice", _stream([names, mask, names, mask]), "DUPLICATE_NAME", (), "neurons of a tensor pruned twice"
     same = replace(names, element_id=("r", "r"), count_dims=(2, 2), dim=((3, 2), (3, 2)))
     yield "twice-at-once", _stream([same, mask]), "DUPLICATE_NAME", (), "a tensor twice in a dictionary"
@@ -164,6 +166,9 @@ def _wrong() -> Iterator[tuple[str, bytes, str, tuple[str, ...], str]]:
            "a mask of 4 bits for 5 rows")  # fmt: skip
     yield ("bits-weights", _stream([weights], shapes={**_SHAPES, "w": [7]}), "SPARSE_MAP", (),
            "a mask of 6 bits for 7 weights")  # fmt: skip
+    more = replace(names, dim=((2, 2),))
+    yield ("bits-more", _stream([more, mask], shapes={**_SHAPES, "r": [3, 2]}, rows=(2, 2)), "SPARSE_MAP", (),
+           "a mask of 4 bits for 3 rows, of which it leaves what is there")  # fmt: skip
     yield "shape-none", _stream([names, mask], shapes={"w": [2, 3]}), "METADATA", (), "a shape that is not said"
     yield "shape-scalar", _stream([weights], shapes={"w": []}), "METADATA", (), "a scalar that is pruned"
     large = {**_SHAPES, "w": [2**20, 2**10]}
