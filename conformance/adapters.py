@@ -231,7 +231,7 @@ def _nncodec(work: Path) -> Decoder:
             raise NnbitsError(ReasonCode.INTERNAL, f"NNCodec does not start: {said}", path="decoder")
         time.sleep(0.1)
     words = [sys.executable, "-I", "-S", wrapper, "--client", str(path), "{in}", "{out}"]
-    decoder = CommandDecoder(words, name="nncodec", without=("updates",), limits=limits)
+    decoder = CommandDecoder(words, name="nncodec", without=("updates", "exact-updates"), limits=limits)
     weakref.finalize(decoder, _end, server)
     return decoder
 

@@ -21,7 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -65,12 +65,14 @@ class Site:
         file: relative to the codec.
         text: the statement, with its white space made single; with ``#2`` and so on behind it if it occurs again.
         line: first and last line; of the moment, not part of the identity.
+        passes_on: it says where an error happened that another check has found.
     """
 
     side: str
     file: str
     text: str
     line: tuple[int, int] = field(compare=False)
+    passes_on: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> str:
@@ -84,7 +86,7 @@ def _numbered(sites: Iterable[Site]) -> list[Site]:
     result = []
     for site in sites:
         seen[site] = number = seen.get(site, 0) + 1
-        result.append(site if number == 1 else Site(site.side, site.file, f"{site.text} #{number}", site.line))
+        result.append(site if number == 1 else replace(site, text=f"{site.text} #{number}"))
     return result
 
 
@@ -111,6 +113,19 @@ def _walk(node: ast.AST, function: str = "") -> Iterator[tuple[ast.stmt, str]]:
         yield from _walk(child, inside)
 
 
+def _passes_on(node: ast.stmt) -> bool:
+    """Whether a statement raises what another has found: an error again with its place, or a problem with its text."""
+    names = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)} if isinstance(node, ast.Raise) else set()
+    return bool(names & {"error", "problem", "message"}) or "self.message" in ast.unparse(node)
+
+
+#: The same in C, and the look at a stream that tells its profile.
+_PASSED_ON: Final = re.compile(
+    r"\? NNB_OK : bad;|\(status != NNB_OK\) return bad;|status == NNB_UNSUPPORTED_FEATURE &&"
+    r"|unit\.size == 0 \|\| unit\.nnr_unit_type == NNB_NNR_NDU"
+)
+
+
 def _about_the_caller(text: str) -> bool:
     """Whether a statement refuses what the caller asks for, or what a file is, not a stream."""
     codes = re.findall(r"ReasonCode\.([A-Z_]+)", text)
@@ -127,7 +142,8 @@ def python_sites() -> list[Site]:
                 continue
             text = " ".join((ast.get_source_segment(source, node) or "").split())
             if not _about_the_caller(text):
-                sites.append(Site("python", name, text, (node.lineno, node.end_lineno or node.lineno)))
+                lines = (node.lineno, node.end_lineno or node.lineno)
+                sites.append(Site("python", name, text, lines, _passes_on(node)))
     rows = (Site("python", "syntax", f"Check: {row.message}", (0, 0)) for row in _rows())
     return _numbered((*sites, *rows))
 
@@ -188,20 +204,25 @@ def _by_index(streams: Sequence[bytes], _supplied: Any) -> None:
             attachment.read()
 
 
-def _python_failures(manifest: Manifest, entries: Sequence[Entry]) -> dict[str, list[Site]]:
+#: The checks that each reader of a side fails on a stream, by the stream's id.
+Failures = dict[str, list[set[Site]]]
+
+
+def _python_failures(manifest: Manifest, entries: Sequence[Entry]) -> Failures:
     sites = python_sites()
     rows = [site for site in sites if site.file == "syntax"]
     by_line = {(site.file, site.line[0]): site for site in sites if site.file != "syntax"}
-    found: dict[str, list[Site]] = {}
+    found: Failures = {}
     for entry in entries:
         streams = [path.read_bytes() for path in manifest.sequence(entry)]
-        seen: set[tuple[str, int]] = set()
+        found[entry.id] = []
         decoders: tuple[Callable[..., Any], ...] = (reference, core, _by_index)
         for decoder in decoders:
+            seen: set[tuple[str, int]] = set()
             with _watched(seen), suppress(NnbitsError):
                 decoder(streams, supplied_parameters(entry.supplied))
-        hits = [rows[line] if file == "" else by_line.get((file, line)) for file, line in seen]
-        found[entry.id] = [hit for hit in hits if hit is not None]
+            hits = [rows[line] if file == "" else by_line.get((file, line)) for file, line in seen]
+            found[entry.id].append({hit for hit in hits if hit is not None})
     return found
 
 
@@ -253,7 +274,8 @@ def _instrumented(path: Path, first: int) -> tuple[str, list[Site]]:
         if match["code"] is None:
             return match[0]
         line = source.count("\n", 0, match.start()) + 1
-        sites.append(Site("c", _c_name(path), _statement(source, match.start()), (line, line)))
+        text = _statement(source, match.start())
+        sites.append(Site("c", _c_name(path), text, (line, line), bool(_PASSED_ON.search(text))))
         return f"NNB_SITE({first + len(sites) - 1}, {match[0]})"
 
     return _TOKEN.sub(mark, source), sites
@@ -282,8 +304,8 @@ def _c_program(work: Path) -> tuple[Path, list[Site]]:
     return program, _numbered(sites)
 
 
-def _c_failures(manifest: Manifest, entries: Sequence[Entry]) -> dict[str, list[Site]]:
-    found: dict[str, list[Site]] = {}
+def _c_failures(manifest: Manifest, entries: Sequence[Entry]) -> Failures:
+    found: Failures = {}
     with tempfile.TemporaryDirectory(prefix="nnbits-checks-") as folder:
         work = Path(folder)
         program, sites = _c_program(work)
@@ -299,34 +321,38 @@ def _c_failures(manifest: Manifest, entries: Sequence[Entry]) -> dict[str, list[
                 capture_output=True,
                 env={**os.environ, "NNB_SITES": str(record)},
             )
-            found[entry.id] = [sites[int(number)] for number in record.read_text().split()]
+            found[entry.id] = [{sites[int(number)] for number in record.read_text().split()}]
     return found
 
 
 # ---- both
 
 
-def measure(manifest: Manifest, sides: Sequence[str] = ("c", "python")) -> dict[Site, list[str]]:
-    """Every check, and the streams that fail it, those first that fail fewest others.
+def measure(manifest: Manifest, sides: Sequence[str] = ("c", "python")) -> dict[Site, dict[str, int]]:
+    """Every check, and the streams that fail it with how many others the same reader fails, fewest first.
+
+    Checks that pass on what another has found do not count as others.
 
     Args:
         manifest: the suite; only its invalid streams are decoded.
         sides: ``c``, ``python`` or both.
     """
     entries = [entry for entry in manifest if not entry.valid]
-    result: dict[Site, list[str]] = {}
-    makers: Mapping[str, tuple[Callable[[], list[Site]], Callable[..., dict[str, list[Site]]]]] = {
+    result: dict[Site, dict[str, int]] = {}
+    makers: Mapping[str, tuple[Callable[[], list[Site]], Callable[..., Failures]]] = {
         "c": (c_sites, _c_failures),
         "python": (python_sites, _python_failures),
     }
     for side in sides:
         list_sites, failures = makers[side]
         by_stream = failures(manifest, entries)
-        result |= {site: [] for site in list_sites()}
-        for name in sorted(by_stream, key=lambda name: (len(by_stream[name]), name)):
-            for site in by_stream[name]:
-                result[site].append(name)
-    return result
+        result |= {site: {} for site in list_sites()}
+        for name, readers in by_stream.items():
+            for hits in readers:
+                for site in hits:
+                    others = sum(not hit.passes_on for hit in hits - {site})
+                    result[site][name] = max(result[site].get(name, 0), others)
+    return {site: dict(sorted(streams.items(), key=lambda item: item[::-1])) for site, streams in result.items()}
 
 
 def reasons() -> dict[str, str]:
@@ -335,7 +361,7 @@ def reasons() -> dict[str, str]:
     return data
 
 
-def open_checks(found: Mapping[Site, Sequence[str]]) -> list[str]:
+def open_checks(found: Mapping[Site, Mapping[str, int]]) -> list[str]:
     """What is wrong: checks without stream and reason, and reasons that are not needed or fit no check."""
     known = reasons()
     keys = {site.key: site for site in found}
@@ -346,21 +372,30 @@ def open_checks(found: Mapping[Site, Sequence[str]]) -> list[str]:
     return problems
 
 
-def report(found: Mapping[Site, Sequence[str]]) -> str:
+def report(found: Mapping[Site, Mapping[str, int]]) -> str:
     """Markdown: counts, and a table of every check with its stream or its reason."""
     known = reasons()
     lines = ["# Checks of the readers", "", *(__doc__ or "").split("\n\n")[1:2], ""]
-    lines += ["| side | checks | with a stream | with a reason |", "|---|---|---|---|"]
+    lines += ["| side | checks | with a stream | that fails no other | with a reason |", "|---|---|---|---|---|"]
     for side in sorted({site.side for site in found}):
         own = [site for site in found if site.side == side]
         with_stream = sum(bool(found[site]) for site in own)
         with_reason = sum(not found[site] and site.key in known for site in own)
-        lines.append(f"| {side} | {len(own)} | {with_stream} | {with_reason} |")
-    lines += ["", "| side | file | check | stream, or why there is none |", "|---|---|---|---|"]
+        alone = sum(0 in found[site].values() for site in own)
+        lines.append(f"| {side} | {len(own)} | {with_stream} | {alone} | {with_reason} |")
+    lines += [
+        "",
+        "Others: how many other checks the same reader fails on that stream, without those that only pass on what",
+        "another has found.",
+        "",
+        "| side | file | check | stream, or why there is none | others |",
+        "|---|---|---|---|---|",
+    ]
     for site, streams in found.items():
         text = site.text if len(site.text) <= 110 else site.text[:107] + "..."
         shown = text.replace("|", "\\|")
-        why = f"`{streams[0]}`" if streams else known.get(site.key, "**open**")
+        name, others = next(iter(streams.items()), ("", 0))
+        why = f"`{name}` | {others}" if streams else f"{known.get(site.key, '**open**')} | "
         lines.append(f"| {site.side} | {site.file} | `{shown}` | {why} |")
     return "\n".join(lines) + "\n"
 

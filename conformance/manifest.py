@@ -77,7 +77,7 @@ class Entry:
         features: what a decoder has to know to be judged by this stream.
         exercises: for people, what the stream is for.
         provenance: how it was made.
-        tensors: what comes out of a valid stream, in coding order.
+        tensors: what comes out of a valid stream, in coding order; of an exact update the model that it leads to.
         code: the first fault of any other stream, a name of :class:`~nnbits.codec.errors.ReasonCode`.
         also: other codes that are as good, where a decoder may look at one fault before the other.
         unit_offset: where the unit with the fault begins, or what stands in a unit's place, bytes.

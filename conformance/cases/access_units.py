@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import numpy as np
 
+from nnbits.codec import repair
 from nnbits.codec.access_encoder import encode_unit, finish_header, plan_units
 from nnbits.codec.encode import default_parameters
 from nnbits.codec.head import Metadata, write_head
@@ -22,7 +24,7 @@ from nnbits.codec.source import SourceDescription
 from nnbits.codec.syntax import AccessUnitHeader, build_unit
 from nnbits.codec.syntax.enums import AccessUnitRelation
 from nnbits.codec.types import DTYPES, Attachment, LazyTensor, Model, TensorInfo
-from nnbits.codec.writer import StateWriter
+from nnbits.codec.writer import StateWriter, encoded_units
 from nnbits.conformance.cases.building import Case
 
 __all__ = ["cases"]
@@ -112,6 +114,10 @@ def cases(seed: int) -> Iterator[Case]:
     other = _array("wide", wide[:7].astype(np.float16))
     data = _replaced(base, [other], [parts[3], _array("sparse", sparse * 2)], [_array("wide", wide * 3)])
     yield Case("extended-states", data, "four states: tensors replaced by others of other types, one added", _FEATURES)
+    with patch.object(repair, "encoded_units", lambda *a, **k: encoded_units(*a, **{**k, "base_digest": bytes(32)})):
+        data = _replaced(base, [_array("wide", wide + 1)])
+    yield Case("extended-replaces-other", data, "a second state that names another one than the first", _FEATURES,
+               code="BASE_MISMATCH")  # fmt: skip
     data = _replaced(_write(Model(parts[:1]), part_bytes=4000), [_array("wide", wide + 1)])
     yield Case("extended-states-parts", data, "a tensor in parts replaced as a whole", _FEATURES)
     data = _write(Model(parts[:1]), relation=AccessUnitRelation.XOR)

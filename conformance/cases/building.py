@@ -35,7 +35,18 @@ from nnbits.codec.syntax.units import UNIT
 from nnbits.codec.syntax.views import from_container
 from nnbits.conformance.synthesis import Chooser, Rejected, synthesize_unit
 
-__all__ = ["PLAIN_MPS", "NANS", "Case", "Coded", "Levels", "StreamBuilder", "levels_for", "ndu", "raw_unit", "unit_bytes"]
+__all__ = [
+    "NANS",
+    "PLAIN_MPS",
+    "Case",
+    "Coded",
+    "Levels",
+    "StreamBuilder",
+    "levels_for",
+    "ndu",
+    "raw_unit",
+    "unit_bytes",
+]
 
 #: An MPS with nothing in it but quantization parameters, as most streams have it.
 PLAIN_MPS: Final[Mapping[str, Any]] = {

@@ -92,7 +92,8 @@ def _valid() -> Iterator[Case]:
     yield Case(base, _whole(_model(first)), "a model, the base of exact updates", _FEATURES)
     yield Case("exact-update-1", _update(first, second), "an exact update: a few elements, a sparse map, a NaN, packed "
                "elements, a name that JSON escapes", _FEATURES, after=(base,))  # fmt: skip
-    yield Case("exact-update-2", _update(second, third), "the next one: another element type, another shape, a new tensor",
+    yield Case("exact-update-2", _update(second, third), "the next one: another element type, another shape, "
+               "a new tensor",
                _FEATURES, after=(base, "exact-update-1"))  # fmt: skip
     yield Case("exact-update-3", _update(third, fourth), "the one after that: two tensors are removed", _METADATA,
                after=(base, "exact-update-1", "exact-update-2"))  # fmt: skip
@@ -183,8 +184,8 @@ def _standard() -> Iterator[Case]:
     yield Case("exact-update-standard-base", builder.data, "a base of the standard profile", ("tensors",))
     old = {"t": np.arange(6, dtype=np.float32)}
     features = (*_FEATURES, "standard-base")
-    yield Case("exact-update-of-standard", _update(old, {"t": -old["t"]}), "an exact update of a stream of the standard "
-               "profile", features, after=("exact-update-standard-base",))  # fmt: skip
+    yield Case("exact-update-of-standard", _update(old, {"t": -old["t"]}), "an exact update of a stream of the "
+               "standard profile", features, after=("exact-update-standard-base",))  # fmt: skip
     yield Case("exact-update-wrong-standard", _update(_SMALL, {**_SMALL, "a": _SMALL["a"] + np.uint8(1)}),
                "an exact update after a stream of the standard profile that is not its base", _FEATURES,
                code="BASE_MISMATCH", also=("UNSUPPORTED_FEATURE",), after=("exact-update-standard-base",))  # fmt: skip
@@ -234,25 +235,37 @@ def _broken() -> Iterator[tuple[str, bytes, str, tuple[str, ...], str]]:
     alone = replace(AccessUnit([raw("new")], bytes(4)), relation=_ALONE)
     yield ("relation", stream(alone, metadata=Metadata(update=UpdateOf(_digest().hex(), _RESULT))), "BASE_MISMATCH", (),
            "an access unit of relation 0 in an update")  # fmt: skip
-    yield ("new", _of(AccessUnit([raw("new")], bytes(4))), "BASE_MISSING", (), "a tensor is to be XORed that the base does "
-           "not have")  # fmt: skip
-    yield ("type", _of(AccessUnit([raw("a", "int8", (12,))], twelve)), "SHAPE_MISMATCH", (), "a tensor is to be XORed that "
-           "has another element type in the base")  # fmt: skip
-    yield ("shape", _of(AccessUnit([raw("a", shape=(3, 4))], twelve)), "SHAPE_MISMATCH", (), "a tensor is to be XORed that "
-           "has another shape in the base")  # fmt: skip
-    yield ("dimensions", _of(AccessUnit([raw("a", shape=(12, 1))], twelve)), "SHAPE_MISMATCH", (), "a tensor is to be XORed "
-           "that has a dimension less in the base")  # fmt: skip
+    yield ("new", _of(AccessUnit([raw("new")], bytes(4))), "BASE_MISSING", (), "a tensor is to be XORed that the base "
+           "does not have")  # fmt: skip
+    yield ("type", _of(AccessUnit([raw("a", "int8", (12,))], twelve)), "SHAPE_MISMATCH", (), "a tensor is to be XORed "
+           "that has another element type in the base")  # fmt: skip
+    yield ("shape", _of(AccessUnit([raw("a", shape=(3, 4))], twelve)), "SHAPE_MISMATCH", (), "a tensor is to be XORed "
+           "that has another shape in the base")  # fmt: skip
+    yield ("dimensions", _of(AccessUnit([raw("a", shape=(12, 1))], twelve)), "SHAPE_MISMATCH", (), "a tensor is to be "
+           "XORed that has a dimension less in the base")  # fmt: skip
     yield ("twice", _of(good, replace(good, covers=[])), "DUPLICATE_NAME", (), "a tensor is XORed twice")
     yield ("both", _of(good, replace(good, relation=_REPLACES, covers=[])), "DUPLICATE_NAME", (),
            "a tensor is XORed and replaced")  # fmt: skip
     part = raw("a", shape=(12,), first_element=0, element_count=5)
     yield "part", _of(AccessUnit([part], bytes(5))), "INDEX", (), "a part of a tensor is missing"
-    yield ("bool", _of(AccessUnit([raw("b", "bool", (4,))], b"\0\2\0\0")), "VALUE_RANGE", (), "a bool is to be XORed with 2")
+    yield (
+        "bool",
+        _of(AccessUnit([raw("b", "bool", (4,))], b"\0\2\0\0")),
+        "VALUE_RANGE",
+        (),
+        "a bool is to be XORed with 2",
+    )
     packed = raw("p", "uint3", (5,))
-    yield "packed", _of(AccessUnit([packed], b"\0\x80")), "RESERVED_BITS", ("SHAPE_MISMATCH",), "a bit behind the last element"
+    yield (
+        "packed",
+        _of(AccessUnit([packed], b"\0\x80")),
+        "RESERVED_BITS",
+        ("SHAPE_MISMATCH",),
+        "a bit behind the last element",
+    )
     mapped = raw("a", shape=(12,), map_kind=1, map_bytes=2, value_count=2, value_bytes=2)
-    yield ("map", _of(AccessUnit([mapped], b"\1\x10\1\1")), "SPARSE_MAP", (), "the map of an XOR names an element behind the "
-           "last")  # fmt: skip
+    yield ("map", _of(AccessUnit([mapped], b"\1\x10\1\1")), "SPARSE_MAP", (), "the map of an XOR names an element "
+           "behind the last")  # fmt: skip
     exact = piece("a", "uint8", (12,), value_coding=2, value_bytes=9)
     yield "values", _of(AccessUnit([exact], bytes(9))), "LOSSLESS_BLOCK", (), "values of an XOR that cannot be decoded"
     data = bytearray(_of(good))
@@ -264,10 +277,14 @@ def _broken_metadata() -> Iterator[tuple[str, bytes, str, str]]:
     """What only the metadata say: label, stream, code, text."""
     a = AccessUnit([raw("a", shape=(12,))], bytes(12))
     yield "result", _of(a), "DIGEST", "the update leads to another model than it says"
-    same = {"result": _SMALL}
-    yield "order", _of(a, **same, order=("a", "b")), "METADATA", "the order leaves out tensors"
-    yield "order-other", _of(a, **same, order=("a", "b", "c", "x")), "METADATA", "the order names another tensor"
-    yield "order-twice", _of(a, **same, order=("a", "b", "c", "c", "p")), "METADATA", "the order names a tensor twice"
+    yield "order", _of(a, result=_SMALL, order=("a", "b")), "METADATA", "the order leaves out tensors"
+    yield "order-other", _of(a, result=_SMALL, order=("a", "b", "c", "x")), "METADATA", "the order names another tensor"
+    yield (
+        "order-twice",
+        _of(a, result=_SMALL, order=("a", "b", "c", "c", "p")),
+        "METADATA",
+        "the order names a tensor twice",
+    )
     base = _digest().hex()
     bodies: Sequence[tuple[str, Any]] = (
         ("list", [base]),
@@ -280,7 +297,12 @@ def _broken_metadata() -> Iterator[tuple[str, bytes, str, str]]:
     )
     for label, body in bodies:
         text = json.dumps({"nnbits": 2, "update": body}).encode()
-        yield f"metadata-{label}", _with_metadata(compress(text), len(text)), "METADATA", f"metadata of an update: {label}"
+        yield (
+            f"metadata-{label}",
+            _with_metadata(compress(text), len(text)),
+            "METADATA",
+            f"metadata of an update: {label}",
+        )
 
 
 def cases(seed: int) -> Iterator[Case]:

@@ -1,4 +1,4 @@
-"""Pruning containers of the standard profile: with the source description that makes them part of the tensors, and without."""
+"""Pruning containers of the standard profile: with the source description that makes use of them, and without."""
 
 from __future__ import annotations
 
@@ -147,10 +147,30 @@ def _wrong() -> Iterator[tuple[str, bytes, str, tuple[str, ...], str]]:
     names, mask, weights = _containers()
     yield "mask-missing", _stream([names]), "SPARSE_MAP", (), "a dictionary of neurons without a mask"
     yield "mask-alone", _stream([mask]), "UNSUPPORTED_FEATURE", (), "a mask without its dictionary"
-    yield ("mask-late", _stream([names, weights]), "UNSUPPORTED_FEATURE", (), "zeroed weights where the mask of neurons "
-           "should be")  # fmt: skip
-    yield "order-flag", _stream([weights, replace(names, order_flag=0), mask]), "UNSUPPORTED_FEATURE", (), "order_flag 0"
-    yield "prune-flag", _stream([weights, names, PruningTopologyContainer(prune_flag=0)]), "UNSUPPORTED_FEATURE", (), "prune_flag 0"
+    yield ("mask-late", _stream([names, weights]), "UNSUPPORTED_FEATURE", (), "zeroed weights where the mask of "
+           "neurons should be")  # fmt: skip
+    yield (
+        "order-flag",
+        _stream([weights, replace(names, order_flag=0), mask]),
+        "UNSUPPORTED_FEATURE",
+        (),
+        "order_flag 0",
+    )
+    yield (
+        "prune-flag",
+        _stream([weights, names, PruningTopologyContainer(prune_flag=0)]),
+        "UNSUPPORTED_FEATURE",
+        (),
+        "prune_flag 0",
+    )
+    both = replace(mask, sparse_flag=1, sparse_bit_mask=mask.bit_mask)
+    yield (
+        "mask-sparse",
+        _stream([names, both]),
+        "UNSUPPORTED_FEATURE",
+        (),
+        "a mask of neurons that is one of weights, too",
+    )
     yield "twice", _stream([names, mask, names, mask]), "DUPLICATE_NAME", (), "neurons of a tensor pruned twice"
     same = replace(names, element_id=("r", "r"), count_dims=(2, 2), dim=((3, 2), (3, 2)))
     yield "twice-at-once", _stream([same, mask]), "DUPLICATE_NAME", (), "a tensor twice in a dictionary"
@@ -164,11 +184,14 @@ def _wrong() -> Iterator[tuple[str, bytes, str, tuple[str, ...], str]]:
            "a mask of 4 bits for 5 rows")  # fmt: skip
     yield ("bits-weights", _stream([weights], shapes={**_SHAPES, "w": [7]}), "SPARSE_MAP", (),
            "a mask of 6 bits for 7 weights")  # fmt: skip
+    more = replace(names, dim=((2, 2),))
+    yield ("bits-more", _stream([more, mask], shapes={**_SHAPES, "r": [3, 2]}, rows=(2, 2)), "SPARSE_MAP", (),
+           "a mask of 4 bits for 3 rows, of which it leaves what is there")  # fmt: skip
     yield "shape-none", _stream([names, mask], shapes={"w": [2, 3]}), "METADATA", (), "a shape that is not said"
     yield "shape-scalar", _stream([weights], shapes={"w": []}), "METADATA", (), "a scalar that is pruned"
     large = {**_SHAPES, "w": [2**20, 2**10]}
-    yield ("memory", _stream([weights], shapes=large), "MEMORY_BUDGET", ("SPARSE_MAP",), "a tensor of 2^30 elements, of "
-           "which three are left")  # fmt: skip
+    yield ("memory", _stream([weights], shapes=large), "MEMORY_BUDGET", ("SPARSE_MAP",), "a tensor of 2^30 elements, "
+           "of which three are left")  # fmt: skip
     yield "no-unit", _stream([names, mask], only="w"), "METADATA", (), "a pruned tensor without a data unit"
     yield "block", _stream([names, mask], two=True), "METADATA", (), "a pruned tensor in a BLOCK"
     yield ("left-rows", _stream([names, mask], rows=(2, 2)), "SHAPE_MISMATCH", (), "a data unit with one row less than "

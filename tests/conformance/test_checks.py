@@ -41,10 +41,10 @@ def test_every_check_has_a_stream(side: str) -> None:
 
 def test_a_new_check_is_noticed() -> None:
     new = Site("c", "core/src/dec/new.c", "if (wrong) return NNB_LIMIT;", (1, 1))
-    found = {new: []}
+    found = {new: dict[str, int]()}
     assert f"no stream and no reason: {new.key}" in open_checks(found)
     assert "**open**" in report(found)
-    assert open_checks({new: ["stream"]})[0].startswith("no such check: c ")
+    assert open_checks({new: {"stream": 0}})[0].startswith("no such check: c ")
 
 
 def test_reasons_are_sentences() -> None:
