@@ -64,6 +64,7 @@ _UNIT_TYPES: Final = frozenset(UnitType)
 _MAX_ARRAY_DIMENSIONS: Final = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 
 _PRUNING_PATH: Final = "nnr_pruning_topology_container"
+_INFLATED_PIECE: Final = 1 << 20
 _CUT: Final = "The file is cut or damaged: fetch it again"
 
 
@@ -530,6 +531,24 @@ class Stream:
         return _codebook_values(decoded.levels, part.codebook, binary32_step_size(qp, density))
 
 
+def _inflated(data: bytes) -> Iterator[bytes]:
+    """The content of a deflate stream in small pieces, so that its size is known before it is held; up to the bound."""
+    inflater = zlib.decompressobj()
+    done = 0
+    try:
+        while not inflater.eof and done <= MAX_TOPOLOGY_BYTES:
+            piece = inflater.decompress(data, _INFLATED_PIECE)
+            if not piece and not inflater.eof:
+                raise zlib.error("it is cut off")
+            yield piece
+            done += len(piece)
+            data = inflater.unconsumed_tail
+    except zlib.error as error:
+        raise NnbitsError(ReasonCode.METADATA, f"topology_data: {error}", path="topology_data") from None
+    if inflater.unused_data:
+        raise NnbitsError(ReasonCode.METADATA, "topology_data: bytes behind its end", path="topology_data")
+
+
 def topology_text(body: Topology) -> str:
     """topology_data as text, inflated if it is compressed; empty if it is binary.
 
@@ -540,15 +559,11 @@ def topology_text(body: Topology) -> str:
     if data is None or isinstance(data, str):
         return data or ""
     if body.topology_compression_format == 1:
-        inflater = zlib.decompressobj()
-        try:
-            data = inflater.decompress(data, MAX_TOPOLOGY_BYTES)
-        except zlib.error as error:
-            raise NnbitsError(ReasonCode.METADATA, f"topology_data: {error}", path="topology_data") from None
-        if inflater.unconsumed_tail:
+        if sum(map(len, _inflated(data))) > MAX_TOPOLOGY_BYTES:
             raise NnbitsError(
                 ReasonCode.LIMIT, f"topology_data inflates above {MAX_TOPOLOGY_BYTES} bytes", path="topology_data"
             )
+        data = b"".join(_inflated(data))
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -388,6 +388,9 @@ def _deflated(rng: random.Random) -> Iterator[Case]:
 
     features = ("compressed-topology",)
     yield Case("deflate", stream(zlib.compress(b"graph" * 99)), "deflated topology_data", features)
+    whole = zlib.compress(b"graph" * 99)
+    for label, data, text in (("cut", whole[:-3], "that is cut off"), ("rest", whole + b"\0", "with a byte behind")):
+        yield Case(f"deflate-{label}", stream(data), f"deflated topology_data {text}", features, code="METADATA")
     yield Case(
         "deflate-damaged",
         stream(b"\x78\x9c" + b"\xff" * 9),

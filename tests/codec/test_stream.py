@@ -182,6 +182,9 @@ def test_compressed_topology_is_inflated_and_bounded(monkeypatch: pytest.MonkeyP
     assert stream.source.metadata == {"a": "b"}
     damaged = Topology(topology_compression_format=1, topology_data=b"not deflate")
     assert _refusal(b"".join([*HEAD, _unit(damaged)])) is ReasonCode.METADATA
+    for data in (zlib.compress(text.encode())[:-1], zlib.compress(text.encode()) + b"\0", b""):
+        wrong = Topology(topology_compression_format=1, topology_data=data)
+        assert _refusal(b"".join([*HEAD, _unit(wrong)])) is ReasonCode.METADATA
     monkeypatch.setattr("nnbits.codec.decode.MAX_TOPOLOGY_BYTES", 20)
     assert _refusal(b"".join([*HEAD, _unit(packed)])) is ReasonCode.LIMIT
 
