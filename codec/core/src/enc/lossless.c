@@ -142,6 +142,15 @@ static int few_different(const nnb_encoder *e, const nnb_items *items, const voi
   return different <= 256; /* that many from 512 of 256 equally frequent ones are not to be expected */
 }
 
+/* Entries of a table beyond which it is longer than the items. All but one stand at one place at least. */
+static size_t most_entries(const nnb_items *items, size_t count) {
+  size_t log = 0;
+  while (count >> (log + 1)) log++;
+  const size_t raw = count - count / items->bytes, coded = (8 * count * items->bytes + log) / (8u * items->bytes + log);
+  const size_t most = raw > coded ? raw : coded;
+  return most < 256 ? most : 256;
+}
+
 static void write_leaf(nnb_encoder *e, const nnb_items *items, const void *values, size_t count) {
   const size_t start = e->used;
   if (forced(e, NNB_CODING_RAW)) {
@@ -159,7 +168,8 @@ static void write_leaf(nnb_encoder *e, const nnb_items *items, const void *value
     write_unpacked(e, items, values, count);
   } else if (items->bytes > 1 && (few || forced(e, NNB_CODING_TABLE))) {
     uint8_t table[256 * 8];
-    const size_t entries = nnb_find_table(items, values, count, table, e->symbols, e->measures);
+    const size_t most = forced(e, NNB_CODING_TABLE) ? 256 : most_entries(items, count);
+    const size_t entries = nnb_find_table(items, values, count, most, table, e->symbols, e->measures);
     if (entries) write_table(e, items, table, entries, count);
   }
   const size_t after_table = e->used;

@@ -472,8 +472,8 @@ size_t nnb_unpack(unsigned bits, const uint8_t *packed, size_t bytes, uint8_t *e
 }
 
 /* An open hash table of 1024 places, with the item of each and its number plus 1. */
-size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, uint8_t *table, uint8_t *indices,
-                      void *work) {
+size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, size_t most, uint8_t *table,
+                      uint8_t *indices, void *work) {
   uint64_t *const keys = work;
   uint16_t *const numbers = (uint16_t *)(void *)(keys + 1024);
   uint64_t sorted[256];
@@ -485,7 +485,7 @@ size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, 
     uint32_t place = (uint32_t)(item * UINT64_C(0x9E3779B97F4A7C15) >> 54);
     while (numbers[place] != 0 && keys[place] != item) place = (place + 1) & 1023u;
     if (numbers[place] == 0) {
-      if (found == 256) return 0;
+      if (found == most) return 0;
       keys[place] = item;
       sorted[found] = item;
       numbers[place] = (uint16_t)++found;
