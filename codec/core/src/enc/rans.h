@@ -47,6 +47,7 @@ nnb_status nnb_rans_encode_before(nnb_rans_path path, const uint16_t *frequencie
  * How many of the first symbols are all marked, in whole vectors: a symbol without a mark, if there is one at all, is
  * not before. marks: 256 bytes, 0 or 255.
  */
+size_t nnb_rans_find_unmarked_avx2(const uint8_t *symbols, size_t count, const uint8_t *marks);
 size_t nnb_rans_find_unmarked_avx512(const uint8_t *symbols, size_t count, const uint8_t *marks);
 
 /* Codes the rounds; `left` is a multiple of 64. */

@@ -32,24 +32,38 @@ static uint32_t floor_log2(uint32_t value) {
 #endif
 }
 
+/* Symbols of several tables, likewise in two places. */
+static void count_with_contexts(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
+                                size_t count, uint32_t *even, uint32_t *odd) {
+  size_t i = 0;
+  for (; count - i >= 2; i += 2) {
+    even[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
+    odd[(size_t)context_map[contexts[i + 1]] * 256 + symbols[i + 1]]++;
+  }
+  if (i < count) even[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
+}
+
 /* Counts the first `sample` of each CHUNK symbols. */
 static nnb_status count_chunks(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
                                size_t count, uint32_t table_count, uint32_t *histograms, size_t sample) {
+  enum { TWICE = 8 }; /* tables for which there is room */
   uint32_t parts[4][256];
+  uint32_t odd[TWICE * 256];
   if (table_count < 1 || table_count > NNB_RANS_MAX_TABLES) return NNB_BAD_OPTION;
   if (!nnb_rans_map_is_good(contexts, context_map, table_count)) return NNB_BAD_OPTION;
   nnb_memset(histograms, 0, (size_t)table_count * 256 * sizeof *histograms);
   nnb_memset(parts, 0, sizeof parts);
+  const size_t twice = contexts != NULL && table_count <= TWICE ? (size_t)table_count * 256 : 0;
+  nnb_memset(odd, 0, twice * sizeof *odd);
   for (size_t first = 0; first < count; first += CHUNK) {
     const size_t chunk = count - first < sample ? count - first : sample;
     if (contexts == NULL) {
       count_symbols(symbols + first, chunk, parts);
     } else {
-      for (size_t i = first; i < first + chunk; i++) {
-        histograms[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
-      }
+      count_with_contexts(symbols + first, contexts + first, context_map, chunk, histograms, twice ? odd : histograms);
     }
   }
+  for (size_t s = 0; s < twice; s++) histograms[s] += odd[s];
   for (size_t s = 0; s < 256; s++) histograms[s] += parts[0][s] + parts[1][s] + parts[2][s] + parts[3][s];
   return NNB_OK;
 }
@@ -57,6 +71,15 @@ static nnb_status count_chunks(const uint8_t *symbols, const uint8_t *contexts, 
 nnb_status nnb_rans_histogram(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map, size_t count,
                               uint32_t table_count, uint32_t *histograms) {
   return count_chunks(symbols, contexts, context_map, count, table_count, histograms, CHUNK);
+}
+
+static size_t find_unmarked(const uint8_t *symbols, size_t count, const uint8_t *marks) {
+#if NNB_X86_DISPATCH
+  if (nnb_rans_has_path(NNB_RANS_AVX512)) return nnb_rans_find_unmarked_avx512(symbols, count, marks);
+  if (nnb_rans_has_path(NNB_RANS_AVX2)) return nnb_rans_find_unmarked_avx2(symbols, count, marks);
+#endif
+  (void)symbols, (void)count, (void)marks;
+  return 0;
 }
 
 nnb_status nnb_rans_sample_histogram(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
@@ -70,19 +93,10 @@ nnb_status nnb_rans_sample_histogram(const uint8_t *symbols, const uint8_t *cont
     for (size_t t = 0; t < table_count; t++) any |= histograms[256 * t + s];
     marks[s] = any ? 255 : 0;
   }
-#if NNB_X86_DISPATCH
-  const int fast = nnb_rans_has_path(NNB_RANS_AVX512);
-#endif
   for (size_t i = 0; i < count;) {
-    size_t chunk = count - i < 64 ? count - i : 64;
-#if NNB_X86_DISPATCH
-    if (fast) {
-      i += nnb_rans_find_unmarked_avx512(symbols + i, count - i, marks);
-      chunk = count - i < 64 ? count - i : 64;
-    }
-#endif
-    for (size_t k = 0; k < chunk; k++) marks[symbols[i + k]] = 255;
-    i += chunk;
+    i += find_unmarked(symbols + i, count - i, marks);
+    const size_t end = count - i < 64 ? count : i + 64;
+    for (; i < end; i++) marks[symbols[i]] = 255;
   }
   for (size_t s = 0; s < 256; s++) {
     for (size_t t = 0; t < table_count && marks[s]; t++) histograms[256 * t + s] += histograms[256 * t + s] == 0;
