@@ -1,3 +1,4 @@
+#include "common/sparse.h"
 #include "enc/rans.h"
 
 #define CHUNK 1024u
@@ -20,16 +21,6 @@ static void count_symbols(const uint8_t *symbols, size_t count, uint32_t parts[4
     parts[3][eight >> 56]++;
   }
   for (; i < count; i++) parts[0][symbols[i]]++;
-}
-
-static uint32_t floor_log2(uint32_t value) {
-#if defined(__GNUC__) || defined(__clang__)
-  return 31u - (uint32_t)__builtin_clz(value);
-#else
-  uint32_t whole = 0;
-  while (value >> whole > 1) whole++;
-  return whole;
-#endif
 }
 
 /* Symbols of several tables, likewise in two places. */
@@ -156,7 +147,7 @@ static uint32_t log2_of(uint32_t value) {
     40285, 41245, 42195, 43136, 44068, 44990, 45904, 46808, 47704, 48592, 49472, 50343, 51207, 52062, 52910, 53751,
     54584, 55410, 56228, 57040, 57844, 58642, 59433, 60218, 60996, 61768, 62534, 63293, 64047, 64794, 65536,
   };
-  const uint32_t whole = floor_log2(value), mantissa = value << (31 - whole) & 0x7FFFFFFFu;
+  const uint32_t whole = nnb_highest_bit(value), mantissa = value << (31 - whole) & 0x7FFFFFFFu;
   const uint32_t *const step = steps + (mantissa >> (31 - LOG_STEP_BITS));
   const uint32_t part = mantissa >> (19 - LOG_STEP_BITS) & 0xFFFu;
   return (whole << 16) + step[0] + ((step[1] - step[0]) * part >> 12);
@@ -209,7 +200,7 @@ NNB_INLINE void write_bits(bit_writer *writer, uint32_t value, uint32_t count) {
 }
 
 NNB_INLINE void write_golomb(bit_writer *writer, uint32_t value) {
-  write_bits(writer, value + 1, 2 * floor_log2(value + 1) + 1);
+  write_bits(writer, value + 1, 2 * nnb_highest_bit(value + 1) + 1);
 }
 
 static void write_table(bit_writer *writer, const uint16_t *frequencies, uint32_t count) {
@@ -230,7 +221,7 @@ static void write_table(bit_writer *writer, const uint16_t *frequencies, uint32_
   for (uint32_t s = 0; s < last; s++) {
     const uint32_t frequency = frequencies[s];
     if (frequency == 0) continue;
-    const uint32_t length = floor_log2(frequency) + 1;
+    const uint32_t length = nnb_highest_bit(frequency) + 1;
     write_golomb(writer, length > before ? 2 * (length - before) - 1 : 2 * (before - length));
     write_bits(writer, frequency & ((1u << (length - 1)) - 1u), length - 1);
     before = length;
