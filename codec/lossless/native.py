@@ -25,6 +25,8 @@ _SPEEDS: Final[dict[Speed, int]] = {"fast": 0, "balanced": 1, "small": 2}
 _RUN_BYTES: Final = 2**22  # of items that a thread takes at a time, at most
 _KEPT_PIECES: Final = 16  # of memory, between calls
 _KEPT_BYTES: Final = 2**25  # of each
+_SAMPLES: Final = 4  # of a block, for zstd
+_SAMPLE_BYTES: Final = 2**13  # of each
 _LARGE: Final = 2**18  # bytes that cost more to copy than a piece of memory of their own
 
 Bytes = NDArray[np.uint8]
@@ -141,16 +143,27 @@ class _Encoder:
         found: list[int] = ffi.unpack(sizes, encoded)
         return found
 
-    def encode_small(self, block: int, code: _Piece) -> bytes:
-        """One block, compressed with zstd where that makes it smaller."""
+    def encode_small(self, block: int, code: _Piece) -> memoryview | bytes:
+        """One block, compressed with zstd where that makes it smaller; as a rule the memory of ``code``."""
         size = self.encode(block, 1, code.address, code.array.size)[0]
+        if self.force is not Coding.ZSTD and not (self.force is None and self.may_repeat(block, size)):
+            return code.array[:size].data
         plain = code.array[:size].tobytes()
-        items = self.data[block * self.block_bytes : (block + 1) * self.block_bytes]
-        if self.force is not Coding.ZSTD and not (self.force is None and _may_repeat(items, size)):
-            return plain
         size = self.encode(block, 1, code.address, code.array.size, planes_raw=True)[0]
         packed = _ZSTD_MARK + _compressor(9).compress(code.array[:size].tobytes())
         return packed if self.force is Coding.ZSTD or len(packed) < len(plain) - len(plain) // 100 else plain
+
+    def may_repeat(self, block: int, size: int) -> bool:
+        """Whether zstd makes samples of a block much smaller than the block as it was coded."""
+        if size < 256:
+            return False
+        start = block * self.block_bytes
+        items = self.data[start : start + self.block_bytes]
+        if not lib.nnb_lossless_may_repeat(self.c_items, self.address + start, items.size // self.itemsize):
+            return False
+        step = max(items.size // _SAMPLES, _SAMPLE_BYTES)
+        sample = b"".join(items[at : at + _SAMPLE_BYTES].data for at in range(0, items.size, step))
+        return len(_compressor(1).compress(sample)) * items.size < 0.9 * size * len(sample)
 
     def frame(self, sizes: Sequence[int], zstd: bool = False) -> bytes:
         return write_frame(BlockLayout(self.block_items, self.row_items, tuple(sizes), zstd))
@@ -319,13 +332,18 @@ def _encode_in_parallel(encoder: _Encoder, threads: int) -> memoryview:
 
 
 def _encode_with_zstd(encoder: _Encoder, threads: int) -> memoryview:
-    def encode(block: int) -> bytes:
+    def encode(block: int) -> memoryview | bytes:
         code = _CODE.take(encoder.bound)
         try:
-            return encoder.encode_small(block, code)
+            found = encoder.encode_small(block, code)
+            if encoder.blocks == 1:
+                return b"".join([encoder.frame([len(found)], found[0] == Coding.ZSTD), found])
+            return bytes(found)
         finally:
             _CODE.give(code)
 
+    if encoder.blocks == 1:
+        return memoryview(encode(0))
     blocks = list(ordered_map(encode, range(encoder.blocks), threads=threads))
     zstd = any(block[0] == Coding.ZSTD for block in blocks)
     return memoryview(b"".join([encoder.frame(tuple(map(len, blocks)), zstd), *blocks]))
@@ -341,14 +359,6 @@ def _compressor(level: int) -> zstandard.ZstdCompressor:
 
 _LOCAL: Final = threading.local()
 _ZSTD_MARK: Final = bytes([Coding.ZSTD])
-
-
-def _may_repeat(block: Bytes, size: int) -> bool:
-    """Whether zstd makes the beginning of a block much smaller than the block as it was coded."""
-    if size < 256:
-        return False
-    sample = block[: 2**15]
-    return len(_compressor(1).compress(sample.tobytes())) * block.size < 0.9 * size * sample.size
 
 
 def _output(out: Array | None, count: int, storage: np.dtype[Any]) -> Array:
