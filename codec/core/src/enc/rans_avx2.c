@@ -1,4 +1,4 @@
-/* rANS encoding, eight states at a time. Loads one by one are faster than gathers, where no gather comes before. */
+/* rANS encoding, eight states at a time. Most loads are one by one, which is faster than gathers are. */
 #include "common/deps_simd.h"
 #include "enc/rans.h"
 
@@ -61,7 +61,6 @@ NNB_AVX2_INLINE __m256i load_slots(const uint16_t *slots, __m256i index) {
 /* `contexts` is job->contexts, or the constant NULL. Returns whether every symbol has a frequency. */
 NNB_AVX2_INLINE int encode_rounds(nnb_rans_enc_job *job, const uint8_t *contexts) {
   word_orders orders;
-  int32_t first_symbol[256];
   __m256i x[GROUPS];
   const int *const pairs = (const int *)(const void *)&job->table_symbols->frequency;
   const uint8_t *const symbols = job->symbols;
@@ -70,7 +69,6 @@ NNB_AVX2_INLINE int encode_rounds(nnb_rans_enc_job *job, const uint8_t *contexts
   __m256i missing = _mm256_setzero_si256();
   uint8_t *next = job->next;
   fill_orders(&orders);
-  for (uint32_t c = 0; c < 256 && contexts != NULL; c++) first_symbol[c] = job->context_map[c] << 8;
   for (uint32_t g = 0; g < GROUPS; g++) {
     x[g] = _mm256_loadu_si256((const __m256i *)(const void *)(job->states + LANES * g));
   }
@@ -89,7 +87,9 @@ NNB_AVX2_INLINE int encode_rounds(nnb_rans_enc_job *job, const uint8_t *contexts
           pair[k] = load_pairs(job->table_symbols, symbols + at);
           first_slot[k] = _mm256_setzero_si256();
         } else {
-          const __m256i first = _mm256_i32gather_epi32(first_symbol, load_bytes(contexts + at), 4);
+          uint8_t table[LANES];
+          for (uint32_t j = 0; j < LANES; j++) table[j] = job->context_map[contexts[at + j]];
+          const __m256i first = _mm256_slli_epi32(load_bytes(table), 8);
           const __m256i index = _mm256_add_epi32(load_bytes(symbols + at), first);
           pair[k] = _mm256_i32gather_epi32(pairs, _mm256_slli_epi32(index, 1), 8);
           first_slot[k] = _mm256_slli_epi32(first, NNB_RANS_BITS - 8);

@@ -27,11 +27,16 @@ static void count_symbols(const uint8_t *symbols, size_t count, uint32_t parts[4
 static void count_with_contexts(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
                                 size_t count, uint32_t *even, uint32_t *odd) {
   size_t i = 0;
-  for (; count - i >= 2; i += 2) {
-    even[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
-    odd[(size_t)context_map[contexts[i + 1]] * 256 + symbols[i + 1]]++;
+  for (; count - i >= 8; i += 8) {
+    uint64_t eight, of;
+    nnb_memcpy(&eight, symbols + i, 8);
+    nnb_memcpy(&of, contexts + i, 8);
+    for (unsigned k = 0; k < 64; k += 16) {
+      even[(size_t)context_map[of >> k & 255] * 256 + (eight >> k & 255)]++;
+      odd[(size_t)context_map[of >> (k + 8) & 255] * 256 + (eight >> (k + 8) & 255)]++;
+    }
   }
-  if (i < count) even[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
+  for (; i < count; i++) even[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
 }
 
 /* Counts the first `sample` of each CHUNK symbols. */
