@@ -257,6 +257,11 @@ static void divide_avx2(const nnb_items *items, const void *values, size_t count
 }
 
 NNB_TARGET("avx2,bmi2")
+static void highs_avx2(const nnb_items *items, const void *values, size_t count, unsigned shift, uint16_t *highs) {
+  find_highs(items, values, count, shift, highs);
+}
+
+NNB_TARGET("avx2,bmi2")
 static void symbols_avx2(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
                          uint8_t *symbols) {
   find_symbols(items, values, count, shift, base, symbols);
@@ -294,6 +299,12 @@ static void divide_avx512(const nnb_items *items, const void *values, size_t cou
 #endif
 
 void nnb_float_highs(const nnb_items *items, const void *values, size_t count, unsigned shift, uint16_t *highs) {
+#if NNB_X86_DISPATCH
+  if (nnb_cpu_has_bmi2()) {
+    highs_avx2(items, values, count, shift, highs);
+    return;
+  }
+#endif
   find_highs(items, values, count, shift, highs);
 }
 
