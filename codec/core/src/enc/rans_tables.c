@@ -168,19 +168,17 @@ uint64_t nnb_rans_cost(const uint32_t *histogram, const uint16_t *frequencies) {
   return cost;
 }
 
+/* The entropy is at least minus the logarithm of the probability that two symbols are equal. */
 size_t nnb_rans_least_size(const uint32_t *histogram) {
-  uint64_t total = 0, logarithms = 0;
-  uint32_t symbols = 0;
+  uint32_t total = 0, symbols = 0, squares = 0;
   for (size_t s = 0; s < 256; s++) {
-    const uint32_t h = histogram[s];
-    if (h == 0) continue;
-    total += h;
-    logarithms += h * (uint64_t)(log2_of(h) + LOG_ERROR);
-    symbols++;
+    total += histogram[s];
+    squares += histogram[s] * histogram[s];
+    symbols += histogram[s] != 0;
   }
   if (symbols < 2) return 0;
-  const uint64_t all = total * log2_of((uint32_t)total);
-  return (size_t)(all > logarithms ? (all - logarithms) >> 19 : 0) + symbols / (symbols < 256 ? 4 : 8);
+  const uint32_t most = 2 * log2_of(total), less = log2_of(squares) + LOG_ERROR;
+  return (size_t)((most > less ? (uint64_t)total * (most - less) : 0) >> 19) + symbols / (symbols < 256 ? 4 : 8);
 }
 
 /* Most significant bit first; counts on beyond the end. */
