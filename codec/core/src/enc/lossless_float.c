@@ -34,14 +34,49 @@ static int scale_symbols(nnb_encoder *e, size_t count, unsigned upper, unsigned 
   return size < plain;
 }
 
-static size_t count_up_to(const uint16_t *highs, size_t count, unsigned last) {
+NNB_INLINE size_t count_all_up_to(const uint16_t *highs, size_t count, uint16_t last) {
   size_t found = 0;
-  for (size_t i = 0; i < count; i++) found += highs[i] <= last;
+  for (size_t at = 0; at < count;) {
+    const size_t end = count - at < 4096 ? count : at + 4096;
+    uint16_t here = 0;
+    for (; at < end; at++) here = (uint16_t)(here + (highs[at] <= last));
+    found += here;
+  }
   return found;
 }
 
-static void make_symbols(const uint16_t *highs, size_t count, uint32_t base, uint8_t *symbols) {
+NNB_INLINE void make_all_symbols(const uint16_t *restrict highs, size_t count, uint16_t base,
+                                 uint8_t *restrict symbols) {
   for (size_t i = 0; i < count; i++) symbols[i] = (uint8_t)(highs[i] < base ? 0 : highs[i] - base);
+}
+
+#if NNB_X86_DISPATCH
+NNB_TARGET("avx2,bmi2")
+static size_t count_up_to_avx2(const uint16_t *highs, size_t count, uint16_t last) {
+  return count_all_up_to(highs, count, last);
+}
+
+NNB_TARGET("avx2,bmi2")
+static void make_symbols_avx2(const uint16_t *highs, size_t count, uint16_t base, uint8_t *symbols) {
+  make_all_symbols(highs, count, base, symbols);
+}
+#endif
+
+static size_t count_up_to(const uint16_t *highs, size_t count, unsigned last) {
+#if NNB_X86_DISPATCH
+  if (nnb_cpu_has_bmi2()) return count_up_to_avx2(highs, count, (uint16_t)last);
+#endif
+  return count_all_up_to(highs, count, (uint16_t)last);
+}
+
+static void make_symbols(const uint16_t *highs, size_t count, uint32_t base, uint8_t *symbols) {
+#if NNB_X86_DISPATCH
+  if (nnb_cpu_has_bmi2()) {
+    make_symbols_avx2(highs, count, (uint16_t)base, symbols);
+    return;
+  }
+#endif
+  make_all_symbols(highs, count, (uint16_t)base, symbols);
 }
 
 /* Whether a sample of what remains of the items says that there is nothing to gain. */
@@ -138,10 +173,16 @@ void nnb_write_float(nnb_encoder *e, const nnb_items *items, const void *values,
   write_lows(e, items, values, count, division);
   if (escapes) {
     size_t found = 0;
-    for (size_t i = 0; i < count; i++) {
-      if (e->symbols[i] != 0) continue;
-      e->bytes[0][found] = (uint8_t)e->highs[i];
-      e->bytes[1][found++] = (uint8_t)(e->highs[i] >> 8);
+    for (size_t at = 0; at < count; at += 8) {
+      const size_t end = count - at < 8 ? count : at + 8;
+      uint64_t eight = 0;
+      if (end == at + 8) nnb_memcpy(&eight, e->symbols + at, 8);
+      if (eight != 0 && !((eight - UINT64_C(0x0101010101010101)) & ~eight & UINT64_C(0x8080808080808080))) continue;
+      for (size_t i = at; i < end; i++) {
+        if (e->symbols[i] != 0) continue;
+        e->bytes[0][found] = (uint8_t)e->highs[i];
+        e->bytes[1][found++] = (uint8_t)(e->highs[i] >> 8);
+      }
     }
     nnb_put_u32(e, found);
     nnb_write_plane(e, e->bytes[0], found);
