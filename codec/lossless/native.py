@@ -105,6 +105,7 @@ class _Encoder:
         self.block_items = min(self.block_items, -(-count // self.row_items) * self.row_items)
         self.block_bytes = self.block_items * self.itemsize
         self.data, self.speed, self.force = data, speed, force
+        self.tries_zstd = speed == "small" or force is Coding.ZSTD
         self.blocks = -(-data.size // self.block_bytes)
         _, self.work_size, self.bound = _sizes(dtype, min(self.block_items, count))
 
@@ -135,16 +136,30 @@ class _Encoder:
         found: list[int] = ffi.unpack(sizes, encoded[0])
         return found
 
-    def encode_small(self, block: int, code: _Piece) -> bytes:
-        """One block, compressed with zstd where that makes it smaller."""
+    def encode_small(self, block: int, code: _Piece) -> Bytes:
+        """One block, compressed with zstd where that makes it smaller; in the memory of ``code`` where it does not."""
         size = self.encode(block, 1, code.address, code.array.size)[0]
-        plain = code.array[:size].tobytes()
+        plain = code.array[:size]
         items = self.data[block * self.block_bytes : (block + 1) * self.block_bytes]
         if self.force is not Coding.ZSTD and not (self.force is None and _may_repeat(items, size)):
             return plain
-        size = self.encode(block, 1, code.address, code.array.size, planes_raw=True)[0]
-        packed = _ZSTD_MARK + zstandard.ZstdCompressor(level=9).compress(code.array[:size].tobytes())
-        return packed if self.force is Coding.ZSTD or len(packed) < len(plain) - len(plain) // 100 else plain
+        again = _CODE.take(self.bound)
+        try:
+            size = self.encode(block, 1, again.address, again.array.size, planes_raw=True)[0]
+            packed = _ZSTD_MARK + zstandard.ZstdCompressor(level=9).compress(again.array[:size].data)
+        finally:
+            _CODE.give(again)
+        if self.force is Coding.ZSTD or len(packed) < plain.size - plain.size // 100:
+            return np.frombuffer(packed, np.uint8)
+        return plain
+
+    def encode_run(self, first: int, blocks: int, code: _Piece) -> tuple[list[int], Bytes]:
+        """Sizes of blocks, and these one after the other."""
+        if self.tries_zstd:
+            block = self.encode_small(first, code)
+            return [block.size], block
+        sizes = self.encode(first, blocks, code.address, code.array.size)
+        return sizes, code.array[: sum(sizes)]
 
     def frame(self, sizes: Sequence[int], zstd: bool = False) -> bytes:
         return write_frame(BlockLayout(self.block_items, self.row_items, tuple(sizes), zstd))
@@ -210,15 +225,15 @@ def encode_values(
     if data.size == 0:
         return memoryview(b"")
     encoder = _Encoder(data, dtype, row_length, speed, force)
-    if speed == "small" or force is Coding.ZSTD:
-        return _encode_with_zstd(encoder, threads)
-    if encoder.blocks > 1 and threads > 1:
+    if encoder.blocks > 1 and (threads > 1 or encoder.tries_zstd):
         return _encode_in_parallel(encoder, threads)
     code = _CODE.take(encoder.bound)
-    first = encoder.encode(0, 1, code.address, code.array.size)
-    payload = b"".join([encoder.frame(first), code.array[: first[0]].data]) if encoder.blocks == 1 else b""
+    sizes, block = encoder.encode_run(0, 1, code)
+    payload = b""
+    if encoder.blocks == 1:
+        payload = b"".join([encoder.frame(sizes, encoder.tries_zstd and block[0] == Coding.ZSTD), block.data])
     _CODE.give(code)
-    return memoryview(payload) if payload else _encode_in_line(encoder, first[0])
+    return memoryview(payload) if payload else _encode_in_line(encoder, sizes[0])
 
 
 def _encode_in_line(encoder: _Encoder, first: int) -> memoryview:
@@ -244,7 +259,10 @@ def _encode_in_line(encoder: _Encoder, first: int) -> memoryview:
 
 
 def _finish(encoder: _Encoder, out: Bytes, sizes: Sequence[int]) -> memoryview:
-    out[: encoder.frame_size] = np.frombuffer(encoder.frame(sizes), np.uint8)
+    zstd = encoder.tries_zstd and any(
+        out[start] == Coding.ZSTD for start in accumulate(sizes[:-1], initial=encoder.frame_size)
+    )
+    out[: encoder.frame_size] = np.frombuffer(encoder.frame(sizes, zstd), np.uint8)
     end = encoder.frame_size + sum(sizes)
     if out.size - end > end // 16:
         out.resize(end, refcheck=False)
@@ -279,7 +297,7 @@ def _share(work: Callable[[int], None], count: int, threads: int) -> None:
 
 
 def _encode_in_parallel(encoder: _Encoder, threads: int) -> memoryview:
-    blocks = _run_length(encoder.blocks, encoder.block_bytes, threads)
+    blocks = 1 if encoder.tries_zstd else _run_length(encoder.blocks, encoder.block_bytes, threads)
     out = np.empty(encoder.frame_size + encoder.blocks * encoder.bound, np.uint8)
     turns = _Turns(encoder.frame_size)
     sizes: list[list[int]] = [[] for _ in range(-(-encoder.blocks // blocks))]
@@ -288,10 +306,9 @@ def _encode_in_parallel(encoder: _Encoder, threads: int) -> memoryview:
         code = _CODE.take(blocks * encoder.bound)
         try:
             first = run * blocks
-            sizes[run] = encoder.encode(first, min(blocks, encoder.blocks - first), code.address, code.array.size)
-            size = sum(sizes[run])
-            start = turns.place(run, size)
-            out[start : start + size] = code.array[:size]
+            sizes[run], run_code = encoder.encode_run(first, min(blocks, encoder.blocks - first), code)
+            start = turns.place(run, run_code.size)
+            out[start : start + run_code.size] = run_code
         except BaseException:
             turns.fail()
             raise
@@ -300,19 +317,6 @@ def _encode_in_parallel(encoder: _Encoder, threads: int) -> memoryview:
 
     _share(encode, len(sizes), threads)
     return _finish(encoder, out, list(chain.from_iterable(sizes)))
-
-
-def _encode_with_zstd(encoder: _Encoder, threads: int) -> memoryview:
-    def encode(block: int) -> bytes:
-        code = _CODE.take(encoder.bound)
-        try:
-            return encoder.encode_small(block, code)
-        finally:
-            _CODE.give(code)
-
-    blocks = list(ordered_map(encode, range(encoder.blocks), threads=threads))
-    zstd = any(block[0] == Coding.ZSTD for block in blocks)
-    return memoryview(b"".join([encoder.frame(tuple(map(len, blocks)), zstd), *blocks]))
 
 
 _ZSTD_MARK: Final = bytes([Coding.ZSTD])
