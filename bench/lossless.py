@@ -119,6 +119,7 @@ def load_set(name: str, folder: Path) -> tuple[str, Arrays]:
 
 
 def nnbits_codec(speed: str, dtype_name: str, threads: int) -> Codec:
+    from nnbits.codec.integrity import crc32c
     from nnbits.codec.lossless import decode_values, encode_values
     from nnbits.codec.types import DTYPES
 
@@ -131,20 +132,14 @@ def nnbits_codec(speed: str, dtype_name: str, threads: int) -> Codec:
         code = encode_values(
             a.reshape(-1).view(dtype.storage), dtype, row_length=row_length(a), speed=speed, threads=threads
         )
-        return code, checksum(code, threads)
+        return code, crc32c(code, threads=threads)
 
     def decompress(code: Any, a: Any, out: Any = None) -> Any:
-        if checksum(code[0], threads) != code[1]:
+        if crc32c(code[0], threads=threads) != code[1]:
             raise ValueError("checksum")
         return decode_values(code[0], dtype, a.size, out=out, threads=threads)
 
     return compress, decompress, lambda code, a, out: decompress(code, a, out.view(dtype.storage))
-
-
-def checksum(code: bytes, threads: int) -> int:
-    from nnbits.codec.integrity import crc32c
-
-    return crc32c(code, threads=threads)
 
 
 def peer_codec(name: str, dtype: str, folder: Path) -> Codec:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 from .errors import NnbitsError, ReasonCode
 from .parallel import ordered_map
@@ -16,14 +17,21 @@ _SHIFT_BYTES: Final = 1024  # of one of the lanes of the C core
 _FOLD_BITS: Final = (2048, 512, 128)  # by which the C core folds with carry-less multiplication
 
 
+@cache
+def _core() -> tuple[Any, Any]:
+    """The C core, which is not there yet where :func:`c_header` is wanted."""
+    from ._core import ffi, lib
+
+    return ffi, lib
+
+
 def crc32c(data: bytes | bytearray | memoryview, crc: int = 0, *, threads: int = 1) -> int:
     """CRC-32C of bytes; ``crc`` is that of what precedes them. Releases the GIL.
 
     Args:
         threads: of which each takes a part, if there are enough bytes.
     """
-    from ._core import ffi, lib
-
+    ffi, lib = _core()
     view = ffi.from_buffer("uint8_t[]", data)
     size = len(view)
     if threads == 1 or size < _MIN_PART * threads:

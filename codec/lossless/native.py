@@ -25,6 +25,9 @@ _SPEEDS: Final[dict[Speed, int]] = {"fast": 0, "balanced": 1, "small": 2}
 _RUN_BYTES: Final = 2**22  # of items that a thread takes at a time, at most
 _KEPT_PIECES: Final = 16  # of memory, between calls
 _KEPT_BYTES: Final = 2**25  # of each
+_SAMPLES: Final = 4  # of a block, for zstd
+_SAMPLE_BYTES: Final = 2**13  # of each
+_LARGE: Final = 2**18  # bytes that cost more to copy than a piece of memory of their own
 
 Bytes = NDArray[np.uint8]
 
@@ -32,6 +35,7 @@ Bytes = NDArray[np.uint8]
 class _Piece(NamedTuple):
     array: Bytes
     address: Any
+    done: Any  # a size_t: blocks that a call has coded
 
 
 class _Memory:
@@ -48,19 +52,21 @@ class _Memory:
         except IndexError:
             pass
         array = np.empty(1 << max(16, (size - 1).bit_length()), np.uint8)
-        return _Piece(array, _address(array))
+        return _Piece(array, _address(array), ffi.new("size_t *"))
 
     def give(self, piece: _Piece) -> None:
         if len(self._free) < _KEPT_PIECES and piece.array.size <= _KEPT_BYTES:
             self._free.append(piece)
 
 
+_BYTES: Final = ffi.typeof("uint8_t[]")
 _WORK: Final = _Memory()
 _CODE: Final = _Memory()
 
 
 def _address(array: Any) -> Any:
-    return ffi.from_buffer("uint8_t[]", array)
+    """Of the bytes of contiguous memory; what is computed from it does not keep the memory alive."""
+    return ffi.from_buffer(_BYTES, array)
 
 
 @lru_cache(1024)
@@ -104,62 +110,72 @@ class _Encoder:
         self.block_items, self.row_items = choose_layout(items, row_length)
         self.block_items = min(self.block_items, -(-count // self.row_items) * self.row_items)
         self.block_bytes = self.block_items * self.itemsize
-        self.data, self.speed, self.force = data, speed, force
+        self.data, self.address, self.speed, self.force = data, _address(data), speed, force
         self.tries_zstd = speed == "small" or force is Coding.ZSTD
         self.blocks = -(-data.size // self.block_bytes)
         _, self.work_size, self.bound = _sizes(dtype, min(self.block_items, count))
 
     def encode(self, first: int, blocks: int, out: Any, capacity: int, planes_raw: bool = False) -> list[int]:
         """Codes blocks one after the other, as far as there is room for the next; returns the sizes."""
-        data = self.data[first * self.block_bytes : (first + blocks) * self.block_bytes]
-        sizes, encoded = ffi.new("uint32_t[]", blocks), ffi.new("size_t *")
+        start = first * self.block_bytes
+        size = min(blocks * self.block_bytes, self.data.size - start)
+        sizes = ffi.new("uint32_t[]", blocks)
         force = 0 if self.force in (None, Coding.ZSTD) else self.force + 1
         work = _WORK.take(self.work_size)
         try:
             status = lib.nnb_lossless_encode_blocks(
                 self.c_items,
                 _choice(_SPEEDS[self.speed], force, planes_raw),
-                _address(data),
+                self.address + start,
                 self.row_items,
                 self.block_items,
-                data.size // self.itemsize,
+                size // self.itemsize,
                 work.address,
                 work.array.size,
                 out,
                 capacity,
                 sizes,
-                encoded,
+                work.done,
             )
+            encoded = work.done[0]
         finally:
             _WORK.give(work)
         check(status, "lossless block")
-        found: list[int] = ffi.unpack(sizes, encoded[0])
+        found: list[int] = ffi.unpack(sizes, encoded)
         return found
 
-    def encode_small(self, block: int, code: _Piece) -> Bytes:
-        """One block, compressed with zstd where that makes it smaller; in the memory of ``code`` where it does not."""
+    def encode_small(self, block: int, code: _Piece) -> memoryview | bytes:
+        """One block, compressed with zstd where that makes it smaller; as a rule the memory of ``code``."""
         size = self.encode(block, 1, code.address, code.array.size)[0]
-        plain = code.array[:size]
-        items = self.data[block * self.block_bytes : (block + 1) * self.block_bytes]
-        if self.force is not Coding.ZSTD and not (self.force is None and _may_repeat(items, size)):
-            return plain
+        if self.force is not Coding.ZSTD and not (self.force is None and self.may_repeat(block, size)):
+            return code.array[:size].data
         again = _CODE.take(self.bound)
         try:
-            size = self.encode(block, 1, again.address, again.array.size, planes_raw=True)[0]
-            packed = _ZSTD_MARK + zstandard.ZstdCompressor(level=9).compress(again.array[:size].data)
+            raw = self.encode(block, 1, again.address, again.array.size, planes_raw=True)[0]
+            packed = _ZSTD_MARK + _compressor(9).compress(again.array[:raw].data)
         finally:
             _CODE.give(again)
-        if self.force is Coding.ZSTD or len(packed) < plain.size - plain.size // 100:
-            return np.frombuffer(packed, np.uint8)
-        return plain
+        return packed if self.force is Coding.ZSTD or len(packed) < size - size // 100 else code.array[:size].data
 
-    def encode_run(self, first: int, blocks: int, code: _Piece) -> tuple[list[int], Bytes]:
+    def encode_run(self, first: int, blocks: int, code: _Piece) -> tuple[list[int], memoryview | bytes]:
         """Sizes of blocks, and these one after the other."""
         if self.tries_zstd:
             block = self.encode_small(first, code)
-            return [block.size], block
+            return [len(block)], block
         sizes = self.encode(first, blocks, code.address, code.array.size)
-        return sizes, code.array[: sum(sizes)]
+        return sizes, code.array[: sum(sizes)].data
+
+    def may_repeat(self, block: int, size: int) -> bool:
+        """Whether zstd makes samples of a block much smaller than the block as it was coded."""
+        if size < 256:
+            return False
+        start = block * self.block_bytes
+        items = self.data[start : start + self.block_bytes]
+        if not lib.nnb_lossless_may_repeat(self.c_items, self.address + start, items.size // self.itemsize):
+            return False
+        step = max(items.size // _SAMPLES, _SAMPLE_BYTES)
+        sample = b"".join(items[at : at + _SAMPLE_BYTES].data for at in range(0, items.size, step))
+        return len(_compressor(1).compress(sample)) * items.size < 0.9 * size * len(sample)
 
     def frame(self, sizes: Sequence[int], zstd: bool = False) -> bytes:
         return write_frame(BlockLayout(self.block_items, self.row_items, tuple(sizes), zstd))
@@ -227,29 +243,37 @@ def encode_values(
     encoder = _Encoder(data, dtype, row_length, speed, force)
     if encoder.blocks > 1 and (threads > 1 or encoder.tries_zstd):
         return _encode_in_parallel(encoder, threads)
-    code = _CODE.take(encoder.bound)
-    sizes, block = encoder.encode_run(0, 1, code)
-    payload = b""
-    if encoder.blocks == 1:
-        payload = b"".join([encoder.frame(sizes, encoder.tries_zstd and block[0] == Coding.ZSTD), block.data])
-    _CODE.give(code)
-    return memoryview(payload) if payload else _encode_in_line(encoder, sizes[0])
+    return _encode_whole(encoder) if encoder.blocks == 1 else _encode_in_line(encoder)
 
 
-def _encode_in_line(encoder: _Encoder, first: int) -> memoryview:
-    """All blocks into one piece of memory of about the size that they need if all are as the first."""
+def _encode_whole(encoder: _Encoder) -> memoryview:
     start = encoder.frame_size
-    out = np.empty(start + first * encoder.blocks * 33 // 32, np.uint8)
+    if encoder.bound > _LARGE and not encoder.tries_zstd:
+        out = np.empty(start + encoder.bound, np.uint8)
+        return _finish(encoder, out, encoder.encode(0, 1, _address(out) + start, encoder.bound))
+    code = _CODE.take(encoder.bound)
+    try:
+        sizes, block = encoder.encode_run(0, 1, code)
+        return memoryview(b"".join([encoder.frame(sizes, encoder.tries_zstd and block[0] == Coding.ZSTD), block]))
+    finally:
+        _CODE.give(code)
+
+
+def _encode_in_line(encoder: _Encoder) -> memoryview:
+    """All blocks into one piece of memory of about the size that they need if all are as the first."""
+    start = end = encoder.frame_size
+    out = np.empty(0, np.uint8)
     code = _CODE.take(encoder.bound)
     sizes: list[int] = []
-    end = start
     while len(sizes) < encoder.blocks:
         left = encoder.blocks - len(sizes)
         if out.size - end >= encoder.bound:
-            found = encoder.encode(len(sizes), left, _address(out[end:]), out.size - end)
+            found = encoder.encode(len(sizes), left, _address(out) + end, out.size - end)
         else:
             found = encoder.encode(len(sizes), 1, code.address, code.array.size)
-            if found[0] > out.size - end:
+            if not sizes:
+                out = np.empty(start + found[0] * encoder.blocks * 33 // 32, np.uint8)
+            elif found[0] > out.size - end:
                 out.resize(end + found[0] * left, refcheck=False)
             out[end : end + found[0]] = code.array[: found[0]]
         sizes += found
@@ -307,8 +331,8 @@ def _encode_in_parallel(encoder: _Encoder, threads: int) -> memoryview:
         try:
             first = run * blocks
             sizes[run], run_code = encoder.encode_run(first, min(blocks, encoder.blocks - first), code)
-            start = turns.place(run, run_code.size)
-            out[start : start + run_code.size] = run_code
+            start = turns.place(run, len(run_code))
+            out[start : start + len(run_code)] = np.frombuffer(run_code, np.uint8)
         except BaseException:
             turns.fail()
             raise
@@ -319,25 +343,27 @@ def _encode_in_parallel(encoder: _Encoder, threads: int) -> memoryview:
     return _finish(encoder, out, list(chain.from_iterable(sizes)))
 
 
+def _compressor(level: int) -> zstandard.ZstdCompressor:
+    """One for each thread: making it takes as long as compressing some thousand bytes."""
+    kept: dict[int, zstandard.ZstdCompressor] = _LOCAL.__dict__
+    if level not in kept:
+        kept[level] = zstandard.ZstdCompressor(level=level)
+    return kept[level]
+
+
+_LOCAL: Final = threading.local()
 _ZSTD_MARK: Final = bytes([Coding.ZSTD])
-
-
-def _may_repeat(block: Bytes, size: int) -> bool:
-    """Whether zstd makes the beginning of a block much smaller than the block as it was coded."""
-    if size < 256:
-        return False
-    sample = block[: 2**15]
-    return len(zstandard.ZstdCompressor(level=1).compress(sample.tobytes())) * block.size < 0.9 * size * sample.size
 
 
 def _output(out: Array | None, count: int, storage: np.dtype[Any]) -> Array:
     if out is None:
         return np.empty(count, storage)
-    if out.dtype != storage or out.size != count or not out.flags.c_contiguous or not out.flags.writeable:
+    flags = out.flags
+    if out.dtype != storage or out.size != count or not flags.c_contiguous or not flags.writeable:
         raise NnbitsError(
             ReasonCode.BUFFER_SIZE, f"out: not a writable contiguous array of {count} x {storage}", path="out"
         )
-    return out.reshape(-1)
+    return out if out.ndim == 1 else out.reshape(-1)
 
 
 class _Decoder:
@@ -353,6 +379,7 @@ class _Decoder:
             if self.payload.nbytes:
                 raise NnbitsError(ReasonCode.LOSSLESS_BLOCK, "lossless payload: bytes for no element")
             return
+        self.address = _address(self.payload)
         self.layout, start = read_frame(self.payload, self.count)
         self.starts = list(accumulate(self.layout.sizes, initial=start))
         self.blocks = len(self.layout.sizes)
@@ -363,49 +390,45 @@ class _Decoder:
         """Items of a block."""
         return min(self.layout.block_items, self.count - block * self.layout.block_items)
 
-    def decode(self, first: int, blocks: int, out: Bytes) -> None:
-        """Decodes blocks that follow each other into their items."""
+    def decode(self, first: int, blocks: int, out: Any) -> None:
+        """Decodes blocks that follow each other into their items, at an address."""
         layout = self.layout
         if layout.zstd and blocks > 1:
-            step = layout.block_items * self.itemsize
-            for i in range(blocks):
-                self.decode(first + i, 1, out[i * step : (i + 1) * step])
-            return
-        if layout.zstd and self.payload[self.starts[first] : self.starts[first + 1]][:1] == _ZSTD_MARK:
-            self._decode_zstd(first, out)
+            for block in range(first, first + blocks):
+                self.decode(block, 1, out + (block - first) * layout.block_items * self.itemsize)
             return
         start, end = self.starts[first], self.starts[first + blocks]
-        sizes = ffi.NULL
-        if self.blocks > 1:
-            sizes = _address(self.payload[self.starts[0] - 4 * (self.blocks - first) : self.starts[0]])
-        decoded = ffi.new("size_t *")
+        if layout.zstd and self.payload[start:end][:1] == _ZSTD_MARK:
+            self._decode_zstd(first, out)
+            return
         work = _WORK.take(self.work_size)
         try:
             status = lib.nnb_lossless_decode_blocks(
                 self.c_items,
-                _address(self.payload[start:end]),
+                self.address + start,
                 end - start,
-                sizes,
+                self.address + (self.starts[0] - 4 * (self.blocks - first)) if self.blocks > 1 else ffi.NULL,
                 layout.row_items,
                 layout.block_items,
-                _address(out),
-                out.size // self.itemsize,
+                out,
+                min(self.count - first * layout.block_items, blocks * layout.block_items),
                 work.address,
                 work.array.size,
-                decoded,
+                work.done,
             )
+            decoded = work.done[0]
         finally:
             _WORK.give(work)
         if status == 0:
             return
         if status == int(ReasonCode.UNSUPPORTED_FEATURE):
             status = int(ReasonCode.LOSSLESS_BLOCK)  # zstd without the flag
-        raise self._error(ReasonCode(status), first + decoded[0], "it is damaged")
+        raise self._error(ReasonCode(status), first + decoded, "it is damaged")
 
     def _error(self, code: ReasonCode, block: int, what: str) -> NnbitsError:
         return NnbitsError(code, f"block {block}: {what}", offset=self.starts[block], hint="Fetch it again")
 
-    def _decode_zstd(self, block: int, out: Bytes) -> None:
+    def _decode_zstd(self, block: int, out: Any) -> None:
         frame = bytes(self.payload[self.starts[block] + 1 : self.starts[block + 1]])
         try:
             size = zstandard.frame_content_size(frame)
@@ -421,7 +444,7 @@ class _Decoder:
                 _address(inner),
                 len(inner),
                 self.layout.row_items,
-                _address(out),
+                out,
                 self.length(block),
                 work.address,
                 work.array.size,
@@ -456,7 +479,7 @@ def decode_values(
     result = _output(out, decoder.count * decoder.itemsize // dtype.itemsize, dtype.storage)
     if count == 0:
         return result
-    target = result.view(np.uint8)
+    target = _address(result)
     if threads == 1 or decoder.blocks == 1:
         decoder.decode(0, decoder.blocks, target)
         return result
@@ -466,7 +489,7 @@ def decode_values(
     def decode(run: int) -> None:
         first = run * blocks
         length = min(blocks, decoder.blocks - first)
-        decoder.decode(first, length, target[first * step : (first + length) * step])
+        decoder.decode(first, length, target + first * step)
 
     _share(decode, -(-decoder.blocks // blocks), threads)
     return result
@@ -508,10 +531,10 @@ def decode_range(
         low, high = max(before, start), min(before + wanted, start + length)
         part = target[(low - before) * itemsize : (high - before) * itemsize]
         if high - low == length:
-            decoder.decode(block, 1, part)
+            decoder.decode(block, 1, _address(part))
             return
         whole = np.empty(length * itemsize, np.uint8)
-        decoder.decode(block, 1, whole)
+        decoder.decode(block, 1, _address(whole))
         part[:] = whole[(low - start) * itemsize : (high - start) * itemsize]
 
     for _ in ordered_map(decode, range(before // step, (before + wanted - 1) // step + 1), threads=threads):

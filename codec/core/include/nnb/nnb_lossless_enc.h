@@ -24,6 +24,12 @@ typedef struct nnb_lossless_choice {
 /* Capacity that nnb_lossless_encode_block() needs for a block of `count` items. */
 size_t nnb_lossless_bound(const nnb_items *items, size_t count);
 
+/*
+ * Whether strings may come back in the items, as far as it is seen at once: not where they are floating point numbers
+ * of 4 bytes and more of which a sample is almost all different.
+ */
+int nnb_lossless_may_repeat(const nnb_items *items, const void *values, size_t count);
+
 /* Bytes of work for blocks of so many items; 0 if `items` or the number is not possible. */
 size_t nnb_lossless_encode_work_size(const nnb_items *items, size_t block_items);
 

@@ -105,7 +105,8 @@ static nnb_status read_plane(block *b, size_t count, const uint8_t *contexts, un
       nnb_rans_read_tables(data, size, &used, rows, b->most_tables * 256, contexts == NULL ? 1 : tables, &model);
   if (status != NNB_OK) return bad;
   uint8_t map[256];
-  for (unsigned i = 0; i < 256; i++) map[i] = (uint8_t)(modulo ? i % tables : i < tables ? i : tables - 1);
+  for (unsigned i = 0; i < 256 && contexts != NULL; i++)
+    map[i] = (uint8_t)(modulo ? i % tables : i < tables ? i : tables - 1);
   if (target == NULL) target = plane_memory(b, count);
   plane->data = target;
   status = nnb_rans_decode(NNB_RANS_AUTO, &model, contexts, contexts == NULL ? NULL : map, data + used, size - used,

@@ -57,6 +57,51 @@ NNB_INLINE nnb_status decode_rest(nnb_rans_job *job, const uint8_t *contexts) {
   return NNB_OK;
 }
 
+/* Whole rounds without branches. `states` is job->state_count, as a constant where there are few. */
+NNB_INLINE void decode_whole(nnb_rans_job *job, uint32_t states, const uint8_t *contexts) {
+  const nnb_rans_row *const rows = job->model->rows;
+  const uint32_t bucket_bits = job->model->bucket_bits, shift = NNB_RANS_BITS - bucket_bits;
+  const uint32_t offset_mask = (1u << shift) - 1;
+  const uint8_t *const end = job->end;
+  const size_t count = job->count;
+  uint8_t *const symbols = job->symbols;
+  const uint8_t *next = job->next;
+  size_t i = job->done;
+  uint32_t x[NNB_RANS_MAX_STATES];
+  nnb_memcpy(x, job->states, states * sizeof *x);
+  while (count - i >= states && (size_t)(end - next) >= 2 * states) {
+    for (uint32_t j = 0; j < states; j++) {
+      const nnb_rans_row *const table =
+          contexts == NULL ? rows : rows + ((size_t)job->context_map[contexts[i + j]] << bucket_bits);
+      const uint32_t bucket = (x[j] & (NNB_RANS_SLOTS - 1)) >> shift, offset = x[j] & offset_mask;
+      const nnb_rans_row own = table[bucket];
+      const uint32_t other = offset >= own.split;
+      const nnb_rans_row row = table[nnb_choose(other, own.alias, bucket)];
+      const uint32_t rank = (offset + nnb_choose(other, own.alias_rank, 0)) & 0xFFFFu;
+      const uint32_t y = row.frequency * (x[j] >> NNB_RANS_BITS) + rank;
+      const uint32_t low = y < NNB_RANS_LOW;
+      x[j] = nnb_choose(low, y << 16 | nnb_rans_load16(next), y);
+      next += 2 * low;
+      symbols[i + j] = row.symbol;
+    }
+    i += states;
+  }
+  nnb_memcpy(job->states, x, states * sizeof *x);
+  job->next = next;
+  job->done = i;
+}
+
+static void decode_few_states(nnb_rans_job *job) {
+  if (job->contexts != NULL)
+    decode_whole(job, job->state_count, job->contexts);
+  else if (job->state_count == 4)
+    decode_whole(job, 4, NULL);
+  else if (job->state_count == 8)
+    decode_whole(job, 8, NULL);
+  else
+    decode_whole(job, job->state_count, NULL);
+}
+
 /* Whole rounds through expanded tables, without branches. */
 NNB_INLINE void decode_expanded(nnb_rans_job *job, const uint32_t *entries, const uint8_t *contexts) {
   const uint8_t *const map = job->context_map;
@@ -128,13 +173,17 @@ size_t nnb_rans_scratch_size(nnb_rans_path path, const nnb_rans_model *model) {
 static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, size_t scratch_size) {
   const size_t needed = nnb_rans_scratch_size(path, job->model);
 #if NNB_X86_DISPATCH
-  if (needed == 0) {
-    if (job->state_count == NNB_RANS_MAX_STATES) nnb_rans_decode_avx512(job);
+  if (needed == 0 && job->state_count == NNB_RANS_MAX_STATES) {
+    nnb_rans_decode_avx512(job);
     return;
   }
 #endif
-  if (scratch == NULL || scratch_size < needed) return;
-  if (job->count < 2 * (size_t)job->model->table_count * NNB_RANS_SLOTS) return; /* not worth the tables */
+  /* Tables are not worth while for few symbols. */
+  if (needed == 0 || scratch == NULL || scratch_size < needed ||
+      job->count < 2 * (size_t)job->model->table_count * NNB_RANS_SLOTS) {
+    decode_few_states(job);
+    return;
+  }
   uint8_t *const bytes = scratch;
   uint32_t *const entries = (uint32_t *)(void *)(bytes + ((uintptr_t)0 - (uintptr_t)bytes) % sizeof(uint32_t));
   nnb_rans_expand(job->model, entries);

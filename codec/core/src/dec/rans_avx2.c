@@ -1,4 +1,4 @@
-/* rANS decoding from expanded tables by gathers, eight states at a time. */
+/* rANS decoding from expanded tables, eight states at a time. */
 #include "common/deps_simd.h"
 #include "dec/rans.h"
 
@@ -20,6 +20,14 @@ static void fill_orders(word_orders *orders) {
       next = (uint8_t)(next + (set >> lane & 1u));
     }
   }
+}
+
+/* One by one, which is faster than a gather where none comes before it. */
+NNB_AVX2_INLINE __m256i load_entries(const uint32_t *entries, __m256i index) {
+  uint32_t at[LANES];
+  _mm256_storeu_si256((__m256i *)(void *)at, index);
+  return _mm256_setr_epi32((int)entries[at[0]], (int)entries[at[1]], (int)entries[at[2]], (int)entries[at[3]],
+                           (int)entries[at[4]], (int)entries[at[5]], (int)entries[at[6]], (int)entries[at[7]]);
 }
 
 NNB_AVX2_INLINE void decode_rounds(nnb_rans_job *job, const uint32_t *entries, const uint8_t *contexts) {
@@ -46,7 +54,8 @@ NNB_AVX2_INLINE void decode_rounds(nnb_rans_job *job, const uint32_t *entries, c
           const __m128i eight = _mm_loadl_epi64((const __m128i *)(const void *)(contexts + i + LANES * (g + k)));
           index = _mm256_add_epi32(index, _mm256_i32gather_epi32(first_entry, _mm256_cvtepu8_epi32(eight), 4));
         }
-        entry[k] = _mm256_i32gather_epi32((const int *)(const void *)entries, index, 4);
+        entry[k] = contexts == NULL ? load_entries(entries, index)
+                                    : _mm256_i32gather_epi32((const int *)(const void *)entries, index, 4);
       }
       for (uint32_t k = 0; k < 4; k++) {
         const __m256i frequency =

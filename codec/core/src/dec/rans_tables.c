@@ -7,22 +7,33 @@ typedef struct bit_reader {
   size_t position; /* in bits */
 } bit_reader;
 
-static uint32_t read_bits(bit_reader *reader, uint32_t count) {
-  uint32_t value = 0;
-  while (count-- > 0) {
-    const size_t byte = reader->position >> 3;
-    const uint32_t bit = byte < reader->size ? (uint32_t)reader->data[byte] >> (7 - (reader->position & 7)) & 1u : 0;
-    value = value << 1 | bit;
-    reader->position++;
+/* The next bits, at least 57, from the top. */
+NNB_INLINE uint64_t peek_bits(const bit_reader *reader) {
+  const size_t byte = reader->position >> 3;
+  uint64_t word = 0;
+  if (byte < reader->size && reader->size - byte >= 8) {
+    word = nnb_load_be64(reader->data + byte);
+  } else {
+    for (size_t i = byte; i < byte + 8; i++) word = word << 8 | (i < reader->size ? reader->data[i] : 0u);
   }
-  return value;
+  return word << (reader->position & 7);
+}
+
+/* `count` is at most 32. */
+NNB_INLINE uint32_t read_bits(bit_reader *reader, uint32_t count) {
+  const uint64_t bits = peek_bits(reader);
+  reader->position += count;
+  return (uint32_t)(bits >> 32 >> (32 - count));
 }
 
 /* Exp-Golomb code of order 0; values of more than 8 bits are none that a table has. */
-static uint32_t read_golomb(bit_reader *reader) {
+NNB_INLINE uint32_t read_golomb(bit_reader *reader) {
+  const uint64_t bits = peek_bits(reader);
   uint32_t zeros = 0;
-  while (zeros < 9 && read_bits(reader, 1) == 0) zeros++;
-  return zeros < 9 ? (1u << zeros | read_bits(reader, zeros)) - 1 : UINT32_MAX;
+  while (zeros < 9 && (bits << zeros >> 63) == 0) zeros++;
+  if (zeros == 9) return UINT32_MAX;
+  reader->position += 2 * zeros + 1;
+  return (uint32_t)(bits >> (63 - 2 * zeros)) - 1;
 }
 
 static nnb_status read_table(bit_reader *reader, nnb_rans_row *rows, uint32_t bucket_bits, uint32_t *symbol_count) {

@@ -1,6 +1,9 @@
+#include "common/sparse.h"
 #include "enc/lossless_encoder.h"
 
 static size_t lay_out(const nnb_items *items, size_t capacity, uint8_t *work, nnb_encoder *e) {
+  /* A dictionary needs three for each item; scales a few for each row and column. */
+  const size_t sum_count = items->bytes == 1 && capacity > 65536 ? 65536 + capacity / 16 : capacity * 3;
   size_t size = 0;
 #define PART(name, bytes)                              \
   do {                                                 \
@@ -26,8 +29,9 @@ static size_t lay_out(const nnb_items *items, size_t capacity, uint8_t *work, nn
   PART(delta, capacity * items->bytes);
   PART(row_scales, capacity);
   PART(column_scales, capacity);
-  PART(sums, capacity * 3 * sizeof(int64_t));
+  PART(sums, sum_count * sizeof(int64_t));
 #undef PART
+  if (work != NULL) e->sum_count = sum_count;
   if (work != NULL) e->code_size = nnb_rans_bound(items->packed_bits ? capacity * 3 : capacity);
   return size;
 }
@@ -85,6 +89,9 @@ static int scale_bytes(nnb_encoder *e, const void *values, size_t count) {
   const size_t positions = e->present != NULL ? e->present_count : count;
   nnb_scales scales = {.rows = e->row_scales, .columns = e->column_scales, .contexts = e->contexts};
   if (e->choice->speed != NNB_LOSSLESS_SMALL || e->choice->planes_raw || count < 1024) return 0;
+  if ((positions + e->row_items - 1) / e->row_items + 2 * (positions < e->row_items ? positions : e->row_items) >
+      e->sum_count)
+    return 0;
   measure_bytes(values, count, e->measures);
   if (!nnb_find_scales(e->measures, e->present, positions, e->row_items, 10 * 16, NNB_BYTES_TABLES - 1, e->sums,
                        &scales))
@@ -142,6 +149,14 @@ static int few_different(const nnb_encoder *e, const nnb_items *items, const voi
   return different <= 256; /* that many from 512 of 256 equally frequent ones are not to be expected */
 }
 
+/* Entries of a table beyond which it is longer than the items. All but one stand at one place at least. */
+static size_t most_entries(const nnb_items *items, size_t count) {
+  const size_t log = nnb_highest_bit((uint32_t)count);
+  const size_t raw = count - count / items->bytes, coded = (8 * count * items->bytes + log) / (8u * items->bytes + log);
+  const size_t most = raw > coded ? raw : coded;
+  return most < 256 ? most : 256;
+}
+
 static void write_leaf(nnb_encoder *e, const nnb_items *items, const void *values, size_t count) {
   const size_t start = e->used;
   if (forced(e, NNB_CODING_RAW)) {
@@ -159,7 +174,8 @@ static void write_leaf(nnb_encoder *e, const nnb_items *items, const void *value
     write_unpacked(e, items, values, count);
   } else if (items->bytes > 1 && (few || forced(e, NNB_CODING_TABLE))) {
     uint8_t table[256 * 8];
-    const size_t entries = nnb_find_table(items, values, count, table, e->symbols, e->measures);
+    const size_t most = forced(e, NNB_CODING_TABLE) ? 256 : most_entries(items, count);
+    const size_t entries = nnb_find_table(items, values, count, most, table, e->symbols, e->measures);
     if (entries) write_table(e, items, table, entries, count);
   }
   const size_t after_table = e->used;

@@ -31,10 +31,10 @@ size_t nnb_compact(const nnb_items *items, const void *values, size_t count, uin
 /* Whether all items are numbers of half the width; `narrow` receives them, as far as they are. */
 int nnb_narrow(const nnb_items *items, const void *values, size_t count, void *narrow);
 size_t nnb_unpack(unsigned bits, const uint8_t *packed, size_t bytes, uint8_t *elements);
-/* Number of different items, at most 256, else 0; `table` receives them in ascending order, `indices` their ranks.
- * `work` has 1024 * 12 bytes. */
-size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, uint8_t *table, uint8_t *indices,
-                      void *work);
+/* Number of different items, at most `most` (256 or less), else 0; `table` receives them in ascending order, `indices`
+ * their ranks. `work` has 1024 * 12 bytes. */
+size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, size_t most, uint8_t *table,
+                      uint8_t *indices, void *work);
 uint64_t nnb_item(const nnb_items *items, const void *values, size_t index);
 
 /*

@@ -60,6 +60,23 @@ int nnb_probe_dictionary(const nnb_items *items, const void *values, size_t coun
   return repeated >= REPEATED && (items->mantissa_bits == 0 || low != 0);
 }
 
+int nnb_lossless_may_repeat(const nnb_items *items, const void *values, size_t count) {
+  enum { RUNS = 4, RUN = 256, BITS = 12 };
+  if (items->bytes < 4 || items->mantissa_bits == 0) return 1;
+  uint32_t places[1 << BITS] = {0};
+  const size_t stride = count / RUNS > RUN ? count / RUNS : RUN;
+  size_t seen = 0, repeated = 0;
+  for (size_t first = 0; first < count; first += stride) {
+    for (size_t i = first; i < count && i < first + RUN; i++, seen++) {
+      const uint64_t item = nnb_item(items, values, i);
+      uint32_t *const place = places + hash(item, BITS);
+      repeated += *place != 0 && nnb_item(items, values, *place - 1u) == item;
+      *place = (uint32_t)i + 1;
+    }
+  }
+  return repeated > seen / 32;
+}
+
 /* Magnitudes first, that those of both signs are near each other. */
 static uint64_t key_of(const nnb_items *items, uint64_t item) {
   const unsigned bits = 8u * items->bytes;

@@ -23,6 +23,7 @@ typedef struct nnb_encoder {
   uint8_t *map, *mask, *classes, *dense, *narrow, *delta;
   uint8_t *row_scales, *column_scales;
   int64_t *sums;
+  size_t sum_count;
   const uint8_t *present;
   size_t present_count;
 } nnb_encoder;

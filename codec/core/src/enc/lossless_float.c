@@ -35,8 +35,14 @@ static int scale_symbols(nnb_encoder *e, size_t count, unsigned upper, unsigned 
 }
 
 static size_t count_up_to(const uint16_t *highs, size_t count, unsigned last) {
+  const uint16_t last16 = (uint16_t)last;
   size_t found = 0;
-  for (size_t i = 0; i < count; i++) found += highs[i] <= last;
+  for (size_t at = 0; at < count;) {
+    const size_t end = count - at < 4096 ? count : at + 4096;
+    uint16_t here = 0;
+    for (; at < end; at++) here = (uint16_t)(here + (highs[at] <= last16));
+    found += here;
+  }
   return found;
 }
 
@@ -138,10 +144,16 @@ void nnb_write_float(nnb_encoder *e, const nnb_items *items, const void *values,
   write_lows(e, items, values, count, division);
   if (escapes) {
     size_t found = 0;
-    for (size_t i = 0; i < count; i++) {
-      if (e->symbols[i] != 0) continue;
-      e->bytes[0][found] = (uint8_t)e->highs[i];
-      e->bytes[1][found++] = (uint8_t)(e->highs[i] >> 8);
+    for (size_t at = 0; at < count; at += 8) {
+      const size_t end = count - at < 8 ? count : at + 8;
+      uint64_t eight = 0;
+      if (end == at + 8) nnb_memcpy(&eight, e->symbols + at, 8);
+      if (eight != 0 && !((eight - UINT64_C(0x0101010101010101)) & ~eight & UINT64_C(0x8080808080808080))) continue;
+      for (size_t i = at; i < end; i++) {
+        if (e->symbols[i] != 0) continue;
+        e->bytes[0][found] = (uint8_t)e->highs[i];
+        e->bytes[1][found++] = (uint8_t)(e->highs[i] >> 8);
+      }
     }
     nnb_put_u32(e, found);
     nnb_write_plane(e, e->bytes[0], found);

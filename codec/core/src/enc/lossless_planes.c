@@ -1,6 +1,8 @@
 #include "enc/lossless_encoder.h"
 #include "enc/rans.h"
 
+enum { FEW = 65536 }; /* fewer bytes are not sampled */
+
 int nnb_is_even(const uint8_t *data, size_t runs, size_t run, size_t stride) {
   uint16_t histogram[2][256] = {{0}};
   for (size_t at = 0; at < runs; at++, data += stride) {
@@ -28,13 +30,19 @@ void nnb_make_map(uint8_t *map, unsigned tables, int modulo) {
   for (unsigned i = 0; i < 256; i++) map[i] = (uint8_t)(modulo ? i % tables : i < tables ? i : tables - 1);
 }
 
-size_t nnb_estimate_plane(nnb_encoder *e, const uint8_t *data, size_t count, const uint8_t *contexts,
-                          const uint8_t *map, unsigned tables) {
+/* As nnb_estimate_plane(), which leaves no frequencies behind where it sees early that the size is not below `most`. */
+static size_t estimate(nnb_encoder *e, const uint8_t *data, size_t count, const uint8_t *contexts, const uint8_t *map,
+                       unsigned tables, size_t most) {
   const int sampled = e->choice->speed != NNB_LOSSLESS_SMALL || (data != e->symbols && contexts == NULL);
   if ((sampled ? nnb_rans_sample_histogram(data, contexts, map, count, tables, e->histograms)
                : nnb_rans_histogram(data, contexts, map, count, tables, e->histograms)) != NNB_OK) {
     e->failed = 1;
     return SIZE_MAX;
+  }
+  const size_t states = 4 * (size_t)nnb_rans_state_count(count);
+  if (tables == 1 && count < FEW) {
+    const size_t least = nnb_rans_least_size(e->histograms) + states;
+    if (least >= most) return least;
   }
   uint64_t cost = 0, counted = 0;
   for (size_t i = 0; i < (size_t)tables * 256; i++) counted += e->histograms[i];
@@ -44,7 +52,12 @@ size_t nnb_estimate_plane(nnb_encoder *e, const uint8_t *data, size_t count, con
   }
   const size_t bytes = (size_t)(cost >> 19) + 1;
   return (counted < count ? (size_t)((uint64_t)bytes * count / counted) : bytes) +
-         nnb_rans_write_tables(e->frequencies, tables, NULL, SIZE_MAX) + 4 * (size_t)nnb_rans_state_count(count);
+         nnb_rans_write_tables(e->frequencies, tables, NULL, SIZE_MAX) + states;
+}
+
+size_t nnb_estimate_plane(nnb_encoder *e, const uint8_t *data, size_t count, const uint8_t *contexts,
+                          const uint8_t *map, unsigned tables) {
+  return estimate(e, data, count, contexts, map, tables, SIZE_MAX);
 }
 
 static void write_rans(nnb_encoder *e, const uint8_t *data, size_t count, const uint16_t *frequencies,
@@ -79,7 +92,8 @@ void nnb_write_plane(nnb_encoder *e, const uint8_t *data, size_t count) {
   if (!e->choice->planes_raw && count > 16 && !looks_random(data, count)) {
     const size_t gain = e->choice->speed == NNB_LOSSLESS_SMALL ? count / 512 : count / 100;
     const size_t start = e->used;
-    if (nnb_estimate_plane(e, data, count, NULL, NULL, 1) + gain + 5 < count) {
+    const size_t most = count > gain + 5 ? count - gain - 5 : 0;
+    if (estimate(e, data, count, NULL, NULL, 1, most) < most) {
       write_rans(e, data, count, e->frequencies, NULL, NULL, 1);
       if (e->used - start < count) return;
       e->used = start;

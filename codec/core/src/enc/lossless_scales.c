@@ -1,10 +1,9 @@
+#include "common/sparse.h"
 #include "enc/lossless.h"
 
 #define FINE 16 /* steps of a mean to one of a measure */
 
 static int64_t divide_rounding(int64_t a, int64_t b) { return a >= 0 ? (a + b / 2) / b : -((-a + b / 2) / b); }
-
-NNB_INLINE int is_present(const uint8_t *mask, size_t i) { return mask[i / 8] >> (i % 8) & 1; }
 
 /* Sums of all rows and columns where every item is present; rows are below 2^15 items of below 2^16. */
 NNB_INLINE int64_t sum_all(const uint16_t *restrict measures, size_t positions, size_t columns,
@@ -45,6 +44,12 @@ static int64_t sum_all_avx2(const uint16_t *measures, size_t positions, size_t c
 }
 #endif
 
+/* For each j below n whose bit `first` + j of the mask is set. */
+#define EACH_PRESENT(mask, first, n)                                                                    \
+  for (size_t base_ = 0, j = 0; base_ < (n); base_ += 64)                                               \
+    for (uint64_t bits_ = nnb_get_bits(mask, (first) + base_, (n) - base_ < 64 ? (unsigned)((n) - base_) : 64); \
+         bits_ != 0 && (j = base_ + nnb_lowest_bit(bits_), 1); bits_ &= bits_ - 1)
+
 /* The same of the items that are present; returns their number, `members` that by column. */
 static int64_t sum_present(const uint16_t *measures, const uint8_t *mask, size_t positions, size_t columns,
                            int64_t *row_means, int64_t *column_sums, int64_t *members, int64_t *total) {
@@ -53,14 +58,15 @@ static int64_t sum_present(const uint16_t *measures, const uint8_t *mask, size_t
   for (size_t at = 0, row = 0; at < positions; at += columns, row++) {
     const size_t n = positions - at < columns ? positions - at : columns, first = next;
     int64_t sum = 0;
-    for (size_t j = 0; j < n; j++) next += (size_t)is_present(mask, at + j);
+    for (size_t j = 0; j < n; j += 64)
+      next += nnb_popcount(nnb_get_bits(mask, at + j, n - j < 64 ? (unsigned)(n - j) : 64));
     for (size_t i = first; i < next; i++) sum += measures[i];
     *total += sum;
-    row_means[row] = next > first ? divide_rounding(sum * FINE, (int64_t)(next - first)) : -1;
-    next = first;
-    for (size_t j = 0; j < n; j++) {
-      if (!is_present(mask, at + j)) continue;
-      column_sums[j] += (int64_t)measures[next++] * FINE - row_means[row];
+    const int64_t mean = next > first ? divide_rounding(sum * FINE, (int64_t)(next - first)) : -1;
+    row_means[row] = mean;
+    size_t i = first;
+    EACH_PRESENT(mask, at, n) {
+      column_sums[j] += (int64_t)measures[i++] * FINE - mean;
       members[j]++;
     }
   }
@@ -119,10 +125,7 @@ int nnb_find_scales(const uint16_t *measures, const uint8_t *mask, size_t positi
       uint8_t *restrict const contexts = scales->contexts + at;
       for (size_t j = 0; j < n; j++) contexts[j] = (uint8_t)(scale + column[j]);
     } else {
-      for (size_t j = 0; j < n; j++) {
-        scales->contexts[next] = (uint8_t)(scale + column[j]);
-        next += (size_t)is_present(mask, at + j);
-      }
+      EACH_PRESENT(mask, at, n) scales->contexts[next++] = (uint8_t)(scale + column[j]);
     }
   }
   return 1;

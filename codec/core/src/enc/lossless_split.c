@@ -390,6 +390,27 @@ static size_t compact_portable(const nnb_items *items, const void *values, size_
 }
 
 #if NNB_X86_DISPATCH
+NNB_TARGET("avx2,bmi2")
+static size_t compact_avx2(const nnb_items *items, const void *values, size_t count, uint8_t *mask, uint8_t **dense) {
+  const uint8_t *from = values;
+  uint8_t *to = *dense;
+  size_t i = 0;
+  if (items->bytes != 4) return 0;
+  for (; i + 8 <= count; i += 8, from += 32) {
+    const __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)from);
+    const __m256i zero = _mm256_cmpeq_epi32(v, _mm256_setzero_si256());
+    const unsigned bits = 255u ^ (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(zero));
+    const uint64_t lanes = _pdep_u64(bits, UINT64_C(0x0101010101010101)) * 255u;
+    const uint64_t order = _pext_u64(UINT64_C(0x0706050403020100), lanes);
+    const __m256i places = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)order));
+    mask[i / 8] = (uint8_t)bits;
+    _mm256_storeu_si256((__m256i *)(void *)to, _mm256_permutevar8x32_epi32(v, places));
+    to += 4 * (size_t)__builtin_popcount(bits);
+  }
+  *dense = to;
+  return i;
+}
+
 NNB_TARGET_AVX512
 static size_t compact_avx512(const nnb_items *items, const void *values, size_t count, uint8_t *mask, uint8_t **dense) {
   const uint8_t *from = values;
@@ -422,9 +443,10 @@ static size_t compact_avx512(const nnb_items *items, const void *values, size_t 
 
 size_t nnb_compact(const nnb_items *items, const void *values, size_t count, uint8_t *mask, void *dense) {
 #if NNB_X86_DISPATCH
-  if (nnb_cpu_has_avx512_vbmi2()) {
+  if (nnb_cpu_has_bmi2()) {
     uint8_t *to = dense;
-    const size_t done = compact_avx512(items, values, count, mask, &to);
+    const size_t done = nnb_cpu_has_avx512_vbmi2() ? compact_avx512(items, values, count, mask, &to)
+                                                   : compact_avx2(items, values, count, mask, &to);
     const size_t kept = (size_t)(to - (uint8_t *)dense) / items->bytes;
     return kept +
            compact_portable(items, (const uint8_t *)values + done * items->bytes, count - done, mask + done / 8, to);
@@ -472,8 +494,8 @@ size_t nnb_unpack(unsigned bits, const uint8_t *packed, size_t bytes, uint8_t *e
 }
 
 /* An open hash table of 1024 places, with the item of each and its number plus 1. */
-size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, uint8_t *table, uint8_t *indices,
-                      void *work) {
+size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, size_t most, uint8_t *table,
+                      uint8_t *indices, void *work) {
   uint64_t *const keys = work;
   uint16_t *const numbers = (uint16_t *)(void *)(keys + 1024);
   uint64_t sorted[256];
@@ -485,7 +507,7 @@ size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, 
     uint32_t place = (uint32_t)(item * UINT64_C(0x9E3779B97F4A7C15) >> 54);
     while (numbers[place] != 0 && keys[place] != item) place = (place + 1) & 1023u;
     if (numbers[place] == 0) {
-      if (found == 256) return 0;
+      if (found == most) return 0;
       keys[place] = item;
       sorted[found] = item;
       numbers[place] = (uint16_t)++found;

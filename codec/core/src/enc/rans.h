@@ -31,6 +31,9 @@ typedef struct nnb_rans_enc_job {
 /* The rows of a table's buckets, 1 << bucket_bits; returns 0 if the frequencies do not add up to NNB_RANS_SLOTS. */
 int nnb_rans_rows_of(const uint16_t *frequencies, uint32_t bucket_bits, nnb_rans_row *rows);
 
+/* A lower bound of the bytes of one table and the code of its symbols, states apart. */
+size_t nnb_rans_least_size(const uint32_t *histogram);
+
 /*
  * As nnb_rans_encode(), but the code ends at `end`, in front of which there are nnb_rans_bound(count) bytes; `*start`
  * receives where it begins.
@@ -44,6 +47,7 @@ nnb_status nnb_rans_encode_before(nnb_rans_path path, const uint16_t *frequencie
  * How many of the first symbols are all marked, in whole vectors: a symbol without a mark, if there is one at all, is
  * not before. marks: 256 bytes, 0 or 255.
  */
+size_t nnb_rans_find_unmarked_avx2(const uint8_t *symbols, size_t count, const uint8_t *marks);
 size_t nnb_rans_find_unmarked_avx512(const uint8_t *symbols, size_t count, const uint8_t *marks);
 
 /* Codes the rounds; `left` is a multiple of 64. */

@@ -1,4 +1,4 @@
-/* rANS encoding by gathers, eight states at a time. */
+/* rANS encoding, eight states at a time. Loads one by one are faster than gathers, where no gather comes before. */
 #include "common/deps_simd.h"
 #include "enc/rans.h"
 
@@ -9,7 +9,7 @@
 
 _Static_assert(sizeof(nnb_rans_symbol) == 16 && offsetof(nnb_rans_symbol, frequency) == 8 &&
                    offsetof(nnb_rans_symbol, first) == 10,
-               "frequency and place are gathered as one word");
+               "frequency and place are read as one word");
 
 /* For each set of lanes, the order that moves them, still in order, to the upper end. */
 typedef struct word_orders {
@@ -38,13 +38,32 @@ NNB_AVX2_INLINE __m256i divide(__m256i x, __m256i frequency) {
   return _mm256_cvttps_epi32(_mm256_mul_ps(dividend, reciprocal));
 }
 
+/* Frequencies and places of eight symbols of one table. */
+NNB_AVX2_INLINE __m256i load_pairs(const nnb_rans_symbol *table, const uint8_t *symbols) {
+  int32_t of[LANES];
+  for (uint32_t j = 0; j < LANES; j++) nnb_memcpy(&of[j], &table[symbols[j]].frequency, sizeof of[j]);
+  return _mm256_setr_epi32(of[0], of[1], of[2], of[3], of[4], of[5], of[6], of[7]);
+}
+
+NNB_AVX2_INLINE __m256i load_slots(const uint16_t *slots, __m256i index) {
+  uint32_t at[LANES];
+  _mm256_storeu_si256((__m256i *)(void *)at, index);
+  __m128i found = _mm_cvtsi32_si128(slots[at[0]]);
+  found = _mm_insert_epi16(found, slots[at[1]], 1);
+  found = _mm_insert_epi16(found, slots[at[2]], 2);
+  found = _mm_insert_epi16(found, slots[at[3]], 3);
+  found = _mm_insert_epi16(found, slots[at[4]], 4);
+  found = _mm_insert_epi16(found, slots[at[5]], 5);
+  found = _mm_insert_epi16(found, slots[at[6]], 6);
+  return _mm256_cvtepu16_epi32(_mm_insert_epi16(found, slots[at[7]], 7));
+}
+
 /* `contexts` is job->contexts, or the constant NULL. Returns whether every symbol has a frequency. */
 NNB_AVX2_INLINE int encode_rounds(nnb_rans_enc_job *job, const uint8_t *contexts) {
   word_orders orders;
   int32_t first_symbol[256];
   __m256i x[GROUPS];
   const int *const pairs = (const int *)(const void *)&job->table_symbols->frequency;
-  const int *const slots = (const int *)(const void *)job->slots;
   const uint8_t *const symbols = job->symbols;
   const __m256i low_half = _mm256_set1_epi32(0xFFFF);
   const __m256i slot_mask = _mm256_set1_epi32((int)(NNB_RANS_SLOTS - 1));
@@ -57,7 +76,7 @@ NNB_AVX2_INLINE int encode_rounds(nnb_rans_enc_job *job, const uint8_t *contexts
   }
   for (size_t i = job->left; i > 0;) {
     i -= NNB_RANS_MAX_STATES;
-    /* Four groups at a time, so that the gathers of all do not wait for the divisions of one. */
+    /* Four groups at a time, so that the loads of all do not wait for the divisions of one. */
     for (uint32_t g = GROUPS; g > 0;) {
       __m256i pair[4];
       __m256i first_slot[4];
@@ -66,14 +85,15 @@ NNB_AVX2_INLINE int encode_rounds(nnb_rans_enc_job *job, const uint8_t *contexts
       g -= 4;
       for (uint32_t k = 0; k < 4; k++) {
         const size_t at = i + LANES * (g + k);
-        __m256i index = load_bytes(symbols + at);
-        first_slot[k] = _mm256_setzero_si256();
-        if (contexts != NULL) {
+        if (contexts == NULL) {
+          pair[k] = load_pairs(job->table_symbols, symbols + at);
+          first_slot[k] = _mm256_setzero_si256();
+        } else {
           const __m256i first = _mm256_i32gather_epi32(first_symbol, load_bytes(contexts + at), 4);
-          index = _mm256_add_epi32(index, first);
+          const __m256i index = _mm256_add_epi32(load_bytes(symbols + at), first);
+          pair[k] = _mm256_i32gather_epi32(pairs, _mm256_slli_epi32(index, 1), 8);
           first_slot[k] = _mm256_slli_epi32(first, NNB_RANS_BITS - 8);
         }
-        pair[k] = _mm256_i32gather_epi32(pairs, _mm256_slli_epi32(index, 1), 8);
       }
       for (uint32_t k = 4; k-- > 0;) {
         const __m256i frequency = _mm256_and_si256(pair[k], low_half);
@@ -97,7 +117,7 @@ NNB_AVX2_INLINE int encode_rounds(nnb_rans_enc_job *job, const uint8_t *contexts
         slot[k] = _mm256_add_epi32(place, first_slot[k]);
       }
       for (uint32_t k = 0; k < 4; k++) {
-        slot[k] = _mm256_and_si256(_mm256_i32gather_epi32(slots, slot[k], 2), low_half);
+        slot[k] = load_slots(job->slots, slot[k]);
         x[g + k] = _mm256_or_si256(_mm256_slli_epi32(quotient[k], NNB_RANS_BITS), slot[k]);
       }
     }
@@ -108,6 +128,26 @@ NNB_AVX2_INLINE int encode_rounds(nnb_rans_enc_job *job, const uint8_t *contexts
     _mm256_storeu_si256((__m256i *)(void *)(job->states + LANES * g), x[g]);
   }
   return _mm256_testz_si256(missing, missing);
+}
+
+/* Symbols are found by halves: the lower one says in which byte of a table the upper one has its bit. */
+NNB_AVX2 size_t nnb_rans_find_unmarked_avx2(const uint8_t *symbols, size_t count, const uint8_t *marks) {
+  uint8_t bits[2][16] = {{0}};
+  for (uint32_t s = 0; s < 256; s++) bits[s >> 7][s & 15] |= (uint8_t)((marks[s] & 1u) << (s >> 4 & 7));
+  const __m256i lower = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)bits[0]));
+  const __m256i upper = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)bits[1]));
+  const __m256i powers = _mm256_set1_epi64x((long long)0x8040201008040201u);
+  const __m256i half = _mm256_set1_epi8(15);
+  size_t i = 0;
+  while (count - i >= 32) {
+    const __m256i s = _mm256_loadu_si256((const __m256i *)(const void *)(symbols + i));
+    const __m256i low = _mm256_and_si256(s, half);
+    const __m256i row = _mm256_blendv_epi8(_mm256_shuffle_epi8(lower, low), _mm256_shuffle_epi8(upper, low), s);
+    const __m256i bit = _mm256_shuffle_epi8(powers, _mm256_and_si256(_mm256_srli_epi16(s, 4), half));
+    if (!_mm256_testc_si256(row, bit)) break;
+    i += 32;
+  }
+  return i;
 }
 
 NNB_AVX2 nnb_status nnb_rans_encode_avx2(nnb_rans_enc_job *job) {

@@ -1,3 +1,4 @@
+#include "common/sparse.h"
 #include "enc/rans.h"
 
 #define CHUNK 1024u
@@ -22,24 +23,38 @@ static void count_symbols(const uint8_t *symbols, size_t count, uint32_t parts[4
   for (; i < count; i++) parts[0][symbols[i]]++;
 }
 
+/* Symbols of several tables, likewise in two places. */
+static void count_with_contexts(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
+                                size_t count, uint32_t *even, uint32_t *odd) {
+  size_t i = 0;
+  for (; count - i >= 2; i += 2) {
+    even[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
+    odd[(size_t)context_map[contexts[i + 1]] * 256 + symbols[i + 1]]++;
+  }
+  if (i < count) even[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
+}
+
 /* Counts the first `sample` of each CHUNK symbols. */
 static nnb_status count_chunks(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
                                size_t count, uint32_t table_count, uint32_t *histograms, size_t sample) {
+  enum { TWICE = 8 }; /* tables for which there is room */
   uint32_t parts[4][256];
+  uint32_t odd[TWICE * 256];
   if (table_count < 1 || table_count > NNB_RANS_MAX_TABLES) return NNB_BAD_OPTION;
   if (!nnb_rans_map_is_good(contexts, context_map, table_count)) return NNB_BAD_OPTION;
   nnb_memset(histograms, 0, (size_t)table_count * 256 * sizeof *histograms);
   nnb_memset(parts, 0, sizeof parts);
+  const size_t twice = contexts != NULL && table_count <= TWICE ? (size_t)table_count * 256 : 0;
+  nnb_memset(odd, 0, twice * sizeof *odd);
   for (size_t first = 0; first < count; first += CHUNK) {
     const size_t chunk = count - first < sample ? count - first : sample;
     if (contexts == NULL) {
       count_symbols(symbols + first, chunk, parts);
     } else {
-      for (size_t i = first; i < first + chunk; i++) {
-        histograms[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
-      }
+      count_with_contexts(symbols + first, contexts + first, context_map, chunk, histograms, twice ? odd : histograms);
     }
   }
+  for (size_t s = 0; s < twice; s++) histograms[s] += odd[s];
   for (size_t s = 0; s < 256; s++) histograms[s] += parts[0][s] + parts[1][s] + parts[2][s] + parts[3][s];
   return NNB_OK;
 }
@@ -47,6 +62,15 @@ static nnb_status count_chunks(const uint8_t *symbols, const uint8_t *contexts, 
 nnb_status nnb_rans_histogram(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map, size_t count,
                               uint32_t table_count, uint32_t *histograms) {
   return count_chunks(symbols, contexts, context_map, count, table_count, histograms, CHUNK);
+}
+
+static size_t find_unmarked(const uint8_t *symbols, size_t count, const uint8_t *marks) {
+#if NNB_X86_DISPATCH
+  if (nnb_rans_has_path(NNB_RANS_AVX512)) return nnb_rans_find_unmarked_avx512(symbols, count, marks);
+  if (nnb_rans_has_path(NNB_RANS_AVX2)) return nnb_rans_find_unmarked_avx2(symbols, count, marks);
+#endif
+  (void)symbols, (void)count, (void)marks;
+  return 0;
 }
 
 nnb_status nnb_rans_sample_histogram(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
@@ -60,19 +84,10 @@ nnb_status nnb_rans_sample_histogram(const uint8_t *symbols, const uint8_t *cont
     for (size_t t = 0; t < table_count; t++) any |= histograms[256 * t + s];
     marks[s] = any ? 255 : 0;
   }
-#if NNB_X86_DISPATCH
-  const int fast = nnb_rans_has_path(NNB_RANS_AVX512);
-#endif
   for (size_t i = 0; i < count;) {
-    size_t chunk = count - i < 64 ? count - i : 64;
-#if NNB_X86_DISPATCH
-    if (fast) {
-      i += nnb_rans_find_unmarked_avx512(symbols + i, count - i, marks);
-      chunk = count - i < 64 ? count - i : 64;
-    }
-#endif
-    for (size_t k = 0; k < chunk; k++) marks[symbols[i + k]] = 255;
-    i += chunk;
+    i += find_unmarked(symbols + i, count - i, marks);
+    const size_t end = count - i < 64 ? count : i + 64;
+    for (; i < end; i++) marks[symbols[i]] = 255;
   }
   for (size_t s = 0; s < 256; s++) {
     for (size_t t = 0; t < table_count && marks[s]; t++) histograms[256 * t + s] += histograms[256 * t + s] == 0;
@@ -122,21 +137,20 @@ void nnb_rans_normalize(const uint32_t *histogram, uint16_t *frequencies) {
   }
 }
 
-/* log2 of 1..4096 in 1/65536, rounded down. */
+enum { LOG_STEP_BITS = 6, LOG_ERROR = 8 };
+
+/* log2 of values from 1 in 1/65536, at most LOG_ERROR too small. */
 static uint32_t log2_of(uint32_t value) {
-  uint32_t whole = 0;
-  while (value >> whole > 1) whole++;
-  uint64_t mantissa = (uint64_t)value << (31 - whole);
-  uint32_t result = whole;
-  for (int i = 0; i < 16; i++) {
-    mantissa = mantissa * mantissa >> 31;
-    result <<= 1;
-    if (mantissa >> 32) {
-      mantissa >>= 1;
-      result |= 1;
-    }
-  }
-  return result;
+  static const uint32_t steps[(1 << LOG_STEP_BITS) + 1] = {
+    0, 1465, 2909, 4331, 5731, 7112, 8472, 9813, 11136, 12440, 13726, 14995, 16248, 17484, 18704, 19908, 21097, 22272,
+    23432, 24578, 25710, 26829, 27935, 29028, 30109, 31177, 32234, 33278, 34312, 35334, 36345, 37346, 38336, 39315,
+    40285, 41245, 42195, 43136, 44068, 44990, 45904, 46808, 47704, 48592, 49472, 50343, 51207, 52062, 52910, 53751,
+    54584, 55410, 56228, 57040, 57844, 58642, 59433, 60218, 60996, 61768, 62534, 63293, 64047, 64794, 65536,
+  };
+  const uint32_t whole = nnb_highest_bit(value), mantissa = value << (31 - whole) & 0x7FFFFFFFu;
+  const uint32_t *const step = steps + (mantissa >> (31 - LOG_STEP_BITS));
+  const uint32_t part = mantissa >> (19 - LOG_STEP_BITS) & 0xFFFu;
+  return (whole << 16) + step[0] + ((step[1] - step[0]) * part >> 12);
 }
 
 uint64_t nnb_rans_cost(const uint32_t *histogram, const uint16_t *frequencies) {
@@ -149,30 +163,44 @@ uint64_t nnb_rans_cost(const uint32_t *histogram, const uint16_t *frequencies) {
   return cost;
 }
 
+size_t nnb_rans_least_size(const uint32_t *histogram) {
+  uint64_t total = 0, logarithms = 0;
+  uint32_t symbols = 0;
+  for (size_t s = 0; s < 256; s++) {
+    const uint32_t h = histogram[s];
+    if (h == 0) continue;
+    total += h;
+    logarithms += h * (uint64_t)(log2_of(h) + LOG_ERROR);
+    symbols++;
+  }
+  if (symbols < 2) return 0;
+  const uint64_t all = total * log2_of((uint32_t)total);
+  return (size_t)(all > logarithms ? (all - logarithms) >> 19 : 0) + symbols / (symbols < 256 ? 4 : 8);
+}
+
 /* Most significant bit first; counts on beyond the end. */
 typedef struct bit_writer {
   uint8_t *out;
   size_t capacity;
-  size_t position; /* in bits */
+  size_t size; /* bytes */
+  uint64_t bits;
+  uint32_t pending; /* of the bits, below 8 between calls */
 } bit_writer;
 
-static void write_bits(bit_writer *writer, uint32_t value, uint32_t count) {
-  while (count > 0) {
-    const size_t byte = writer->position >> 3;
-    const uint32_t used = writer->position & 7, n = count < 8 - used ? count : 8 - used;
-    count -= n;
-    if (writer->out != NULL && byte < writer->capacity) {
-      const uint32_t before = used ? writer->out[byte] : 0;
-      writer->out[byte] = (uint8_t)(before | (value >> count & ((1u << n) - 1u)) << (8 - used - n));
-    }
-    writer->position += n;
+/* `count` is at most 32. */
+NNB_INLINE void write_bits(bit_writer *writer, uint32_t value, uint32_t count) {
+  writer->bits = writer->bits << count | value;
+  writer->pending += count;
+  while (writer->pending >= 8) {
+    writer->pending -= 8;
+    if (writer->out != NULL && writer->size < writer->capacity)
+      writer->out[writer->size] = (uint8_t)(writer->bits >> writer->pending);
+    writer->size++;
   }
 }
 
-static void write_golomb(bit_writer *writer, uint32_t value) {
-  uint32_t bits = 0;
-  while ((value + 1) >> bits > 1) bits++;
-  write_bits(writer, value + 1, 2 * bits + 1);
+NNB_INLINE void write_golomb(bit_writer *writer, uint32_t value) {
+  write_bits(writer, value + 1, 2 * nnb_highest_bit(value + 1) + 1);
 }
 
 static void write_table(bit_writer *writer, const uint16_t *frequencies, uint32_t count) {
@@ -191,11 +219,11 @@ static void write_table(bit_writer *writer, const uint16_t *frequencies, uint32_
     last = s;
   }
   for (uint32_t s = 0; s < last; s++) {
-    if (frequencies[s] == 0) continue;
-    uint32_t length = 1;
-    while (frequencies[s] >> length) length++;
+    const uint32_t frequency = frequencies[s];
+    if (frequency == 0) continue;
+    const uint32_t length = nnb_highest_bit(frequency) + 1;
     write_golomb(writer, length > before ? 2 * (length - before) - 1 : 2 * (before - length));
-    write_bits(writer, frequencies[s], length - 1);
+    write_bits(writer, frequency & ((1u << (length - 1)) - 1u), length - 1);
     before = length;
   }
 }
@@ -212,7 +240,7 @@ static uint32_t symbol_count(const uint16_t *frequencies) {
 }
 
 size_t nnb_rans_write_tables(const uint16_t *frequencies, uint32_t table_count, uint8_t *out, size_t capacity) {
-  bit_writer writer = {out, capacity, 0};
+  bit_writer writer = {out, capacity, 0, 0, 0};
   uint32_t largest = 0;
   if (table_count < 1 || table_count > NNB_RANS_MAX_TABLES) return 0;
   for (uint32_t t = 0; t < table_count; t++) {
@@ -224,6 +252,6 @@ size_t nnb_rans_write_tables(const uint16_t *frequencies, uint32_t table_count, 
   for (uint32_t t = 0; t < table_count; t++) {
     write_table(&writer, frequencies + (size_t)t * 256, symbol_count(frequencies + (size_t)t * 256));
   }
-  const size_t size = (writer.position + 7) / 8;
-  return size <= capacity ? size : 0;
+  if (writer.pending) write_bits(&writer, 0, 8 - writer.pending);
+  return writer.size <= capacity ? writer.size : 0;
 }
