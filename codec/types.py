@@ -99,9 +99,6 @@ class DType:
     storage: np.dtype[Any]
     number: ElementType
 
-    def __hash__(self) -> int:
-        return hash(self.name)
-
     @property
     def itemsize(self) -> int:
         """Bytes of one element, or of one stored byte if the type is packed."""

@@ -16,7 +16,7 @@ from .._core import ffi, lib
 from ..entropy.native import check
 from ..errors import NnbitsError, ReasonCode
 from ..parallel import ordered_map
-from ..types import Array, DType
+from ..types import DTYPES, Array, DType
 from .payload import BlockLayout, Coding, Items, Speed, choose_layout, items_of, read_frame, write_frame
 
 __all__ = ["decode_range", "decode_values", "encode_values"]
@@ -70,9 +70,9 @@ def _address(array: Any) -> Any:
 
 
 @lru_cache(1024)
-def _model(dtype: DType) -> tuple[Items, Any]:
-    """Items of eight elements, and what the C core wants to know of them."""
-    items = items_of(dtype, 8)
+def _model(dtype: str) -> tuple[Items, Any]:
+    """Items of eight elements, and what the C core wants to know of them. By name, since a DType takes long to hash."""
+    items = items_of(DTYPES[dtype], 8)
     return items, ffi.new("nnb_items *", (items.itemsize, items.mantissa_bits, items.packed_bits))
 
 
@@ -82,7 +82,7 @@ def _choice(speed: int, force: int, planes_raw: bool) -> Any:
 
 
 @lru_cache(1024)
-def _sizes(dtype: DType, longest: int) -> tuple[int, int, int]:
+def _sizes(dtype: str, longest: int) -> tuple[int, int, int]:
     """Work of decoding and of encoding a block, and what its code needs."""
     model = _model(dtype)[1]
     return (
@@ -104,7 +104,7 @@ class _Encoder:
     """Codes runs of blocks of one call of :func:`encode_values`."""
 
     def __init__(self, data: Bytes, dtype: DType, row_length: int, speed: Speed, force: Coding | None) -> None:
-        items, self.c_items = _model(dtype)
+        items, self.c_items = _model(dtype.name)
         self.itemsize = items.itemsize
         count = data.size // items.itemsize
         self.block_items, self.row_items = choose_layout(items, row_length)
@@ -113,7 +113,7 @@ class _Encoder:
         self.data, self.address, self.speed, self.force = data, _address(data), speed, force
         self.tries_zstd = speed == "small" or force is Coding.ZSTD
         self.blocks = -(-data.size // self.block_bytes)
-        _, self.work_size, self.bound = _sizes(dtype, min(self.block_items, count))
+        _, self.work_size, self.bound = _sizes(dtype.name, min(self.block_items, count))
 
     def encode(self, first: int, blocks: int, out: Any, capacity: int, planes_raw: bool = False) -> list[int]:
         """Codes blocks one after the other, as far as there is room for the next; returns the sizes."""
@@ -370,7 +370,7 @@ class _Decoder:
     def __init__(self, payload: memoryview | bytes, dtype: DType, count: int) -> None:
         if count < 0:
             raise NnbitsError(ReasonCode.BAD_OPTION, f"count {count}", path="count")
-        model, self.c_items = _model(dtype)
+        model, self.c_items = _model(dtype.name)
         numerator, denominator = model.per_element
         self.count = -(-count * numerator // denominator)
         self.itemsize = model.itemsize
@@ -384,7 +384,7 @@ class _Decoder:
         self.starts = list(accumulate(self.layout.sizes, initial=start))
         self.blocks = len(self.layout.sizes)
         longest = min(self.layout.block_items, self.count)
-        self.work_size, _, self.bound = _sizes(dtype, longest)
+        self.work_size, _, self.bound = _sizes(dtype.name, longest)
 
     def length(self, block: int) -> int:
         """Items of a block."""

@@ -57,7 +57,7 @@ NNB_INLINE nnb_status decode_rest(nnb_rans_job *job, const uint8_t *contexts) {
   return NNB_OK;
 }
 
-/* Whole rounds without branches. `states` is job->state_count, as a constant where there are few. */
+/* Whole rounds from the rows, without branches. `states` is job->state_count, as a constant where there are few. */
 NNB_INLINE void decode_whole(nnb_rans_job *job, uint32_t states, const uint8_t *contexts) {
   const nnb_rans_row *const rows = job->model->rows;
   const uint32_t bucket_bits = job->model->bucket_bits, shift = NNB_RANS_BITS - bucket_bits;
@@ -91,7 +91,7 @@ NNB_INLINE void decode_whole(nnb_rans_job *job, uint32_t states, const uint8_t *
   job->done = i;
 }
 
-static void decode_few_states(nnb_rans_job *job) {
+static void decode_without_tables(nnb_rans_job *job) {
   if (job->contexts != NULL)
     decode_whole(job, job->state_count, job->contexts);
   else if (job->state_count == 4)
@@ -165,23 +165,24 @@ static uint32_t rows_without_tables(nnb_rans_path path) {
   return path == NNB_RANS_AVX512 ? NNB_RANS_AVX512_ROWS : 0;
 }
 
-size_t nnb_rans_scratch_size(nnb_rans_path path, const nnb_rans_model *model) {
-  if (model->table_count << model->bucket_bits <= rows_without_tables(path)) return 0;
+static size_t tables_size(const nnb_rans_model *model) {
   return (size_t)model->table_count * NNB_RANS_SLOTS * sizeof(uint32_t) + (sizeof(uint32_t) - 1);
 }
 
+size_t nnb_rans_scratch_size(nnb_rans_path path, const nnb_rans_model *model) {
+  return model->table_count << model->bucket_bits <= rows_without_tables(path) ? 0 : tables_size(model);
+}
+
 static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, size_t scratch_size) {
-  const size_t needed = nnb_rans_scratch_size(path, job->model);
 #if NNB_X86_DISPATCH
-  if (needed == 0 && job->state_count == NNB_RANS_MAX_STATES) {
+  if (nnb_rans_scratch_size(path, job->model) == 0 && job->state_count == NNB_RANS_MAX_STATES) {
     nnb_rans_decode_avx512(job);
     return;
   }
 #endif
   /* Tables are not worth while for few symbols. */
-  if (needed == 0 || scratch == NULL || scratch_size < needed ||
-      job->count < 2 * (size_t)job->model->table_count * NNB_RANS_SLOTS) {
-    decode_few_states(job);
+  if (scratch == NULL || scratch_size < tables_size(job->model) || job->count < 512 * (job->model->table_count + 3)) {
+    decode_without_tables(job);
     return;
   }
   uint8_t *const bytes = scratch;

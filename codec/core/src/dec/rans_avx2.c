@@ -22,7 +22,7 @@ static void fill_orders(word_orders *orders) {
   }
 }
 
-/* One by one, which is faster than a gather where none comes before it. */
+/* One by one, which is faster than a gather. */
 NNB_AVX2_INLINE __m256i load_entries(const uint32_t *entries, __m256i index) {
   uint32_t at[LANES];
   _mm256_storeu_si256((__m256i *)(void *)at, index);
@@ -32,7 +32,6 @@ NNB_AVX2_INLINE __m256i load_entries(const uint32_t *entries, __m256i index) {
 
 NNB_AVX2_INLINE void decode_rounds(nnb_rans_job *job, const uint32_t *entries, const uint8_t *contexts) {
   word_orders orders;
-  int32_t first_entry[256];
   __m256i x[GROUPS];
   const __m256i slot_mask = _mm256_set1_epi32((int)(NNB_RANS_SLOTS - 1));
   const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
@@ -42,7 +41,6 @@ NNB_AVX2_INLINE void decode_rounds(nnb_rans_job *job, const uint32_t *entries, c
   uint8_t *const symbols = job->symbols;
   size_t i = job->done;
   fill_orders(&orders);
-  for (uint32_t c = 0; c < 256 && contexts != NULL; c++) first_entry[c] = job->context_map[c] << NNB_RANS_BITS;
   for (uint32_t g = 0; g < GROUPS; g++)
     x[g] = _mm256_loadu_si256((const __m256i *)(const void *)(job->states + LANES * g));
   while (count - i >= NNB_RANS_MAX_STATES && (size_t)(end - next) >= 2 * NNB_RANS_MAX_STATES) {
@@ -51,11 +49,13 @@ NNB_AVX2_INLINE void decode_rounds(nnb_rans_job *job, const uint32_t *entries, c
       for (uint32_t k = 0; k < 4; k++) {
         __m256i index = _mm256_and_si256(x[g + k], slot_mask);
         if (contexts != NULL) {
-          const __m128i eight = _mm_loadl_epi64((const __m128i *)(const void *)(contexts + i + LANES * (g + k)));
-          index = _mm256_add_epi32(index, _mm256_i32gather_epi32(first_entry, _mm256_cvtepu8_epi32(eight), 4));
+          uint64_t tables = 0;
+          for (uint32_t j = 0; j < LANES; j++)
+            tables |= (uint64_t)job->context_map[contexts[i + LANES * (g + k) + j]] << (8 * j);
+          const __m256i table = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)tables));
+          index = _mm256_add_epi32(index, _mm256_slli_epi32(table, NNB_RANS_BITS));
         }
-        entry[k] = contexts == NULL ? load_entries(entries, index)
-                                    : _mm256_i32gather_epi32((const int *)(const void *)entries, index, 4);
+        entry[k] = load_entries(entries, index);
       }
       for (uint32_t k = 0; k < 4; k++) {
         const __m256i frequency =

@@ -34,20 +34,49 @@ static int scale_symbols(nnb_encoder *e, size_t count, unsigned upper, unsigned 
   return size < plain;
 }
 
-static size_t count_up_to(const uint16_t *highs, size_t count, unsigned last) {
-  const uint16_t last16 = (uint16_t)last;
+NNB_INLINE size_t count_all_up_to(const uint16_t *highs, size_t count, uint16_t last) {
   size_t found = 0;
   for (size_t at = 0; at < count;) {
     const size_t end = count - at < 4096 ? count : at + 4096;
     uint16_t here = 0;
-    for (; at < end; at++) here = (uint16_t)(here + (highs[at] <= last16));
+    for (; at < end; at++) here = (uint16_t)(here + (highs[at] <= last));
     found += here;
   }
   return found;
 }
 
-static void make_symbols(const uint16_t *highs, size_t count, uint32_t base, uint8_t *symbols) {
+NNB_INLINE void make_all_symbols(const uint16_t *restrict highs, size_t count, uint16_t base,
+                                 uint8_t *restrict symbols) {
   for (size_t i = 0; i < count; i++) symbols[i] = (uint8_t)(highs[i] < base ? 0 : highs[i] - base);
+}
+
+#if NNB_X86_DISPATCH
+NNB_TARGET("avx2,bmi2")
+static size_t count_up_to_avx2(const uint16_t *highs, size_t count, uint16_t last) {
+  return count_all_up_to(highs, count, last);
+}
+
+NNB_TARGET("avx2,bmi2")
+static void make_symbols_avx2(const uint16_t *highs, size_t count, uint16_t base, uint8_t *symbols) {
+  make_all_symbols(highs, count, base, symbols);
+}
+#endif
+
+static size_t count_up_to(const uint16_t *highs, size_t count, unsigned last) {
+#if NNB_X86_DISPATCH
+  if (nnb_cpu_has_bmi2()) return count_up_to_avx2(highs, count, (uint16_t)last);
+#endif
+  return count_all_up_to(highs, count, (uint16_t)last);
+}
+
+static void make_symbols(const uint16_t *highs, size_t count, uint32_t base, uint8_t *symbols) {
+#if NNB_X86_DISPATCH
+  if (nnb_cpu_has_bmi2()) {
+    make_symbols_avx2(highs, count, (uint16_t)base, symbols);
+    return;
+  }
+#endif
+  make_all_symbols(highs, count, (uint16_t)base, symbols);
 }
 
 /* Whether a sample of what remains of the items says that there is nothing to gain. */

@@ -1,7 +1,7 @@
 #include "enc/lossless_encoder.h"
 #include "enc/rans.h"
 
-enum { FEW = 65536 }; /* fewer bytes are not sampled */
+enum { FEW = 65536 }; /* fewer bytes than these are not sampled */
 
 int nnb_is_even(const uint8_t *data, size_t runs, size_t run, size_t stride) {
   uint16_t histogram[2][256] = {{0}};

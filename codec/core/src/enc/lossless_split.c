@@ -234,10 +234,31 @@ NNB_INLINE void divide_all(const nnb_items *items, const void *values, size_t co
 }
 
 #if NNB_X86_DISPATCH
+NNB_TARGET("avx2,bmi2") NNB_INLINE void pack_bmi2(const uint8_t *fields, size_t count, unsigned bits, uint8_t *out) {
+  const uint64_t places = UINT64_C(0x0101010101010101) * ((1u << bits) - 1u);
+  for (size_t i = 0, left = (count * bits + 7) / 8; i < count; i += 8) {
+    uint64_t eight;
+    nnb_memcpy(&eight, fields + i, 8);
+    eight = _pext_u64(eight, places);
+    const size_t n = left < bits ? left : bits;
+    if (left >= 8)
+      nnb_memcpy(out, &eight, 8);
+    else
+      for (size_t j = 0; j < n; j++) out[j] = (uint8_t)(eight >> (8 * j));
+    out += n;
+    left -= n;
+  }
+}
+
 NNB_TARGET("avx2,bmi2")
 static void divide_avx2(const nnb_items *items, const void *values, size_t count, nnb_division d, uint8_t *field,
                         uint8_t *const *bytes) {
-  divide_all(items, values, count, d, field, bytes, pack_portable);
+  divide_all(items, values, count, d, field, bytes, pack_bmi2);
+}
+
+NNB_TARGET("avx2,bmi2")
+static void highs_avx2(const nnb_items *items, const void *values, size_t count, unsigned shift, uint16_t *highs) {
+  find_highs(items, values, count, shift, highs);
 }
 
 NNB_TARGET("avx2,bmi2")
@@ -278,6 +299,12 @@ static void divide_avx512(const nnb_items *items, const void *values, size_t cou
 #endif
 
 void nnb_float_highs(const nnb_items *items, const void *values, size_t count, unsigned shift, uint16_t *highs) {
+#if NNB_X86_DISPATCH
+  if (nnb_cpu_has_bmi2()) {
+    highs_avx2(items, values, count, shift, highs);
+    return;
+  }
+#endif
   find_highs(items, values, count, shift, highs);
 }
 

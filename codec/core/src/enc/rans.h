@@ -31,7 +31,7 @@ typedef struct nnb_rans_enc_job {
 /* The rows of a table's buckets, 1 << bucket_bits; returns 0 if the frequencies do not add up to NNB_RANS_SLOTS. */
 int nnb_rans_rows_of(const uint16_t *frequencies, uint32_t bucket_bits, nnb_rans_row *rows);
 
-/* A lower bound of the bytes of one table and the code of its symbols, states apart. */
+/* A lower bound of the bytes of one table and the code of its symbols, of which there are below 65536; states apart. */
 size_t nnb_rans_least_size(const uint32_t *histogram);
 
 /*

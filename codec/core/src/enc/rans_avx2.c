@@ -1,4 +1,4 @@
-/* rANS encoding, eight states at a time. Loads one by one are faster than gathers, where no gather comes before. */
+/* rANS encoding, eight states at a time. Most loads are one by one, which is faster than gathers are. */
 #include "common/deps_simd.h"
 #include "enc/rans.h"
 
@@ -39,10 +39,11 @@ NNB_AVX2_INLINE __m256i divide(__m256i x, __m256i frequency) {
 }
 
 /* Frequencies and places of eight symbols of one table. */
-NNB_AVX2_INLINE __m256i load_pairs(const nnb_rans_symbol *table, const uint8_t *symbols) {
-  int32_t of[LANES];
-  for (uint32_t j = 0; j < LANES; j++) nnb_memcpy(&of[j], &table[symbols[j]].frequency, sizeof of[j]);
-  return _mm256_setr_epi32(of[0], of[1], of[2], of[3], of[4], of[5], of[6], of[7]);
+NNB_AVX2_INLINE __m256i load_pairs(const int32_t *of, const uint8_t *s) {
+  __m128i low = _mm_cvtsi32_si128(of[s[0]]), high = _mm_cvtsi32_si128(of[s[4]]);
+  low = _mm_insert_epi32(_mm_insert_epi32(_mm_insert_epi32(low, of[s[1]], 1), of[s[2]], 2), of[s[3]], 3);
+  high = _mm_insert_epi32(_mm_insert_epi32(_mm_insert_epi32(high, of[s[5]], 1), of[s[6]], 2), of[s[7]], 3);
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
 
 NNB_AVX2_INLINE __m256i load_slots(const uint16_t *slots, __m256i index) {
@@ -61,7 +62,6 @@ NNB_AVX2_INLINE __m256i load_slots(const uint16_t *slots, __m256i index) {
 /* `contexts` is job->contexts, or the constant NULL. Returns whether every symbol has a frequency. */
 NNB_AVX2_INLINE int encode_rounds(nnb_rans_enc_job *job, const uint8_t *contexts) {
   word_orders orders;
-  int32_t first_symbol[256];
   __m256i x[GROUPS];
   const int *const pairs = (const int *)(const void *)&job->table_symbols->frequency;
   const uint8_t *const symbols = job->symbols;
@@ -70,7 +70,8 @@ NNB_AVX2_INLINE int encode_rounds(nnb_rans_enc_job *job, const uint8_t *contexts
   __m256i missing = _mm256_setzero_si256();
   uint8_t *next = job->next;
   fill_orders(&orders);
-  for (uint32_t c = 0; c < 256 && contexts != NULL; c++) first_symbol[c] = job->context_map[c] << 8;
+  int32_t first_table[256]; /* what contexts do not need */
+  for (uint32_t s = 0; s < 256; s++) nnb_memcpy(&first_table[s], &job->table_symbols[s].frequency, sizeof *first_table);
   for (uint32_t g = 0; g < GROUPS; g++) {
     x[g] = _mm256_loadu_si256((const __m256i *)(const void *)(job->states + LANES * g));
   }
@@ -86,10 +87,12 @@ NNB_AVX2_INLINE int encode_rounds(nnb_rans_enc_job *job, const uint8_t *contexts
       for (uint32_t k = 0; k < 4; k++) {
         const size_t at = i + LANES * (g + k);
         if (contexts == NULL) {
-          pair[k] = load_pairs(job->table_symbols, symbols + at);
+          pair[k] = load_pairs(first_table, symbols + at);
           first_slot[k] = _mm256_setzero_si256();
         } else {
-          const __m256i first = _mm256_i32gather_epi32(first_symbol, load_bytes(contexts + at), 4);
+          uint8_t table[LANES];
+          for (uint32_t j = 0; j < LANES; j++) table[j] = job->context_map[contexts[at + j]];
+          const __m256i first = _mm256_slli_epi32(load_bytes(table), 8);
           const __m256i index = _mm256_add_epi32(load_bytes(symbols + at), first);
           pair[k] = _mm256_i32gather_epi32(pairs, _mm256_slli_epi32(index, 1), 8);
           first_slot[k] = _mm256_slli_epi32(first, NNB_RANS_BITS - 8);

@@ -27,11 +27,16 @@ static void count_symbols(const uint8_t *symbols, size_t count, uint32_t parts[4
 static void count_with_contexts(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
                                 size_t count, uint32_t *even, uint32_t *odd) {
   size_t i = 0;
-  for (; count - i >= 2; i += 2) {
-    even[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
-    odd[(size_t)context_map[contexts[i + 1]] * 256 + symbols[i + 1]]++;
+  for (; count - i >= 8; i += 8) {
+    uint64_t eight, of;
+    nnb_memcpy(&eight, symbols + i, 8);
+    nnb_memcpy(&of, contexts + i, 8);
+    for (unsigned k = 0; k < 64; k += 16) {
+      even[(size_t)context_map[of >> k & 255] * 256 + (eight >> k & 255)]++;
+      odd[(size_t)context_map[of >> (k + 8) & 255] * 256 + (eight >> (k + 8) & 255)]++;
+    }
   }
-  if (i < count) even[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
+  for (; i < count; i++) even[(size_t)context_map[contexts[i]] * 256 + symbols[i]]++;
 }
 
 /* Counts the first `sample` of each CHUNK symbols. */
@@ -163,19 +168,17 @@ uint64_t nnb_rans_cost(const uint32_t *histogram, const uint16_t *frequencies) {
   return cost;
 }
 
+/* The entropy is at least minus the logarithm of the probability that two symbols are equal. */
 size_t nnb_rans_least_size(const uint32_t *histogram) {
-  uint64_t total = 0, logarithms = 0;
-  uint32_t symbols = 0;
+  uint32_t total = 0, symbols = 0, squares = 0;
   for (size_t s = 0; s < 256; s++) {
-    const uint32_t h = histogram[s];
-    if (h == 0) continue;
-    total += h;
-    logarithms += h * (uint64_t)(log2_of(h) + LOG_ERROR);
-    symbols++;
+    total += histogram[s];
+    squares += histogram[s] * histogram[s];
+    symbols += histogram[s] != 0;
   }
   if (symbols < 2) return 0;
-  const uint64_t all = total * log2_of((uint32_t)total);
-  return (size_t)(all > logarithms ? (all - logarithms) >> 19 : 0) + symbols / (symbols < 256 ? 4 : 8);
+  const uint32_t most = 2 * log2_of(total), less = log2_of(squares) + LOG_ERROR;
+  return (size_t)((most > less ? (uint64_t)total * (most - less) : 0) >> 19) + symbols / (symbols < 256 ? 4 : 8);
 }
 
 /* Most significant bit first; counts on beyond the end. */
