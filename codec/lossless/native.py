@@ -343,15 +343,23 @@ def _encode_in_parallel(encoder: _Encoder, threads: int) -> memoryview:
     return _finish(encoder, out, list(chain.from_iterable(sizes)))
 
 
+class _Compressors(threading.local):
+    """Those of a thread: making one takes as long as compressing some thousand bytes."""
+
+    def __init__(self) -> None:
+        self.by_level: dict[int, zstandard.ZstdCompressor] = {}
+
+
+_LOCAL: Final = _Compressors()
+
+
 def _compressor(level: int) -> zstandard.ZstdCompressor:
-    """One for each thread: making it takes as long as compressing some thousand bytes."""
-    kept: dict[int, zstandard.ZstdCompressor] = _LOCAL.__dict__
+    kept = _LOCAL.by_level
     if level not in kept:
         kept[level] = zstandard.ZstdCompressor(level=level)
     return kept[level]
 
 
-_LOCAL: Final = threading.local()
 _ZSTD_MARK: Final = bytes([Coding.ZSTD])
 
 

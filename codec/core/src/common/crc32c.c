@@ -82,11 +82,21 @@ NNB_CRC32C_FOLD static __m512i fold(__m512i x, __m512i factor, __m512i next) {
                                    next, 0x96);
 }
 
+/* What remains of 512 bits. */
+__attribute__((target("pclmul,sse4.2"))) static uint32_t crc_of_parts(const __m128i *parts) {
+  const __m128i by_128 = _mm_loadu_si128((const __m128i *)(const void *)nnb_crc32c_fold[2]);
+  __m128i last = parts[0];
+  for (int i = 1; i < 4; i++)
+    last = _mm_xor_si128(
+        parts[i], _mm_xor_si128(_mm_clmulepi64_si128(last, by_128, 0x00), _mm_clmulepi64_si128(last, by_128, 0x11)));
+  const uint32_t crc = NNB_CRC32C_8(0, (uint64_t)_mm_cvtsi128_si64(last));
+  return NNB_CRC32C_8(crc, (uint64_t)_mm_extract_epi64(last, 1));
+}
+
 /* Carry-less multiplication moves 256 bytes at a time to the next ones, as in Gopal et al., "Fast CRC Computation Using
  * PCLMULQDQ Instruction"; size is at least 256. Unlike the lanes above, it reads memory in order. */
 NNB_CRC32C_FOLD static uint32_t with_folding(uint32_t crc, const uint8_t *data, size_t size) {
   const __m512i by_2048 = fold_factor(0), by_512 = fold_factor(1);
-  const __m128i by_128 = _mm512_castsi512_si128(fold_factor(2));
   __m512i x[4];
   for (int i = 0; i < 4; i++) x[i] = _mm512_loadu_si512(data + 64 * i);
   x[0] = _mm512_xor_si512(x[0], _mm512_zextsi128_si512(_mm_cvtsi32_si128((int)crc)));
@@ -98,13 +108,43 @@ NNB_CRC32C_FOLD static uint32_t with_folding(uint32_t crc, const uint8_t *data, 
   for (; size >= 64; data += 64, size -= 64) all = fold(all, by_512, _mm512_loadu_si512(data));
   __m128i parts[4];
   _mm512_storeu_si512(parts, all);
-  __m128i last = parts[0];
-  for (int i = 1; i < 4; i++)
-    last = _mm_xor_si128(
-        parts[i], _mm_xor_si128(_mm_clmulepi64_si128(last, by_128, 0x00), _mm_clmulepi64_si128(last, by_128, 0x11)));
-  crc = NNB_CRC32C_8(0, (uint64_t)_mm_cvtsi128_si64(last));
-  crc = NNB_CRC32C_8(crc, (uint64_t)_mm_extract_epi64(last, 1));
-  return with_instruction(crc, data, size);
+  return with_instruction(crc_of_parts(parts), data, size);
+}
+
+#define NNB_CRC32C_FOLD2 __attribute__((target("avx2,vpclmulqdq,pclmul,sse4.2")))
+
+NNB_CRC32C_FOLD2 static __m256i fold_factor2(int distance) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)nnb_crc32c_fold[distance]));
+}
+
+NNB_CRC32C_FOLD2 static __m256i fold2(__m256i x, __m256i factor, __m256i next) {
+  const __m256i low = _mm256_clmulepi64_epi128(x, factor, 0x00), high = _mm256_clmulepi64_epi128(x, factor, 0x11);
+  return _mm256_xor_si256(_mm256_xor_si256(low, high), next);
+}
+
+NNB_CRC32C_FOLD2 static __m256i load256(const uint8_t *p) {
+  return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+
+/* The same by halves. */
+NNB_CRC32C_FOLD2 static uint32_t with_folding2(uint32_t crc, const uint8_t *data, size_t size) {
+  const __m256i by_2048 = fold_factor2(0), by_512 = fold_factor2(1);
+  __m256i x[8];
+  for (int i = 0; i < 8; i++) x[i] = load256(data + 32 * i);
+  x[0] = _mm256_xor_si256(x[0], _mm256_zextsi128_si256(_mm_cvtsi32_si128((int)crc)));
+  for (data += 256, size -= 256; size >= 256; data += 256, size -= 256) {
+    for (int i = 0; i < 8; i++) x[i] = fold2(x[i], by_2048, load256(data + 32 * i));
+  }
+  __m256i all[2] = {x[0], x[1]};
+  for (int i = 2; i < 8; i++) all[i & 1] = fold2(all[i & 1], by_512, x[i]);
+  for (; size >= 64; data += 64, size -= 64) {
+    for (int i = 0; i < 2; i++) all[i] = fold2(all[i], by_512, load256(data + 32 * i));
+  }
+  return with_instruction(crc_of_parts((const __m128i *)(const void *)all), data, size);
+}
+
+static int can_fold2(void) {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("vpclmulqdq") && __builtin_cpu_supports("sse4.2");
 }
 
 static int can_fold(void) {
@@ -132,6 +172,8 @@ uint32_t nnb_crc32c(uint32_t crc, const uint8_t *data, size_t size) {
 #if defined(NNB_CRC32C_X86)
   if (size >= 256 && can_fold())
     crc = with_folding(crc, data, size);
+  else if (size >= 256 && can_fold2())
+    crc = with_folding2(crc, data, size);
   else
     crc = __builtin_cpu_supports("sse4.2") ? with_instruction(crc, data, size) : with_tables(crc, data, size);
 #elif defined(NNB_CRC32C_ARM)

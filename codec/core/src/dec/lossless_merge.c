@@ -138,8 +138,8 @@ static void merge_portable(const nnb_items *items, const nnb_float_planes *plane
 }
 
 #if NNB_X86_DISPATCH
-NNB_TARGET("avx2,bmi2") NNB_INLINE void unpack_bmi2(const uint8_t *source, size_t bytes, unsigned bits, uint8_t *out,
-                                                    size_t count) {
+NNB_TARGET("avx2,bmi2")
+NNB_INLINE void unpack_bmi2(const uint8_t *source, size_t bytes, unsigned bits, uint8_t *out, size_t count) {
   const uint64_t places = UINT64_C(0x0101010101010101) * ((1u << bits) - 1u);
   for (size_t i = 0, at = 0; i < count; i += 8, at += bits) {
     const uint64_t fields = _pdep_u64(load_fields(source + at, bytes - at), places);

@@ -180,6 +180,7 @@ static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, 
     return;
   }
 #endif
+  (void)path;
   /* Tables are not worth while for few symbols. */
   if (scratch == NULL || scratch_size < tables_size(job->model) || job->count < 512 * (job->model->table_count + 3)) {
     decode_without_tables(job);

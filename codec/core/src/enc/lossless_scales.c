@@ -45,8 +45,8 @@ static int64_t sum_all_avx2(const uint16_t *measures, size_t positions, size_t c
 #endif
 
 /* For each j below n whose bit `first` + j of the mask is set. */
-#define EACH_PRESENT(mask, first, n)                                                                    \
-  for (size_t base_ = 0, j = 0; base_ < (n); base_ += 64)                                               \
+#define EACH_PRESENT(mask, first, n)                                                                            \
+  for (size_t base_ = 0, j = 0; base_ < (n); base_ += 64)                                                       \
     for (uint64_t bits_ = nnb_get_bits(mask, (first) + base_, (n) - base_ < 64 ? (unsigned)((n) - base_) : 64); \
          bits_ != 0 && (j = base_ + nnb_lowest_bit(bits_), 1); bits_ &= bits_ - 1)
 
