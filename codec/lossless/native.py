@@ -111,6 +111,7 @@ class _Encoder:
         self.block_items = min(self.block_items, -(-count // self.row_items) * self.row_items)
         self.block_bytes = self.block_items * self.itemsize
         self.data, self.address, self.speed, self.force = data, _address(data), speed, force
+        self.tries_zstd = speed == "small" or force is Coding.ZSTD
         self.blocks = -(-data.size // self.block_bytes)
         _, self.work_size, self.bound = _sizes(dtype.name, min(self.block_items, count))
 
@@ -148,10 +149,21 @@ class _Encoder:
         size = self.encode(block, 1, code.address, code.array.size)[0]
         if self.force is not Coding.ZSTD and not (self.force is None and self.may_repeat(block, size)):
             return code.array[:size].data
-        plain = code.array[:size].tobytes()
-        size = self.encode(block, 1, code.address, code.array.size, planes_raw=True)[0]
-        packed = _ZSTD_MARK + _compressor(9).compress(code.array[:size].tobytes())
-        return packed if self.force is Coding.ZSTD or len(packed) < len(plain) - len(plain) // 100 else plain
+        again = _CODE.take(self.bound)
+        try:
+            raw = self.encode(block, 1, again.address, again.array.size, planes_raw=True)[0]
+            packed = _ZSTD_MARK + _compressor(9).compress(again.array[:raw].data)
+        finally:
+            _CODE.give(again)
+        return packed if self.force is Coding.ZSTD or len(packed) < size - size // 100 else code.array[:size].data
+
+    def encode_run(self, first: int, blocks: int, code: _Piece) -> tuple[list[int], memoryview | bytes]:
+        """Sizes of blocks, and these one after the other."""
+        if self.tries_zstd:
+            block = self.encode_small(first, code)
+            return [len(block)], block
+        sizes = self.encode(first, blocks, code.address, code.array.size)
+        return sizes, code.array[: sum(sizes)].data
 
     def may_repeat(self, block: int, size: int) -> bool:
         """Whether zstd makes samples of a block much smaller than the block as it was coded."""
@@ -229,22 +241,20 @@ def encode_values(
     if data.size == 0:
         return memoryview(b"")
     encoder = _Encoder(data, dtype, row_length, speed, force)
-    if speed == "small" or force is Coding.ZSTD:
-        return _encode_with_zstd(encoder, threads)
-    if encoder.blocks > 1 and threads > 1:
+    if encoder.blocks > 1 and (threads > 1 or encoder.tries_zstd):
         return _encode_in_parallel(encoder, threads)
     return _encode_whole(encoder) if encoder.blocks == 1 else _encode_in_line(encoder)
 
 
 def _encode_whole(encoder: _Encoder) -> memoryview:
     start = encoder.frame_size
-    if encoder.bound > _LARGE:
+    if encoder.bound > _LARGE and not encoder.tries_zstd:
         out = np.empty(start + encoder.bound, np.uint8)
         return _finish(encoder, out, encoder.encode(0, 1, _address(out) + start, encoder.bound))
     code = _CODE.take(encoder.bound)
     try:
-        sizes = encoder.encode(0, 1, code.address, code.array.size)
-        return memoryview(b"".join([encoder.frame(sizes), code.array[: sizes[0]].data]))
+        sizes, block = encoder.encode_run(0, 1, code)
+        return memoryview(b"".join([encoder.frame(sizes, encoder.tries_zstd and block[0] == Coding.ZSTD), block]))
     finally:
         _CODE.give(code)
 
@@ -273,7 +283,10 @@ def _encode_in_line(encoder: _Encoder) -> memoryview:
 
 
 def _finish(encoder: _Encoder, out: Bytes, sizes: Sequence[int]) -> memoryview:
-    out[: encoder.frame_size] = np.frombuffer(encoder.frame(sizes), np.uint8)
+    zstd = encoder.tries_zstd and any(
+        out[start] == Coding.ZSTD for start in accumulate(sizes[:-1], initial=encoder.frame_size)
+    )
+    out[: encoder.frame_size] = np.frombuffer(encoder.frame(sizes, zstd), np.uint8)
     end = encoder.frame_size + sum(sizes)
     if out.size - end > end // 16:
         out.resize(end, refcheck=False)
@@ -308,7 +321,7 @@ def _share(work: Callable[[int], None], count: int, threads: int) -> None:
 
 
 def _encode_in_parallel(encoder: _Encoder, threads: int) -> memoryview:
-    blocks = _run_length(encoder.blocks, encoder.block_bytes, threads)
+    blocks = 1 if encoder.tries_zstd else _run_length(encoder.blocks, encoder.block_bytes, threads)
     out = np.empty(encoder.frame_size + encoder.blocks * encoder.bound, np.uint8)
     turns = _Turns(encoder.frame_size)
     sizes: list[list[int]] = [[] for _ in range(-(-encoder.blocks // blocks))]
@@ -317,10 +330,9 @@ def _encode_in_parallel(encoder: _Encoder, threads: int) -> memoryview:
         code = _CODE.take(blocks * encoder.bound)
         try:
             first = run * blocks
-            sizes[run] = encoder.encode(first, min(blocks, encoder.blocks - first), code.address, code.array.size)
-            size = sum(sizes[run])
-            start = turns.place(run, size)
-            out[start : start + size] = code.array[:size]
+            sizes[run], run_code = encoder.encode_run(first, min(blocks, encoder.blocks - first), code)
+            start = turns.place(run, len(run_code))
+            out[start : start + len(run_code)] = np.frombuffer(run_code, np.uint8)
         except BaseException:
             turns.fail()
             raise
@@ -329,24 +341,6 @@ def _encode_in_parallel(encoder: _Encoder, threads: int) -> memoryview:
 
     _share(encode, len(sizes), threads)
     return _finish(encoder, out, list(chain.from_iterable(sizes)))
-
-
-def _encode_with_zstd(encoder: _Encoder, threads: int) -> memoryview:
-    def encode(block: int) -> memoryview | bytes:
-        code = _CODE.take(encoder.bound)
-        try:
-            found = encoder.encode_small(block, code)
-            if encoder.blocks == 1:
-                return b"".join([encoder.frame([len(found)], found[0] == Coding.ZSTD), found])
-            return bytes(found)
-        finally:
-            _CODE.give(code)
-
-    if encoder.blocks == 1:
-        return memoryview(encode(0))
-    blocks = list(ordered_map(encode, range(encoder.blocks), threads=threads))
-    zstd = any(block[0] == Coding.ZSTD for block in blocks)
-    return memoryview(b"".join([encoder.frame(tuple(map(len, blocks)), zstd), *blocks]))
 
 
 class _Compressors(threading.local):

@@ -55,7 +55,7 @@ static uint8_t byte_at(const nnb_bits *s, uint64_t position, uint32_t i) {
   const uint64_t bit = position + 8 * (uint64_t)i;
   const uint8_t *const p = s->data + (size_t)(bit >> 3);
   const uint32_t shift = (uint32_t)(bit & 7);
-  return shift == 0 ? p[0] : (uint8_t)(p[0] << shift | p[1] >> (8 - shift));
+  return (uint8_t)(shift == 0 ? p[0] : p[0] << shift | p[1] >> (8 - shift));
 }
 
 /* What may follow within a character of UTF-8. */

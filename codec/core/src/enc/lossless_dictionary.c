@@ -4,7 +4,7 @@
 #define SAMPLES 512u
 #define SAMPLE_PLACES 2048u
 #define REPEATED 6u /* in a sample; of 8192 equally frequent items 16 are to be expected, of weights none */
-#define CLASS 256u /* entries whose places have the same upper byte */
+#define CLASS 256u  /* entries whose places have the same upper byte */
 
 static uint32_t hash(uint64_t item, unsigned bits) {
   return (uint32_t)(item * UINT64_C(0x9E3779B97F4A7C15) >> (64 - bits));
