@@ -30,6 +30,8 @@ NNB_INLINE void unpack_fields(const uint8_t *source, size_t bytes, unsigned bits
 
 /* ---- coding FLOAT ---- */
 
+/* 16-bit numbers are multiplied, since compilers shift them as 32-bit ones. */
+
 #define MERGE(TYPE, SUFFIX)                                                                                            \
   NNB_INLINE void merge_##SUFFIX(const uint8_t *restrict symbols, const uint8_t *const *bytes,                         \
                                  const uint8_t *restrict field, const uint8_t *restrict contexts, unsigned byte_count, \
@@ -38,6 +40,8 @@ NNB_INLINE void unpack_fields(const uint8_t *source, size_t bytes, unsigned bits
     const TYPE lower = (TYPE)((TYPE)((TYPE)1 << shift) - 1);                                                           \
     const TYPE magnitude = (TYPE)((TYPE) ~(TYPE)0 >> 1);                                                               \
     const unsigned top = 8 * sizeof(TYPE) - 1;                                                                         \
+    const uint16_t to_shift = (uint16_t)(1u << (shift & 15)), to_top = (uint16_t)(1u << ((top - shift) & 15));         \
+    const TYPE sign = (TYPE)~magnitude;                                                                                \
     const uint8_t *restrict const b0 = bytes[0], *restrict const b1 = bytes[1], *restrict const b2 = bytes[2],         \
                                   *restrict const b3 = bytes[3], *restrict const b4 = bytes[4],                        \
                                   *restrict const b5 = bytes[5];                                                       \
@@ -52,8 +56,14 @@ NNB_INLINE void unpack_fields(const uint8_t *source, size_t bytes, unsigned bits
       if (has_field) rest = (TYPE)(rest | (TYPE)((uint64_t)field[i] << (8 * byte_count)));                             \
       TYPE high = (TYPE)(symbols[i] + base);                                                                           \
       if (scaled) high = (TYPE)(high + (TYPE)((TYPE)(contexts[i] >> 2) << upper));                                     \
-      out[i] = (TYPE)((TYPE)((TYPE)(rest >> shift) << top) | (TYPE)((TYPE)(high << shift) & magnitude) |               \
-                      (TYPE)(rest & lower));                                                                           \
+      if (sizeof(TYPE) == 2) {                                                                                         \
+        rest = (TYPE)((TYPE)((TYPE)(rest * to_top) & sign) | (TYPE)(rest & lower));                                    \
+        high = (TYPE)(high * to_shift);                                                                                \
+      } else {                                                                                                         \
+        rest = (TYPE)((TYPE)((TYPE)(rest >> shift) << top) | (TYPE)(rest & lower));                                    \
+        high = (TYPE)(high << shift);                                                                                  \
+      }                                                                                                                \
+      out[i] = (TYPE)(rest | (TYPE)(high & magnitude));                                                                \
     }                                                                                                                  \
   }
 
@@ -138,18 +148,42 @@ static void merge_portable(const nnb_items *items, const nnb_float_planes *plane
 }
 
 #if NNB_X86_DISPATCH
+/* 32 fields at a time: the two bytes that have a field are brought to a word of their own, and shifted there by a
+ * multiplication. `out` has room for whole groups of 64. */
 NNB_TARGET("avx2,bmi2")
-NNB_INLINE void unpack_bmi2(const uint8_t *source, size_t bytes, unsigned bits, uint8_t *out, size_t count) {
-  const uint64_t places = UINT64_C(0x0101010101010101) * ((1u << bits) - 1u);
-  for (size_t i = 0, at = 0; i < count; i += 8, at += bits) {
-    const uint64_t fields = _pdep_u64(load_fields(source + at, bytes - at), places);
+NNB_INLINE void unpack_avx2(const uint8_t *source, size_t bytes, unsigned bits, uint8_t *out, size_t count) {
+  uint8_t spread[32];
+  uint16_t factors[16];
+  for (unsigned i = 0; i < 16; i++) {
+    const unsigned first = i * bits;
+    spread[2 * i] = (uint8_t)(first / 8);
+    spread[2 * i + 1] = (uint8_t)(first / 8 + 1);
+    factors[i] = (uint16_t)(1u << (16 - bits - first % 8));
+  }
+  const __m256i places = _mm256_loadu_si256((const __m256i *)(const void *)spread);
+  const __m256i by = _mm256_loadu_si256((const __m256i *)(const void *)factors);
+  const __m128i down = _mm_cvtsi32_si128((int)(16 - bits));
+  size_t i = 0, at = 0;
+  for (; i + 32 <= count && bytes - at >= 2 * bits + 16; i += 32, at += 4 * (size_t)bits) {
+    __m256i words[2];
+    for (unsigned k = 0; k < 2; k++) {
+      const __m128i some = _mm_loadu_si128((const __m128i *)(const void *)(source + at + 2 * k * bits));
+      const __m256i pairs = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(some), places);
+      words[k] = _mm256_srl_epi16(_mm256_mullo_epi16(pairs, by), down);
+    }
+    const __m256i fields = _mm256_permute4x64_epi64(_mm256_packus_epi16(words[0], words[1]), 0xD8);
+    _mm256_storeu_si256((__m256i *)(void *)(out + i), fields);
+  }
+  const uint64_t all = UINT64_C(0x0101010101010101) * ((1u << bits) - 1u);
+  for (; i < count; i += 8, at += bits) {
+    const uint64_t fields = _pdep_u64(load_fields(source + at, bytes - at), all);
     nnb_memcpy(out + i, &fields, 8);
   }
 }
 
 NNB_TARGET("avx2,bmi2")
 static void merge_avx2(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count) {
-  merge_all(items, planes, out, count, unpack_bmi2);
+  merge_all(items, planes, out, count, unpack_avx2);
 }
 
 /* 64 fields at a time; out has room for whole groups of 64. */

@@ -141,17 +141,19 @@ NNB_INLINE void find_symbols(const nnb_items *items, const void *values, size_t 
     symbols_64(values, count, shift, base, symbols);
 }
 
+/* 16-bit numbers are multiplied, since compilers shift them as 32-bit ones. */
 #define DIVIDE(TYPE, SUFFIX)                                                                                         \
   NNB_INLINE void divide_##SUFFIX(const nnb_any_##SUFFIX *restrict v, size_t n, unsigned shift, unsigned byte_count, \
                                   int has_field, uint8_t *restrict field, uint8_t *const *bytes) {                   \
     const unsigned top = 8 * sizeof(TYPE) - 1;                                                                       \
-    const TYPE lower = (TYPE)((TYPE)((TYPE)1 << shift) - 1);                                                         \
+    const TYPE bit = (TYPE)((TYPE)1 << shift), lower = (TYPE)(bit - 1);                                              \
     uint8_t *restrict const b0 = bytes[0], *restrict const b1 = bytes[1], *restrict const b2 = bytes[2],             \
                             *restrict const b3 = bytes[3], *restrict const b4 = bytes[4],                            \
                             *restrict const b5 = bytes[5];                                                           \
     for (size_t i = 0; i < n; i++) {                                                                                 \
       const TYPE x = v[i];                                                                                           \
-      const TYPE rest = (TYPE)((x & lower) | (TYPE)((TYPE)(x >> top) << shift));                                     \
+      const TYPE sign = (TYPE)(x >> top);                                                                            \
+      const TYPE rest = (TYPE)((x & lower) | (sizeof(TYPE) == 2 ? (TYPE)(sign * bit) : (TYPE)(sign << shift)));      \
       if (byte_count > 0) b0[i] = (uint8_t)rest;                                                                     \
       if (byte_count > 1) b1[i] = (uint8_t)(rest >> 8);                                                              \
       if (byte_count > 2) b2[i] = (uint8_t)((uint64_t)rest >> 16);                                                   \
