@@ -205,7 +205,8 @@ def _libfuzzer(target: str) -> Callable[[float, Path, int], Findings]:
             kept.mkdir(parents=True, exist_ok=True)
             artifacts.mkdir(exist_ok=True)
             options = [f"-max_total_time={max(1, int(60 * minutes))}", f"-seed={seed}", f"-max_len={_LARGEST}",
-                       "-timeout=600", f"-artifact_prefix={artifacts}/", "-print_final_stats=1"]  # fmt: skip
+                       "-timeout=600", "-report_slow_units=600", f"-artifact_prefix={artifacts}/",
+                       "-print_final_stats=1"]  # fmt: skip
             folders = [kept, *(f for f in (stored(target),) if f.is_dir()), _seeds(target, Path(work))]
             start = time.monotonic()
             done = _run([*program, *options, *map(str, folders)])
