@@ -75,6 +75,7 @@ class ArithmeticDecoder:
         self.offset = 0
         for _ in range(9):
             self.offset = 2 * self.offset + self.next_bit()
+        self.check_overrun()
         self.check_offset()
 
     def check_offset(self) -> None:

@@ -175,6 +175,7 @@ def _payloads(rng: random.Random) -> Iterator[Case]:
     tests: list[tuple[str, bytes, str, str]] = [
         ("empty", b"", "TRUNCATED", "no payload"),
         ("one-byte", good[:1], "TRUNCATED", "one byte of a payload"),
+        ("one-byte-ones", b"\xff", "TRUNCATED", "one byte, with which no offset of nine bits is possible"),
         ("half", good[: len(good) // 2], "TRUNCATED", "half of a payload"),
         ("last-byte", good[:-1], "TRUNCATED", "a payload without its last byte"),
         ("extra-byte", good + b"\0", "CABAC_END", "a byte behind the payload"),
