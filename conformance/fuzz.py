@@ -81,6 +81,7 @@ class Findings:
         coverage: what the fuzzer says of it.
         found: descriptions, or files, of inputs that broke the property.
         missing: the tool that is not there, if the target was left out.
+        peak: MiB that it held, if the fuzzer says so.
     """
 
     target: str
@@ -89,12 +90,15 @@ class Findings:
     coverage: str
     found: tuple[str, ...] = ()
     missing: str = ""
+    peak: int | None = None
 
     def __str__(self) -> str:
         if self.missing:
             return f"{self.target}: left out, there is no {self.missing}"
         found = "; ".join(self.found) or "nothing found"
-        return f"{self.target}: {self.executions:,} executions in {self.seconds:.0f} s, {self.coverage}, {found}"
+        peak = "" if self.peak is None else f"peak {self.peak} MiB, "
+        done = f"{self.executions:,} executions in {self.seconds:.0f} s"
+        return f"{self.target}: {done}, {self.coverage}, {peak}{found}"
 
 
 def build_replayers(names: Sequence[str], folder: Path) -> dict[str, Path]:
@@ -217,7 +221,9 @@ def _libfuzzer(target: str) -> Callable[[float, Path, int], Findings]:
         if done.returncode and not found:
             found = (done.stderr[-1000:],)
         shown = "{} edges, {} features, {} inputs kept".format(*words[-1]) if words else "no coverage"
-        return Findings(target, int(count[-1]) if count else 0, seconds, shown, found)
+        peak = re.findall(r"peak_rss_mb: *(\d+)", done.stderr)
+        executions = int(count[-1]) if count else 0
+        return Findings(target, executions, seconds, shown, found, peak=int(peak[-1]) if peak else None)
 
     return run
 
