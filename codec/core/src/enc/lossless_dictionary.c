@@ -134,8 +134,8 @@ static uint64_t cost_of_places(const uint64_t *times, size_t count) {
  * the same. `times` of each entry become, for each place, the former place (upper half) of the entry and its times.
  */
 static int order_by_frequency(uint64_t *times, size_t count) {
-  uint64_t cost = cost_of_places(times, count);
   if (count <= CLASS) return 0;
+  uint64_t cost = cost_of_places(times, count);
   for (size_t k = 0; k < count; k++) times[k] = (0xffffffffu - times[k]) << 16 | k;
   sort(times, count);
   for (size_t k = 0; k < count; k++) times[k] = (times[k] & 0xffffu) << 32 | (0xffffffffu - (times[k] >> 16));
