@@ -168,22 +168,15 @@ static nnb_status read_escapes(block *b, const nnb_items *items, const nnb_float
   status = read_whole_plane(b, escapes, plane_memory(b, escapes), &high);
   if (status != NNB_OK) return status;
   const unsigned bits = 8u * items->bytes - 1u - planes->division.shift;
-  for (size_t at = 0; at < count; at += 8) {
-    const uint8_t *const symbols = planes->symbols.data + (planes->symbols.constant ? 0 : at);
-    const size_t n = count - at < 8 ? count - at : 8;
-    uint64_t eight = 0;
-    if (n == 8) {
-      nnb_memcpy(&eight, symbols, 8);
-      if (!((eight - UINT64_C(0x0101010101010101)) & ~eight & UINT64_C(0x8080808080808080))) continue;
-    }
-    for (size_t i = 0; i < n; i++) {
-      if (symbols[i] != 0) continue;
-      if (next == escapes) return bad;
-      const unsigned value = low[next] | (unsigned)high[next] << 8;
-      if (value >> bits) return bad;
-      patch(items, out, at + i, value, planes->division.shift);
-      next++;
-    }
+  const uint8_t *const symbols = planes->symbols.data;
+  for (size_t at = 0; at < count; at++) {
+    at = planes->symbols.constant ? (symbols[0] ? count : at) : nnb_find_zero(symbols, at, count);
+    if (at == count) break;
+    if (next == escapes) return bad;
+    const unsigned value = low[next] | (unsigned)high[next] << 8;
+    if (value >> bits) return bad;
+    patch(items, out, at, value, planes->division.shift);
+    next++;
   }
   return next == escapes ? NNB_OK : bad;
 }
