@@ -17,7 +17,7 @@ from ..entropy.native import check
 from ..errors import NnbitsError, ReasonCode
 from ..parallel import ordered_map
 from ..types import DTYPES, Array, DType
-from .payload import BlockLayout, Coding, Items, Speed, choose_layout, items_of, read_frame, write_frame
+from .payload import Coding, Items, Speed, choose_layout, items_of, read_frame, write_frame
 
 __all__ = ["decode_range", "decode_values", "encode_values"]
 
@@ -33,9 +33,10 @@ Bytes = NDArray[np.uint8]
 
 
 class _Piece(NamedTuple):
-    array: Bytes
+    size: int
     address: Any
-    done: Any  # a size_t: blocks that a call has coded
+    bytes: Any  # the memory as a buffer
+    done: Any  # a size_t: what a call has coded, blocks or bytes
 
 
 class _Memory:
@@ -47,15 +48,15 @@ class _Memory:
     def take(self, size: int) -> _Piece:
         try:
             piece = self._free.pop()
-            if piece.array.size >= size:
+            if piece.size >= size:
                 return piece
         except IndexError:
             pass
-        array = np.empty(1 << max(16, (size - 1).bit_length()), np.uint8)
-        return _Piece(array, _address(array), ffi.new("size_t *"))
+        address = _address(np.empty(1 << max(16, (size - 1).bit_length()), np.uint8))
+        return _Piece(len(address), address, ffi.buffer(address), ffi.new("size_t *"))
 
     def give(self, piece: _Piece) -> None:
-        if len(self._free) < _KEPT_PIECES and piece.array.size <= _KEPT_BYTES:
+        if len(self._free) < _KEPT_PIECES and piece.size <= _KEPT_BYTES:
             self._free.append(piece)
 
 
@@ -74,6 +75,12 @@ def _model(dtype: str) -> tuple[Items, Any]:
     """Items of eight elements, and what the C core wants to know of them. By name, since a DType takes long to hash."""
     items = items_of(DTYPES[dtype], 8)
     return items, ffi.new("nnb_items *", (items.itemsize, items.mantissa_bits, items.packed_bits))
+
+
+@lru_cache(1024)
+def _layout(dtype: str, row_length: int) -> tuple[int, int]:
+    """Items of a block and of a row."""
+    return choose_layout(_model(dtype)[0], row_length)
 
 
 @lru_cache(64)
@@ -101,37 +108,39 @@ def _stored(stored: Array, dtype: DType) -> Bytes:
 
 
 class _Encoder:
-    """Codes runs of blocks of one call of :func:`encode_values`."""
+    """Codes blocks of one call of :func:`encode_values`."""
 
     def __init__(self, data: Bytes, dtype: DType, row_length: int, speed: Speed, force: Coding | None) -> None:
-        items, self.c_items = _model(dtype.name)
+        name = dtype.name
+        items, self.c_items = _model(name)
         self.itemsize = items.itemsize
-        count = data.size // items.itemsize
-        self.block_items, self.row_items = choose_layout(items, row_length)
-        self.block_items = min(self.block_items, -(-count // self.row_items) * self.row_items)
+        self.count = data.size // self.itemsize
+        self.block_items, self.row_items = _layout(name, row_length)
+        if self.count < self.block_items:
+            self.block_items = -(-self.count // self.row_items) * self.row_items
+        self.blocks = -(-self.count // self.block_items)
         self.block_bytes = self.block_items * self.itemsize
-        self.data, self.address, self.speed, self.force = data, _address(data), speed, force
+        self.data, self.address = data, _address(data)
         self.tries_zstd = speed == "small" or force is Coding.ZSTD
-        self.blocks = -(-data.size // self.block_bytes)
-        _, self.work_size, self.bound = _sizes(dtype.name, min(self.block_items, count))
+        self.force = force
+        self.choice = _SPEEDS[speed], 0 if force in (None, Coding.ZSTD) else force + 1
+        _, self.work_size, self.bound = _sizes(name, min(self.block_items, self.count))
 
-    def encode(self, first: int, blocks: int, out: Any, capacity: int, planes_raw: bool = False) -> list[int]:
+    def encode(self, first: int, blocks: int, out: Any, capacity: int) -> list[int]:
         """Codes blocks one after the other, as far as there is room for the next; returns the sizes."""
-        start = first * self.block_bytes
-        size = min(blocks * self.block_bytes, self.data.size - start)
+        start = first * self.block_items
         sizes = ffi.new("uint32_t[]", blocks)
-        force = 0 if self.force in (None, Coding.ZSTD) else self.force + 1
         work = _WORK.take(self.work_size)
         try:
             status = lib.nnb_lossless_encode_blocks(
                 self.c_items,
-                _choice(_SPEEDS[self.speed], force, planes_raw),
-                self.address + start,
+                _choice(*self.choice, False),
+                self.address + start * self.itemsize,
                 self.row_items,
                 self.block_items,
-                size // self.itemsize,
+                min(blocks * self.block_items, self.count - start),
                 work.address,
-                work.array.size,
+                work.size,
                 out,
                 capacity,
                 sizes,
@@ -140,30 +149,55 @@ class _Encoder:
             encoded = work.done[0]
         finally:
             _WORK.give(work)
-        check(status, "lossless block")
+        if status:
+            check(status, "lossless block")
         found: list[int] = ffi.unpack(sizes, encoded)
         return found
 
-    def encode_small(self, block: int, code: _Piece) -> memoryview | bytes:
-        """One block, compressed with zstd where that makes it smaller; as a rule the memory of ``code``."""
-        size = self.encode(block, 1, code.address, code.array.size)[0]
-        if self.force is not Coding.ZSTD and not (self.force is None and self.may_repeat(block, size)):
-            return code.array[:size].data
-        again = _CODE.take(self.bound)
+    def encode_block(self, block: int, out: Any, planes_raw: bool = False) -> int:
+        """Codes one block where there is room for it; returns its size."""
+        start = block * self.block_items
+        work = _WORK.take(self.work_size)
         try:
-            raw = self.encode(block, 1, again.address, again.array.size, planes_raw=True)[0]
-            packed = _ZSTD_MARK + _compressor(9).compress(again.array[:raw].data)
+            status = lib.nnb_lossless_encode_block(
+                self.c_items,
+                _choice(*self.choice, planes_raw),
+                self.address + start * self.itemsize,
+                self.row_items,
+                min(self.block_items, self.count - start),
+                work.address,
+                work.size,
+                out,
+                self.bound,
+                work.done,
+            )
+            size: int = work.done[0]
         finally:
-            _CODE.give(again)
-        return packed if self.force is Coding.ZSTD or len(packed) < size - size // 100 else code.array[:size].data
+            _WORK.give(work)
+        if status:
+            check(status, "lossless block")
+        return size
+
+    def zstd_block(self, block: int, size: int) -> bytes | None:
+        """A block that was coded in ``size`` bytes, compressed with zstd if that makes it smaller."""
+        if self.force is not Coding.ZSTD and (self.force is not None or not self.may_repeat(block, size)):
+            return None
+        code = _CODE.take(self.bound)
+        try:
+            raw = self.encode_block(block, code.address, planes_raw=True)
+            packed = _ZSTD_MARK + _compressor(9).compress(memoryview(code.bytes)[:raw])
+        finally:
+            _CODE.give(code)
+        return packed if self.force is Coding.ZSTD or len(packed) < size - size // 100 else None
 
     def encode_run(self, first: int, blocks: int, code: _Piece) -> tuple[list[int], memoryview | bytes]:
         """Sizes of blocks, and these one after the other."""
         if self.tries_zstd:
-            block = self.encode_small(first, code)
+            size = self.encode_block(first, code.address)
+            block = self.zstd_block(first, size) or memoryview(code.bytes)[:size]
             return [len(block)], block
-        sizes = self.encode(first, blocks, code.address, code.array.size)
-        return sizes, code.array[: sum(sizes)].data
+        sizes = self.encode(first, blocks, code.address, code.size)
+        return sizes, memoryview(code.bytes)[: sum(sizes)]
 
     def may_repeat(self, block: int, size: int) -> bool:
         """Whether zstd makes samples of a block much smaller than the block as it was coded."""
@@ -178,7 +212,7 @@ class _Encoder:
         return len(_compressor(1).compress(sample)) * items.size < 0.9 * size * len(sample)
 
     def frame(self, sizes: Sequence[int], zstd: bool = False) -> bytes:
-        return write_frame(BlockLayout(self.block_items, self.row_items, tuple(sizes), zstd))
+        return write_frame(self.block_items, self.row_items, sizes, zstd)
 
     @property
     def frame_size(self) -> int:
@@ -241,54 +275,53 @@ def encode_values(
     if data.size == 0:
         return memoryview(b"")
     encoder = _Encoder(data, dtype, row_length, speed, force)
-    if encoder.blocks > 1 and (threads > 1 or encoder.tries_zstd):
+    if encoder.blocks == 1:
+        return _encode_whole(encoder)
+    if threads > 1 or encoder.tries_zstd:
         return _encode_in_parallel(encoder, threads)
-    return _encode_whole(encoder) if encoder.blocks == 1 else _encode_in_line(encoder)
+    return _encode_in_line(encoder)
 
 
 def _encode_whole(encoder: _Encoder) -> memoryview:
-    start = encoder.frame_size
-    if encoder.bound > _LARGE and not encoder.tries_zstd:
-        out = np.empty(start + encoder.bound, np.uint8)
-        return _finish(encoder, out, encoder.encode(0, 1, _address(out) + start, encoder.bound))
-    code = _CODE.take(encoder.bound)
+    """One block."""
+    start, bound = encoder.frame_size, encoder.bound
+    if bound > _LARGE and not encoder.tries_zstd:
+        out = np.empty(start + bound, np.uint8)
+        return _finish(encoder, out, [encoder.encode_block(0, _address(out) + start)])
+    code = _CODE.take(start + bound)
     try:
-        sizes, block = encoder.encode_run(0, 1, code)
-        return memoryview(b"".join([encoder.frame(sizes, encoder.tries_zstd and block[0] == Coding.ZSTD), block]))
+        size = encoder.encode_block(0, code.address + start)
+        packed = encoder.zstd_block(0, size) if encoder.tries_zstd else None
+        if packed is not None:
+            return memoryview(encoder.frame([len(packed)], zstd=True) + packed)
+        code.bytes[0:start] = encoder.frame([size])
+        return memoryview(code.bytes[: start + size])
     finally:
         _CODE.give(code)
 
 
 def _encode_in_line(encoder: _Encoder) -> memoryview:
-    """All blocks into one piece of memory of about the size that they need if all are as the first."""
-    start = end = encoder.frame_size
-    out = np.empty(0, np.uint8)
-    code = _CODE.take(encoder.bound)
+    """All blocks into one piece of memory."""
+    end = encoder.frame_size
+    out = np.empty(end + encoder.data.size + encoder.bound, np.uint8)
     sizes: list[int] = []
-    while len(sizes) < encoder.blocks:
-        left = encoder.blocks - len(sizes)
-        if out.size - end >= encoder.bound:
-            found = encoder.encode(len(sizes), left, _address(out) + end, out.size - end)
-        else:
-            found = encoder.encode(len(sizes), 1, code.address, code.array.size)
-            if not sizes:
-                out = np.empty(start + found[0] * encoder.blocks * 33 // 32, np.uint8)
-            elif found[0] > out.size - end:
-                out.resize(end + found[0] * left, refcheck=False)
-            out[end : end + found[0]] = code.array[: found[0]]
+    while (left := encoder.blocks - len(sizes)) > 0:
+        found = encoder.encode(len(sizes), left, _address(out) + end, out.size - end)
         sizes += found
         end += sum(found)
-    _CODE.give(code)
+        if len(found) < left:  # forced codings may be longer than the elements
+            out.resize(end + (left - len(found)) * encoder.bound, refcheck=False)
     return _finish(encoder, out, sizes)
 
 
 def _finish(encoder: _Encoder, out: Bytes, sizes: Sequence[int]) -> memoryview:
-    zstd = encoder.tries_zstd and any(
-        out[start] == Coding.ZSTD for start in accumulate(sizes[:-1], initial=encoder.frame_size)
-    )
-    out[: encoder.frame_size] = np.frombuffer(encoder.frame(sizes, zstd), np.uint8)
-    end = encoder.frame_size + sum(sizes)
+    start = encoder.frame_size
+    zstd = encoder.tries_zstd and any(out[at] == Coding.ZSTD for at in accumulate(sizes[:-1], initial=start))
+    memory = out.data
+    memory[:start] = encoder.frame(sizes, zstd)
+    end = start + sum(sizes)
     if out.size - end > end // 16:
+        del memory
         out.resize(end, refcheck=False)
     return out[:end].data
 
@@ -378,35 +411,35 @@ class _Decoder:
     def __init__(self, payload: memoryview | bytes, dtype: DType, count: int) -> None:
         if count < 0:
             raise NnbitsError(ReasonCode.BAD_OPTION, f"count {count}", path="count")
-        model, self.c_items = _model(dtype.name)
+        name = dtype.name
+        model, self.c_items = _model(name)
         numerator, denominator = model.per_element
         self.count = -(-count * numerator // denominator)
         self.itemsize = model.itemsize
-        self.payload = memoryview(payload).cast("B")
+        self.payload = payload if type(payload) is bytes else memoryview(payload).cast("B")
         if count == 0:
-            if self.payload.nbytes:
+            if len(self.payload):
                 raise NnbitsError(ReasonCode.LOSSLESS_BLOCK, "lossless payload: bytes for no element")
             return
-        self.address = _address(self.payload)
-        self.layout, start = read_frame(self.payload, self.count)
-        self.starts = list(accumulate(self.layout.sizes, initial=start))
-        self.blocks = len(self.layout.sizes)
-        longest = min(self.layout.block_items, self.count)
-        self.work_size, _, self.bound = _sizes(dtype.name, longest)
+        self.address = _address(payload)
+        layout, start = read_frame(self.payload, self.count)
+        self.block_items, self.row_items, sizes, self.zstd = layout
+        self.starts = list(accumulate(sizes, initial=start))
+        self.blocks = len(sizes)
+        self.work_size, _, self.bound = _sizes(name, min(self.block_items, self.count))
 
     def length(self, block: int) -> int:
         """Items of a block."""
-        return min(self.layout.block_items, self.count - block * self.layout.block_items)
+        return min(self.block_items, self.count - block * self.block_items)
 
     def decode(self, first: int, blocks: int, out: Any) -> None:
         """Decodes blocks that follow each other into their items, at an address."""
-        layout = self.layout
-        if layout.zstd and blocks > 1:
+        if self.zstd and blocks > 1:
             for block in range(first, first + blocks):
-                self.decode(block, 1, out + (block - first) * layout.block_items * self.itemsize)
+                self.decode(block, 1, out + (block - first) * self.block_items * self.itemsize)
             return
         start, end = self.starts[first], self.starts[first + blocks]
-        if layout.zstd and self.payload[start:end][:1] == _ZSTD_MARK:
+        if self.zstd and self.payload[start:end][:1] == _ZSTD_MARK:
             self._decode_zstd(first, out)
             return
         work = _WORK.take(self.work_size)
@@ -416,12 +449,12 @@ class _Decoder:
                 self.address + start,
                 end - start,
                 self.address + (self.starts[0] - 4 * (self.blocks - first)) if self.blocks > 1 else ffi.NULL,
-                layout.row_items,
-                layout.block_items,
+                self.row_items,
+                self.block_items,
                 out,
-                min(self.count - first * layout.block_items, blocks * layout.block_items),
+                min(self.count - first * self.block_items, blocks * self.block_items),
                 work.address,
-                work.array.size,
+                work.size,
                 work.done,
             )
             decoded = work.done[0]
@@ -451,11 +484,11 @@ class _Decoder:
                 self.c_items,
                 _address(inner),
                 len(inner),
-                self.layout.row_items,
+                self.row_items,
                 out,
                 self.length(block),
                 work.address,
-                work.array.size,
+                work.size,
             )
         finally:
             _WORK.give(work)
@@ -491,7 +524,7 @@ def decode_values(
     if threads == 1 or decoder.blocks == 1:
         decoder.decode(0, decoder.blocks, target)
         return result
-    step = decoder.layout.block_items * decoder.itemsize
+    step = decoder.block_items * decoder.itemsize
     blocks = _run_length(decoder.blocks, step, threads)
 
     def decode(run: int) -> None:
@@ -532,7 +565,7 @@ def decode_range(
     if wanted == 0:
         return result
     target = result.view(np.uint8)
-    step = decoder.layout.block_items
+    step = decoder.block_items
 
     def decode(block: int) -> None:
         start, length = block * step, decoder.length(block)

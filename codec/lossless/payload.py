@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from math import gcd
@@ -117,17 +118,17 @@ def choose_layout(items: Items, row_length: int) -> tuple[int, int]:
     return rows * row, row
 
 
-def write_frame(layout: BlockLayout) -> bytes:
+def write_frame(block_items: int, row_items: int, sizes: Sequence[int], zstd: bool) -> bytes:
     """Header and block table."""
-    head = _HEAD.pack(_ZSTD_FLAG if layout.zstd else 0, layout.block_items, layout.row_items)
-    return head + (np.asarray(layout.sizes, "<u4").tobytes() if len(layout.sizes) > 1 else b"")
+    head = _HEAD.pack(_ZSTD_FLAG if zstd else 0, block_items, row_items)
+    return head + np.asarray(sizes, "<u4").tobytes() if len(sizes) > 1 else head
 
 
 def _bad(message: str) -> NnbitsError:
     return NnbitsError(ReasonCode.LOSSLESS_BLOCK, f"lossless payload: {message}", hint="The data are damaged")
 
 
-def read_frame(payload: memoryview, count: int) -> tuple[BlockLayout, int]:
+def read_frame(payload: memoryview | bytes, count: int) -> tuple[BlockLayout, int]:
     """Header and block table, and the offset of the first block.
 
     Raises:

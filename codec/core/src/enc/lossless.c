@@ -133,18 +133,17 @@ static void keep_shorter(nnb_encoder *e, size_t start, size_t middle) {
 
 static int forced(const nnb_encoder *e, unsigned coding) { return e->choice->force == coding + 1; }
 
-static int few_different(const nnb_encoder *e, const nnb_items *items, const void *values, size_t count) {
-  enum { SAMPLES = 512 };
-  (void)e;
+static int few_different(const nnb_items *items, const void *values, size_t count) {
   if (items->bytes == 1) return 0;
-  if (count <= SAMPLES) return 1;
-  uint16_t seen[1024] = {0};
+  if (count <= NNB_SAMPLES) return 1;
+  uint64_t samples[NNB_SAMPLES];
+  uint8_t seen[1024] = {0};
   unsigned different = 0;
-  const size_t stride = count / SAMPLES;
-  for (size_t i = 0; i < SAMPLES; i++) {
-    const uint32_t hash = (uint32_t)(nnb_item(items, values, i * stride) * UINT64_C(0x9E3779B97F4A7C15) >> 54);
-    different += seen[hash] == 0;
-    seen[hash] = 1;
+  nnb_sample_items(items, values, count, samples);
+  for (size_t i = 0; i < NNB_SAMPLES; i++) {
+    uint8_t *const place = seen + (samples[i] * UINT64_C(0x9E3779B97F4A7C15) >> 54);
+    different += *place == 0;
+    *place = 1;
   }
   return different <= 256; /* that many from 512 of 256 equally frequent ones are not to be expected */
 }
@@ -157,19 +156,24 @@ static size_t most_entries(const nnb_items *items, size_t count) {
   return most < 256 ? most : 256;
 }
 
-static void write_leaf(nnb_encoder *e, const nnb_items *items, const void *values, size_t count) {
+/* `known`: the survey of these items, if it was made already. */
+static void write_leaf(nnb_encoder *e, const nnb_items *items, const void *values, size_t count,
+                       const nnb_survey *known) {
   const size_t start = e->used;
   if (forced(e, NNB_CODING_RAW)) {
     write_raw(e, items, values, count);
     return;
   }
   nnb_survey survey;
-  nnb_survey_items(items, values, count, &survey);
+  if (known != NULL)
+    survey = *known;
+  else
+    nnb_survey_items(items, values, count, &survey);
   if (survey.equal && (e->choice->force == 0 || forced(e, NNB_CODING_CONSTANT))) {
     write_constant(e, items, values);
     return;
   }
-  const int few = e->choice->force == 0 && few_different(e, items, values, count);
+  const int few = e->choice->force == 0 && few_different(items, values, count);
   if (items->packed_bits && e->present == NULL && (e->choice->force == 0 || forced(e, NNB_CODING_UNPACKED))) {
     write_unpacked(e, items, values, count);
   } else if (items->bytes > 1 && (few || forced(e, NNB_CODING_TABLE))) {
@@ -205,19 +209,20 @@ static void write_leaf(nnb_encoder *e, const nnb_items *items, const void *value
   }
 }
 
-static void write_narrow(nnb_encoder *e, const nnb_items *items, const void *values, size_t count) {
+static void write_narrow(nnb_encoder *e, const nnb_items *items, const void *values, size_t count,
+                         const nnb_survey *known) {
   const nnb_items narrow = nnb_narrow_items(items);
   if (narrow.mantissa_bits && (e->choice->force == 0 || forced(e, NNB_CODING_NARROW)) &&
       nnb_narrow(items, values, count, e->narrow)) {
     nnb_survey survey;
-    nnb_survey_items(items, values, count, &survey);
+    nnb_survey_items(&narrow, e->narrow, count, &survey);
     if (!survey.equal || forced(e, NNB_CODING_NARROW)) {
       nnb_put_u8(e, NNB_CODING_NARROW);
-      write_leaf(e, &narrow, e->narrow, count);
+      write_leaf(e, &narrow, e->narrow, count, &survey);
       return;
     }
   }
-  write_leaf(e, items, values, count);
+  write_leaf(e, items, values, count, known);
 }
 
 /* Returns whether the items are multiples, and are written. */
@@ -231,17 +236,17 @@ static int write_multiples(nnb_encoder *e, const nnb_items *items, const void *v
     return 0;
   nnb_put_u8(e, NNB_CODING_MULTIPLES);
   nnb_put_u32(e, length);
-  write_narrow(e, &scale_items, e->dense, scales);
-  write_leaf(e, &integer_items, integers, count);
+  write_narrow(e, &scale_items, e->dense, scales, NULL);
+  write_leaf(e, &integer_items, integers, count, NULL);
   nnb_write_plane(e, offsets, scales);
   return 1;
 }
 
 /* Whether no other coding can be shorter: of numbers of which many are different, none takes less than 9 bits. */
-static int surely_shorter(const nnb_encoder *e, const nnb_items *items, const void *values, size_t count, size_t size) {
+static int surely_shorter(const nnb_items *items, const void *values, size_t count, size_t size) {
   nnb_survey survey;
   nnb_survey_items(items, values, count, &survey);
-  return size < (count - survey.zeros) * 9 / 8 && !few_different(e, items, values, count);
+  return size < (count - survey.zeros) * 9 / 8 && !few_different(items, values, count);
 }
 
 /* Returns whether so few items are different, and they are written. */
@@ -257,13 +262,13 @@ static int write_dictionary(nnb_encoder *e, const nnb_items *items, const void *
   nnb_put_u8(e, (unsigned)(entries - 1) & 255u);
   nnb_put_u8(e, (unsigned)(entries - 1) >> 8);
   const size_t start = e->used;
-  write_leaf(e, items, e->dense, entries);
+  write_leaf(e, items, e->dense, entries, NULL);
   if (!always) {
     const size_t middle = e->used;
     write_bytes(e, items, e->dense, entries, 1);
     keep_shorter(e, start, middle);
   }
-  write_leaf(e, &index_items, indices, count);
+  write_leaf(e, &index_items, indices, count, NULL);
   return 1;
 }
 
@@ -278,15 +283,15 @@ static void write_group(nnb_encoder *e, const nnb_items *items, const void *valu
       !multiples && (any || forced(e, NNB_CODING_DICTIONARY)) && write_dictionary(e, items, values, count);
   const size_t middle = e->used;
   if ((multiples || dictionary) && !any) return;
-  if (multiples && surely_shorter(e, items, values, count, middle - start)) return;
+  if (multiples && surely_shorter(items, values, count, middle - start)) return;
   write_any(e, items, values, count);
   if (multiples || dictionary) keep_shorter(e, start, middle);
 }
 
 static void write_any(nnb_encoder *e, const nnb_items *items, const void *values, size_t count) {
+  nnb_survey survey;
+  nnb_survey_items(items, values, count, &survey);
   if (!items->packed_bits && (e->choice->force == 0 || forced(e, NNB_CODING_MASK)) && !e->choice->planes_raw) {
-    nnb_survey survey;
-    nnb_survey_items(items, values, count, &survey);
     const size_t share = items->bytes == 1 ? 3 : 16;
     if (survey.zeros && survey.zeros < count && (survey.zeros > count / share || forced(e, NNB_CODING_MASK))) {
       const size_t kept = nnb_compact(items, values, count, e->mask, e->dense);
@@ -294,12 +299,12 @@ static void write_any(nnb_encoder *e, const nnb_items *items, const void *values
       nnb_write_plane(e, e->mask, (count + 7) / 8);
       e->present = e->mask;
       e->present_count = count;
-      write_narrow(e, items, e->dense, kept);
+      write_narrow(e, items, e->dense, kept, NULL);
       e->present = NULL;
       return;
     }
   }
-  write_narrow(e, items, values, count);
+  write_narrow(e, items, values, count, &survey);
 }
 
 enum { ROW_ORDINARY = 0, ROW_NARROW = 1, ROW_BRAIN = 2, ROW_EITHER = 3, ROW_ZERO = 4 };

@@ -24,6 +24,13 @@ void nnb_float_symbols(const nnb_items *items, const void *values, size_t count,
 /* What remains: division.bytes planes, lowest first, and the packed field. */
 void nnb_float_lows(const nnb_items *items, const void *values, size_t count, nnb_division division, uint8_t *field,
                     uint8_t *const *bytes);
+#if NNB_X86_DISPATCH
+/* The same for the first items, which are 32 at a time; return how many these are. */
+size_t nnb_float_symbols_avx2(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
+                              uint8_t *symbols);
+size_t nnb_float_lows_avx2(const nnb_items *items, const void *values, size_t count, nnb_division division,
+                           uint8_t *field, uint8_t *const *bytes);
+#endif
 void nnb_divide_bytes(const nnb_items *items, const void *values, size_t count, uint8_t *const *planes);
 void nnb_delta(const nnb_items *items, const void *values, size_t count, void *out);
 /* The bits of items that are not zero; `dense` receives these items and has room for one more. Returns how many. */
@@ -36,6 +43,9 @@ size_t nnb_unpack(unsigned bits, const uint8_t *packed, size_t bytes, uint8_t *e
 size_t nnb_find_table(const nnb_items *items, const void *values, size_t count, size_t most, uint8_t *table,
                       uint8_t *indices, void *work);
 uint64_t nnb_item(const nnb_items *items, const void *values, size_t index);
+#define NNB_SAMPLES 512u
+/* Items that lie equally far apart. */
+void nnb_sample_items(const nnb_items *items, const void *values, size_t count, uint64_t *samples);
 
 /*
  * Whether a row looks like integers times scales: *length becomes the length of its runs (0: a scale a column), of

@@ -1,7 +1,6 @@
 /* Finds the different items of coding DICTIONARY. */
 #include "enc/lossless.h"
 
-#define SAMPLES 512u
 #define SAMPLE_PLACES 2048u
 #define REPEATED 6u /* in a sample; of 8192 equally frequent items 16 are to be expected, of weights none */
 #define CLASS 256u  /* entries whose places have the same upper byte */
@@ -20,10 +19,10 @@ static uint64_t pairs_of(const uint16_t *histogram) {
  * integers alone, explain. */
 static int short_items_come_back(const nnb_items *items, const void *values, size_t count) {
   uint16_t seen[SAMPLE_PLACES], times[SAMPLE_PLACES] = {0}, upper[256] = {0}, lower[256] = {0};
-  const size_t stride = count / SAMPLES;
-  uint64_t pairs = 0, all = 0;
-  for (size_t i = 0; i < SAMPLES; i++) {
-    const uint32_t item = (uint32_t)nnb_item(items, values, i * stride);
+  uint64_t samples[NNB_SAMPLES], pairs = 0, all = 0;
+  nnb_sample_items(items, values, count, samples);
+  for (size_t i = 0; i < NNB_SAMPLES; i++) {
+    const uint32_t item = (uint32_t)samples[i];
     if (item == 0) continue;
     upper[items->mantissa_bits ? (item & 0x7fffu) >> items->mantissa_bits : item >> 8]++;
     lower[item & 255u]++;
@@ -40,20 +39,19 @@ static int short_items_come_back(const nnb_items *items, const void *values, siz
 }
 
 int nnb_probe_dictionary(const nnb_items *items, const void *values, size_t count) {
-  if (items->bytes < 2 || count < 2 * SAMPLES) return 0;
+  if (items->bytes < 2 || count < 2 * NNB_SAMPLES) return 0;
   if (items->bytes == 2) return short_items_come_back(items, values, count);
   uint16_t places[SAMPLE_PLACES] = {0};
-  const size_t stride = count / SAMPLES;
   const unsigned half = items->bytes == 4 ? 13 : 29; /* mantissa bits that numbers of half the width have not */
-  uint64_t low = 0;
+  uint64_t samples[NNB_SAMPLES], low = 0;
   unsigned repeated = 0;
-  for (unsigned i = 0; i < SAMPLES; i++) {
-    const uint64_t item = nnb_item(items, values, i * stride);
+  nnb_sample_items(items, values, count, samples);
+  for (unsigned i = 0; i < NNB_SAMPLES; i++) {
+    const uint64_t item = samples[i];
     if (item == 0) continue;
     low |= item & ((UINT64_C(1) << half) - 1);
     uint32_t place = hash(item, 11);
-    while (places[place] && nnb_item(items, values, (places[place] - 1u) * stride) != item)
-      place = (place + 1) % SAMPLE_PLACES;
+    while (places[place] && samples[places[place] - 1u] != item) place = (place + 1) % SAMPLE_PLACES;
     repeated += places[place] != 0;
     places[place] = (uint16_t)(i + 1);
   }

@@ -52,7 +52,7 @@ NNB_INLINE void nnb_put_bytes(nnb_encoder *e, const uint8_t *data, size_t size) 
   if (p != NULL) nnb_memcpy(p, data, size);
 }
 
-/* Whether bytes are about equally frequent; the first `run` of each `stride`. */
+/* Whether bytes are about equally frequent; the first `run`, a multiple of 8, of each `stride`. */
 int nnb_is_even(const uint8_t *data, size_t runs, size_t run, size_t stride);
 int nnb_all_equal(const uint8_t *data, size_t count);
 /* Tables of contexts: context modulo `tables`, or the last table for greater ones. */

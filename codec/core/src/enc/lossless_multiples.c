@@ -27,28 +27,41 @@ NNB_INLINE double value_of(const nnb_items *items, uint32_t magnitude) {
   return magnitude >= 0x7f800000u ? 0x1p128 : (double)nnb_float_of(magnitude);
 }
 
-/* What is to be known about a run before anything is tried; 0 if it holds no multiples. */
+/* Whether the greatest magnitude is an integer of 8 bits if the least is the multiple `divisor` of the scale. */
+static int in_range(const nnb_items *items, uint32_t least, uint32_t greatest, unsigned divisor) {
+  return value_of(items, greatest) * divisor <= 255.5 * value_of(items, least);
+}
+
+static int has_enough(const run *r) {
+  const uint32_t sign = (uint32_t)1 << (8u * r->items->bytes - 1u);
+  size_t present = 0;
+  for (size_t i = 0; i < r->count && present < ENOUGH; i++) present += (item_of(r, i) & (sign - 1u)) != 0;
+  return present >= ENOUGH;
+}
+
+/* Magnitudes other than zero; the least is the greatest, 0, where there are none. */
 typedef struct extremes {
-  uint32_t least, greatest; /* magnitudes other than zero */
-  size_t present;
+  uint32_t least, greatest;
 } extremes;
 
+/* Returns 0 if the run surely holds no multiples; stops as soon as that shows. */
 static int look_at(const run *r, extremes *e) {
-  const unsigned top = 8u * r->items->bytes - 1u;
-  const uint32_t sign = (uint32_t)1 << top,
-                 infinity = (sign - 1u) >> r->items->mantissa_bits << r->items->mantissa_bits;
+  enum { STEP = 64 };
+  const uint32_t sign = (uint32_t)1 << (8u * r->items->bytes - 1u);
+  const uint32_t infinity = (sign - 1u) >> r->items->mantissa_bits << r->items->mantissa_bits;
   uint32_t least = infinity, greatest = 0, negative_zeros = 0;
-  size_t present = 0;
-  for (size_t i = 0; i < r->count; i++) {
-    const uint32_t item = item_of(r, i), magnitude = item & (sign - 1u);
-    const uint32_t reduced = magnitude ? magnitude : infinity;
-    least = reduced < least ? reduced : least;
-    greatest = magnitude > greatest ? magnitude : greatest;
-    present += magnitude != 0;
-    negative_zeros |= (uint32_t)(item == sign);
+  for (size_t i = 0; i < r->count;) {
+    for (const size_t end = r->count - i < STEP ? r->count : i + STEP; i < end; i++) {
+      const uint32_t item = item_of(r, i), magnitude = item & (sign - 1u);
+      const uint32_t reduced = magnitude ? magnitude : infinity;
+      least = reduced < least ? reduced : least;
+      greatest = magnitude > greatest ? magnitude : greatest;
+      negative_zeros |= (uint32_t)(item == sign);
+    }
+    if (negative_zeros || greatest >= infinity || !in_range(r->items, least, greatest, 1)) return 0;
   }
-  *e = (extremes){least, greatest, present};
-  return !negative_zeros && greatest < infinity;
+  *e = (extremes){greatest ? least : 0, greatest};
+  return 1;
 }
 
 /* Narrows the bounds of the scale by the items up to `most` times it; 0 if there is none. */
@@ -134,12 +147,12 @@ static int choose_scale(const run *r, double low, double high, uint32_t before, 
 static int solve(const run *r, uint32_t before, uint8_t *integers, uint8_t *offset, uint32_t *scale) {
   extremes e;
   if (!look_at(r, &e)) return 0;
-  if (e.present == 0) {
+  if (e.greatest == 0) {
     *scale = before ? before : 127u << 23;
     return divide_by(r, *scale, integers, offset);
   }
-  const double least = value_of(r->items, e.least), greatest = value_of(r->items, e.greatest);
-  for (unsigned divisor = 1; divisor <= MOST_DIVISOR && greatest * divisor <= 255.5 * least; divisor++) {
+  const double least = value_of(r->items, e.least);
+  for (unsigned divisor = 1; divisor <= MOST_DIVISOR && in_range(r->items, e.least, e.greatest, divisor); divisor++) {
     double low = (value_of(r->items, e.least - 1) + least) / (2 * divisor);
     double high = (value_of(r->items, e.least + 1) + least) / (2 * divisor);
     if (r->items->bytes == 2 && (!narrow_bounds(r, 24, &low, &high) || !narrow_bounds(r, 80, &low, &high))) continue;
@@ -170,12 +183,10 @@ int nnb_probe_multiples(const nnb_items *items, const void *values, size_t count
   const size_t rows = count / row_items;
   if (!nnb_may_be_multiples(items) || rows == 0) return 0;
   size_t starts[PROBES], probes = 0;
-  extremes e;
   for (size_t i = 0; i < 4 * PROBES && i < rows && probes < PROBES; i++) {
     const size_t first = (rows / 2 + i * (rows / (4 * PROBES) + 1)) % rows * row_items;
     const run r = row_run(items, values, first, row_items);
-    if (!look_at(&r, &e)) return 0;
-    if (e.present >= ENOUGH) starts[probes++] = first;
+    if (has_enough(&r)) starts[probes++] = first;
   }
   if (probes == 0) return 0;
   for (size_t divisor = 1; divisor <= 256 && row_items / divisor >= NNB_LEAST_RUN; divisor++) {
@@ -187,8 +198,7 @@ int nnb_probe_multiples(const nnb_items *items, const void *values, size_t count
   const run column = {items, (const uint8_t *)values + row_items / 2 * items->bytes, row_items, rows};
   uint8_t offset;
   uint32_t scale;
-  return nnb_run_valid(0, row_items, count) && look_at(&column, &e) && e.present >= ENOUGH &&
-         solve(&column, 0, integers, &offset, &scale);
+  return nnb_run_valid(0, row_items, count) && has_enough(&column) && solve(&column, 0, integers, &offset, &scale);
 }
 
 int nnb_find_multiples(const nnb_items *items, const void *values, size_t count, size_t row_items, size_t length,

@@ -21,6 +21,16 @@ uint64_t nnb_item(const nnb_items *items, const void *values, size_t index) {
   }
 }
 
+void nnb_sample_items(const nnb_items *items, const void *values, size_t count, uint64_t *samples) {
+  const size_t stride = count / NNB_SAMPLES;
+  if (items->bytes == 2)
+    for (size_t i = 0; i < NNB_SAMPLES; i++) samples[i] = ((const nnb_any16 *)values)[i * stride];
+  else if (items->bytes == 4)
+    for (size_t i = 0; i < NNB_SAMPLES; i++) samples[i] = ((const nnb_any32 *)values)[i * stride];
+  else
+    for (size_t i = 0; i < NNB_SAMPLES; i++) samples[i] = nnb_item(items, values, i * stride);
+}
+
 #define SURVEY(TYPE, ANY)                                                         \
   NNB_INLINE void survey_##TYPE(const ANY *v, size_t count, nnb_survey *survey) { \
     const TYPE magnitude = (TYPE)((TYPE) ~(TYPE)0 >> 1), first = v[0];            \
@@ -263,12 +273,6 @@ static void highs_avx2(const nnb_items *items, const void *values, size_t count,
   find_highs(items, values, count, shift, highs);
 }
 
-NNB_TARGET("avx2,bmi2")
-static void symbols_avx2(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
-                         uint8_t *symbols) {
-  find_symbols(items, values, count, shift, base, symbols);
-}
-
 NNB_TARGET_AVX512
 static void symbols_avx512(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
                            uint8_t *symbols) {
@@ -318,7 +322,8 @@ void nnb_float_symbols(const nnb_items *items, const void *values, size_t count,
     return;
   }
   if (nnb_cpu_has_bmi2()) {
-    symbols_avx2(items, values, count, shift, base, symbols);
+    const size_t done = nnb_float_symbols_avx2(items, values, count, shift, base, symbols);
+    find_symbols(items, (const uint8_t *)values + done * items->bytes, count - done, shift, base, symbols + done);
     return;
   }
 #endif
@@ -333,7 +338,11 @@ void nnb_float_lows(const nnb_items *items, const void *values, size_t count, nn
     return;
   }
   if (nnb_cpu_has_bmi2()) {
-    divide_avx2(items, values, count, division, field, bytes);
+    const size_t done = nnb_float_lows_avx2(items, values, count, division, field, bytes);
+    uint8_t *rest[6] = {0};
+    for (unsigned j = 0; j < division.bytes; j++) rest[j] = bytes[j] + done;
+    divide_avx2(items, (const uint8_t *)values + done * items->bytes, count - done, division,
+                division.field ? field + done / 8 * division.field : NULL, rest);
     return;
   }
 #endif
