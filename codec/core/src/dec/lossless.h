@@ -26,8 +26,6 @@ typedef struct nnb_float_planes {
 
 void nnb_merge_float(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count);
 void nnb_merge_bytes(const nnb_items *items, const nnb_plane *planes, void *out, size_t count);
-/* The first byte that is 0, from `at` on, or `count`. */
-size_t nnb_find_zero(const uint8_t *data, size_t at, size_t count);
 void nnb_undo_delta(const nnb_items *items, void *out, size_t count);
 void nnb_apply_table(const nnb_items *items, const uint8_t *table, const uint8_t *indices, void *out, size_t count);
 /* Returns whether all indices are below `entries`; others are not followed. Of items of 2 bytes `out` may be the
