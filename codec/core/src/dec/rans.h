@@ -27,7 +27,7 @@ void nnb_rans_expand(const nnb_rans_model *model, uint32_t *entries);
 
 /* These decode as many rounds of 64 states as they safely can. */
 #if NNB_X86_DISPATCH
-void nnb_rans_decode_avx2(nnb_rans_job *job, const uint32_t *entries);
+void nnb_rans_decode_avx2(nnb_rans_job *job, const uint32_t *entries); /* at most 16 tables, no frequency of 4096 */
 void nnb_rans_decode_avx2_rows(nnb_rans_job *job);
 void nnb_rans_decode_avx512(nnb_rans_job *job);
 #endif
