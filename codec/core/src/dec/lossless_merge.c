@@ -217,7 +217,15 @@ void nnb_merge_float(const nnb_items *items, const nnb_float_planes *planes, voi
     return;
   }
   if (nnb_cpu_has_bmi2()) {
-    merge_avx2(items, planes, out, count);
+    nnb_float_planes rest = *planes;
+    const size_t done = nnb_merge_float_avx2(items, planes, out, count);
+    if (done) {
+      rest.symbols.data += done;
+      for (unsigned i = 0; i < rest.division.bytes; i++) rest.bytes[i].data += done;
+      if (rest.division.field) rest.field += done / 8 * rest.division.field;
+      if (rest.contexts != NULL) rest.contexts += done;
+    }
+    merge_avx2(items, &rest, (uint8_t *)out + done * items->bytes, count - done);
     return;
   }
 #endif
