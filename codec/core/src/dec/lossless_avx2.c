@@ -1,4 +1,4 @@
-/* Coding FLOAT with AVX2, 32 items of 2 or 4 bytes at a time. */
+/* Inner loops of the decoder with AVX2. Coding FLOAT: 32 items of 2 or 4 bytes at a time. */
 #include "common/deps_simd.h"
 #include "dec/lossless.h"
 
@@ -97,6 +97,22 @@ NNB_AVX2 size_t nnb_find_zero_avx2(const uint8_t *bytes, size_t count) {
     const __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)(bytes + i));
     const unsigned zero = (unsigned)_mm256_movemask_epi8(_mm256_cmpeq_epi8(v, _mm256_setzero_si256()));
     if (zero) return i + _tzcnt_u32(zero);
+  }
+  return i;
+}
+
+NNB_TARGET("avx2,bmi,bmi2,popcnt,f16c") size_t nnb_widen_avx2(const nnb_any16 *narrow, nnb_any32 *out, size_t count) {
+  const __m256i magnitude = _mm256_set1_epi32(0x7fff), greatest = _mm256_set1_epi32(0x7bff);
+  const __m256i special = _mm256_set1_epi32(0x7f800000);
+  size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m128i half = load((const uint8_t *)(narrow + i));
+    const __m256i number = _mm256_castps_si256(_mm256_cvtph_ps(half)), h = _mm256_cvtepu16_epi32(half);
+    const __m256i not_finite = _mm256_cmpgt_epi32(_mm256_and_si256(h, magnitude), greatest);
+    const __m256i sign = _mm256_slli_epi32(_mm256_andnot_si256(magnitude, h), 16);
+    const __m256i payload = _mm256_slli_epi32(_mm256_and_si256(h, _mm256_set1_epi32(0x3ff)), 13);
+    const __m256i exact = _mm256_or_si256(_mm256_or_si256(sign, special), payload);
+    store((uint8_t *)(out + i), _mm256_blendv_epi8(number, exact, not_finite));
   }
   return i;
 }

@@ -326,10 +326,14 @@ void nnb_fill(const nnb_items *items, const uint8_t *value, void *out, size_t co
 }
 
 void nnb_widen(const nnb_items *items, const void *narrow, void *out, size_t count) {
+  size_t i = 0;
+#if NNB_X86_DISPATCH
+  if (items->bytes == 4 && nnb_cpu_has_bmi2()) i = nnb_widen_avx2(narrow, out, count);
+#endif
   if (items->bytes == 4)
-    for (size_t i = 0; i < count; i++) ((nnb_any32 *)out)[i] = nnb_widen16(((const nnb_any16 *)narrow)[i]);
+    for (; i < count; i++) ((nnb_any32 *)out)[i] = nnb_widen16(((const nnb_any16 *)narrow)[i]);
   else
-    for (size_t i = 0; i < count; i++) ((nnb_any64 *)out)[i] = nnb_widen32(((const nnb_any32 *)narrow)[i]);
+    for (; i < count; i++) ((nnb_any64 *)out)[i] = nnb_widen32(((const nnb_any32 *)narrow)[i]);
 }
 
 void nnb_pack(unsigned bits, const uint8_t *elements, uint8_t *out, size_t bytes) {
