@@ -108,7 +108,7 @@ int main(int argc, char **argv) {
   uint8_t *const a = malloc(count);
   uint8_t *const b = malloc(count);
   sample s;
-  for (int kind = 0; kind < 6; kind++) {
+  for (int kind = 0; kind < 7; kind++) {
     memset(&s, 0, sizeof s);
     s.symbols = a;
     s.table_count = 1;
@@ -137,6 +137,14 @@ int main(int argc, char **argv) {
           a[i] = float_bits(0.03, 21, 1023) & 3;
           b[i] = float_bits(0.03, 23, 255);
           for (int c = 0; c < 256; c++) s.map[c] = (uint8_t)(c < 112 ? 0 : c < 123 ? c - 112 : 11);
+          break;
+        case 5:
+          s.name = "exponent, 2 bits | i % 4";
+          s.contexts = b;
+          s.table_count = 4;
+          a[i] = float_bits(0.03, 21, 255);
+          b[i] = (uint8_t)i;
+          for (int c = 0; c < 256; c++) s.map[c] = (uint8_t)(c % 4);
           break;
         default:
           s.name = "3 bits | 12 exponents";

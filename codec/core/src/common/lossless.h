@@ -200,4 +200,7 @@ NNB_INLINE int nnb_narrow64(uint64_t d, uint32_t *f) {
   return 1;
 }
 
+/* The first byte that is 0, from `at` on, or `count`. */
+size_t nnb_find_zero(const uint8_t *data, size_t at, size_t count);
+
 #endif

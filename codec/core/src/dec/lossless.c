@@ -158,21 +158,6 @@ static void patch(const nnb_items *items, void *out, size_t at, uint64_t high, u
   }
 }
 
-/* Where the first symbol from `at` that is zero lies, `count` if there is none. */
-static size_t find_zero(const nnb_plane *symbols, size_t at, size_t count) {
-  if (symbols->constant) return symbols->data[0] == 0 ? at : count;
-#if NNB_X86_DISPATCH
-  if (nnb_cpu_has_bmi2()) at += nnb_find_zero_avx2(symbols->data + at, count - at);
-#endif
-  for (; count - at >= 8; at += 8) {
-    uint64_t eight;
-    nnb_memcpy(&eight, symbols->data + at, 8);
-    if ((eight - UINT64_C(0x0101010101010101)) & ~eight & UINT64_C(0x8080808080808080)) break;
-  }
-  while (at < count && symbols->data[at] != 0) at++;
-  return at;
-}
-
 static nnb_status read_escapes(block *b, const nnb_items *items, const nnb_float_planes *planes, void *out,
                                size_t count) {
   size_t escapes, next = 0;
@@ -183,7 +168,10 @@ static nnb_status read_escapes(block *b, const nnb_items *items, const nnb_float
   status = read_whole_plane(b, escapes, plane_memory(b, escapes), &high);
   if (status != NNB_OK) return status;
   const unsigned bits = 8u * items->bytes - 1u - planes->division.shift;
-  for (size_t at = 0; (at = find_zero(&planes->symbols, at, count)) < count; at++) {
+  const uint8_t *const symbols = planes->symbols.data;
+  for (size_t at = 0; at < count; at++) {
+    at = planes->symbols.constant ? (symbols[0] ? count : at) : nnb_find_zero(symbols, at, count);
+    if (at == count) break;
     if (next == escapes) return bad;
     const unsigned value = low[next] | (unsigned)high[next] << 8;
     if (value >> bits) return bad;

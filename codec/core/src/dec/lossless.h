@@ -28,8 +28,6 @@ void nnb_merge_float(const nnb_items *items, const nnb_float_planes *planes, voi
 #if NNB_X86_DISPATCH
 /* The same for the first items, which are 32 at a time; returns how many these are. */
 size_t nnb_merge_float_avx2(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count);
-/* Where the first byte that is zero lies; or how many bytes, 32 at a time, have none. */
-size_t nnb_find_zero_avx2(const uint8_t *bytes, size_t count);
 size_t nnb_widen_avx2(const nnb_any16 *narrow, nnb_any32 *out, size_t count); /* returns how many it did */
 #endif
 void nnb_merge_bytes(const nnb_items *items, const nnb_plane *planes, void *out, size_t count);

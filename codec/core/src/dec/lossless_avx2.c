@@ -91,16 +91,6 @@ NNB_AVX2 size_t nnb_merge_float_avx2(const nnb_items *items, const nnb_float_pla
   return p->contexts != NULL ? merge(p, count, 4, bits, 1, out) : merge(p, count, 4, bits, 0, out);
 }
 
-NNB_AVX2 size_t nnb_find_zero_avx2(const uint8_t *bytes, size_t count) {
-  size_t i = 0;
-  for (; i + 32 <= count; i += 32) {
-    const __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)(bytes + i));
-    const unsigned zero = (unsigned)_mm256_movemask_epi8(_mm256_cmpeq_epi8(v, _mm256_setzero_si256()));
-    if (zero) return i + _tzcnt_u32(zero);
-  }
-  return i;
-}
-
 NNB_TARGET("avx2,bmi,bmi2,popcnt,f16c") size_t nnb_widen_avx2(const nnb_any16 *narrow, nnb_any32 *out, size_t count) {
   const __m256i magnitude = _mm256_set1_epi32(0x7fff), greatest = _mm256_set1_epi32(0x7bff);
   const __m256i special = _mm256_set1_epi32(0x7f800000);

@@ -159,24 +159,39 @@ nnb_rans_path nnb_rans_best_path(void) {
   return NNB_RANS_SCALAR;
 }
 
-/* Rows that the path holds in registers, for which it needs no expanded tables. */
-static uint32_t rows_without_tables(nnb_rans_path path) {
+/* Whether the path holds all rows in registers and needs no expanded tables. */
+static int is_without_tables(nnb_rans_path path, const nnb_rans_model *model) {
+  const uint32_t rows = model->table_count << model->bucket_bits;
   if (path == NNB_RANS_AUTO) path = nnb_rans_best_path();
-  return path == NNB_RANS_AVX512 ? NNB_RANS_AVX512_ROWS : 0;
+  if (path == NNB_RANS_AVX512) return rows <= NNB_RANS_AVX512_ROWS;
+  return path == NNB_RANS_AVX2 && model->table_count == 1 && rows > 1 && rows <= NNB_RANS_AVX2_ROWS;
 }
+
+#if NNB_X86_DISPATCH
+static int is_for_avx2(const nnb_rans_model *model) {
+  int certain = 0; /* a table of one symbol */
+  for (uint32_t i = 0; i < model->table_count; i++)
+    certain |= model->rows[(size_t)i << model->bucket_bits].frequency == NNB_RANS_SLOTS;
+  return !certain && model->table_count <= 16;
+}
+#endif
 
 static size_t tables_size(const nnb_rans_model *model) {
   return (size_t)model->table_count * NNB_RANS_SLOTS * sizeof(uint32_t) + (sizeof(uint32_t) - 1);
 }
 
 size_t nnb_rans_scratch_size(nnb_rans_path path, const nnb_rans_model *model) {
-  return model->table_count << model->bucket_bits <= rows_without_tables(path) ? 0 : tables_size(model);
+  return is_without_tables(path, model) ? 0 : tables_size(model);
 }
 
 static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, size_t scratch_size) {
 #if NNB_X86_DISPATCH
-  if (nnb_rans_scratch_size(path, job->model) == 0 && job->state_count == NNB_RANS_MAX_STATES) {
-    nnb_rans_decode_avx512(job);
+  if (is_without_tables(path, job->model) && job->state_count == NNB_RANS_MAX_STATES) {
+    if (path == NNB_RANS_AUTO) path = nnb_rans_best_path();
+    if (path == NNB_RANS_AVX512)
+      nnb_rans_decode_avx512(job);
+    else
+      nnb_rans_decode_avx2_rows(job);
     return;
   }
 #endif
@@ -190,7 +205,7 @@ static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, 
   uint32_t *const entries = (uint32_t *)(void *)(bytes + ((uintptr_t)0 - (uintptr_t)bytes) % sizeof(uint32_t));
   nnb_rans_expand(job->model, entries);
 #if NNB_X86_DISPATCH
-  const int avx2 = path != NNB_RANS_SCALAR && nnb_rans_has_path(NNB_RANS_AVX2);
+  const int avx2 = path != NNB_RANS_SCALAR && nnb_rans_has_path(NNB_RANS_AVX2) && is_for_avx2(job->model);
   if (avx2 && job->state_count == NNB_RANS_MAX_STATES) {
     nnb_rans_decode_avx2(job, entries);
     return;

@@ -17,7 +17,8 @@ typedef struct nnb_survey {
 
 void nnb_survey_items(const nnb_items *items, const void *values, size_t count, nnb_survey *survey);
 
-/* Coding FLOAT: exponents with the mantissa bits above `shift`; as symbols, less `base`, which is at most 255 below. */
+/* Coding FLOAT: exponents with the mantissa bits above `shift`; as symbols, less `base`, 0 those that are below it and
+ * at most 255 the others. */
 void nnb_float_highs(const nnb_items *items, const void *values, size_t count, unsigned shift, uint16_t *highs);
 void nnb_float_symbols(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
                        uint8_t *symbols);

@@ -18,22 +18,22 @@ NNB_AVX2_INLINE size_t symbols_16(const uint8_t *v, size_t count, unsigned shift
   for (; i + 32 <= count; i += 32, v += 64) {
     __m256i x[2];
     for (unsigned k = 0; k < 2; k++)
-      x[k] = _mm256_sub_epi16(_mm256_srl_epi16(_mm256_and_si256(load(v + 32 * k), magnitude), by), less);
+      x[k] = _mm256_subs_epu16(_mm256_srl_epi16(_mm256_and_si256(load(v + 32 * k), magnitude), by), less);
     store(symbols + i, _mm256_permute4x64_epi64(_mm256_packus_epi16(x[0], x[1]), 0xD8));
   }
   return i;
 }
 
 NNB_AVX2_INLINE size_t symbols_32(const uint8_t *v, size_t count, unsigned shift, uint32_t base, uint8_t *symbols) {
-  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff), less = _mm256_set1_epi32((int)base);
+  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff), less = _mm256_set1_epi16((short)base);
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   const __m128i by = shift_by(shift);
   size_t i = 0;
   for (; i + 32 <= count; i += 32, v += 128) {
     __m256i x[4];
-    for (unsigned k = 0; k < 4; k++)
-      x[k] = _mm256_sub_epi32(_mm256_srl_epi32(_mm256_and_si256(load(v + 32 * k), magnitude), by), less);
-    const __m256i all = _mm256_packus_epi16(_mm256_packus_epi32(x[0], x[1]), _mm256_packus_epi32(x[2], x[3]));
+    for (unsigned k = 0; k < 4; k++) x[k] = _mm256_srl_epi32(_mm256_and_si256(load(v + 32 * k), magnitude), by);
+    for (unsigned k = 0; k < 2; k++) x[k] = _mm256_subs_epu16(_mm256_packus_epi32(x[2 * k], x[2 * k + 1]), less);
+    const __m256i all = _mm256_packus_epi16(x[0], x[1]);
     store(symbols + i, _mm256_permutevar8x32_epi32(all, order));
   }
   return i;

@@ -1,5 +1,10 @@
 #include "enc/lossless_encoder.h"
 
+/* Symbols that the alphabet may have before escapes or fewer mantissa bits are worth while. */
+static unsigned few_symbols(const nnb_encoder *e) {
+  return e->choice->speed == NNB_LOSSLESS_SMALL || e->present != NULL ? NNB_FEW_SYMBOLS : NNB_FEWEST_SYMBOLS;
+}
+
 /* Mantissa bits for coding FLOAT: more where magnitudes are so close together that few symbols hold them. */
 static unsigned choose_upper(const nnb_encoder *e, const nnb_items *items, const nnb_survey *survey, size_t count) {
   enum { ENOUGH = 16384 }; /* items for larger tables */
@@ -7,7 +12,7 @@ static unsigned choose_upper(const nnb_encoder *e, const nnb_items *items, const
   unsigned upper = e->choice->speed == NNB_LOSSLESS_BALANCED && e->present == NULL ? 1 : 2;
   while (count >= ENOUGH && upper < NNB_MAX_UPPER) {
     const unsigned shift = items->mantissa_bits - upper - 1u;
-    if ((survey->greatest >> shift) - (survey->least >> shift) >= NNB_FEW_SYMBOLS) break;
+    if ((survey->greatest >> shift) - (survey->least >> shift) >= few_symbols(e)) break;
     upper++;
   }
   return upper;
@@ -34,49 +39,52 @@ static int scale_symbols(nnb_encoder *e, size_t count, unsigned upper, unsigned 
   return size < plain;
 }
 
-NNB_INLINE size_t count_all_up_to(const uint16_t *highs, size_t count, uint16_t last) {
-  size_t found = 0;
+NNB_INLINE size_t count_all_zeros(const uint8_t *symbols, size_t count) {
+  size_t zeros = 0;
   for (size_t at = 0; at < count;) {
-    const size_t end = count - at < 4096 ? count : at + 4096;
-    uint16_t here = 0;
-    for (; at < end; at++) here = (uint16_t)(here + (highs[at] <= last));
-    found += here;
+    const size_t end = count - at < 192 ? count : at + 192;
+    uint8_t here = 0;
+    for (; at < end; at++) here = (uint8_t)(here + (symbols[at] == 0));
+    zeros += here;
   }
-  return found;
-}
-
-NNB_INLINE void make_all_symbols(const uint16_t *restrict highs, size_t count, uint16_t base,
-                                 uint8_t *restrict symbols) {
-  for (size_t i = 0; i < count; i++) symbols[i] = (uint8_t)(highs[i] < base ? 0 : highs[i] - base);
+  return zeros;
 }
 
 #if NNB_X86_DISPATCH
 NNB_TARGET("avx2,bmi2")
-static size_t count_up_to_avx2(const uint16_t *highs, size_t count, uint16_t last) {
-  return count_all_up_to(highs, count, last);
-}
-
-NNB_TARGET("avx2,bmi2")
-static void make_symbols_avx2(const uint16_t *highs, size_t count, uint16_t base, uint8_t *symbols) {
-  make_all_symbols(highs, count, base, symbols);
-}
+static size_t count_zeros_avx2(const uint8_t *symbols, size_t count) { return count_all_zeros(symbols, count); }
 #endif
 
-static size_t count_up_to(const uint16_t *highs, size_t count, unsigned last) {
+static size_t count_zeros(const uint8_t *symbols, size_t count) {
 #if NNB_X86_DISPATCH
-  if (nnb_cpu_has_bmi2()) return count_up_to_avx2(highs, count, (uint16_t)last);
+  if (nnb_cpu_has_bmi2()) return count_zeros_avx2(symbols, count);
 #endif
-  return count_all_up_to(highs, count, (uint16_t)last);
+  return count_all_zeros(symbols, count);
 }
 
-static void make_symbols(const uint16_t *highs, size_t count, uint32_t base, uint8_t *symbols) {
-#if NNB_X86_DISPATCH
-  if (nnb_cpu_has_bmi2()) {
-    make_symbols_avx2(highs, count, (uint16_t)base, symbols);
-    return;
+/* Symbols of as few kinds as a few escapes allow, of which there are `escapes`; returns the base. */
+static uint32_t find_symbols(nnb_encoder *e, const nnb_items *items, const void *values, size_t count, unsigned shift,
+                             const nnb_survey *survey, unsigned *widest, size_t *escapes) {
+  const uint64_t greatest = survey->greatest >> shift, least = survey->least >> shift;
+  for (*widest = few_symbols(e);; *widest = *widest < NNB_FEW_SYMBOLS ? NNB_FEW_SYMBOLS : 256) {
+    const uint64_t base = greatest - least < *widest ? least : greatest - *widest + 1;
+    nnb_float_symbols(items, values, count, shift, (uint32_t)base, e->symbols);
+    *escapes = base > least ? count_zeros(e->symbols, count) : 0;
+    if (*escapes <= count / 1024 || *widest == 256) return (uint32_t)base;
   }
-#endif
-  make_all_symbols(highs, count, (uint16_t)base, symbols);
+}
+
+static void write_escapes(nnb_encoder *e, const nnb_items *items, const void *values, size_t count, unsigned shift) {
+  const uint64_t magnitude = ((uint64_t)1 << (8u * items->bytes - 1u)) - 1u;
+  size_t found = 0;
+  for (size_t at = nnb_find_zero(e->symbols, 0, count); at < count; at = nnb_find_zero(e->symbols, at + 1, count)) {
+    const uint64_t high = (nnb_item(items, values, at) & magnitude) >> shift;
+    e->bytes[0][found] = (uint8_t)high;
+    e->bytes[1][found++] = (uint8_t)(high >> 8);
+  }
+  nnb_put_u32(e, found);
+  nnb_write_plane(e, e->bytes[0], found);
+  nnb_write_plane(e, e->bytes[1], found);
 }
 
 /* Whether a sample of what remains of the items says that there is nothing to gain. */
@@ -128,33 +136,21 @@ void nnb_write_float(nnb_encoder *e, const nnb_items *items, const void *values,
                      const nnb_survey *survey) {
   const unsigned upper = choose_upper(e, items, survey, count);
   const nnb_division division = nnb_divide(items, upper);
-  const uint64_t greatest = survey->greatest >> division.shift, least = survey->least >> division.shift;
   const int small = e->choice->speed == NNB_LOSSLESS_SMALL && !e->choice->planes_raw && count >= 1024;
-  unsigned widest = NNB_FEW_SYMBOLS;
-  uint32_t base = (uint32_t)least;
-  size_t escapes = 0;
-  if (small || greatest - least >= widest) {
-    nnb_float_highs(items, values, count, division.shift, e->highs);
-    if (greatest - least >= widest) {
-      escapes = count_up_to(e->highs, count, (unsigned)greatest - widest + 1);
-      if (escapes > count / 1024) widest = 256;
-      escapes = greatest - least < widest ? 0 : count_up_to(e->highs, count, (unsigned)greatest - widest + 1);
-      if (greatest - least >= widest) base = (uint32_t)greatest - widest + 1;
-    }
-    make_symbols(e->highs, count, base, e->symbols);
-  } else {
-    nnb_float_symbols(items, values, count, division.shift, base, e->symbols);
-  }
+  unsigned widest;
+  size_t escapes;
+  uint32_t base = find_symbols(e, items, values, count, division.shift, survey, &widest, &escapes);
   int scaled = 0;
   if (small) {
     const size_t plain = nnb_estimate_plane(e, e->symbols, count, NULL, NULL, 1) + 2 * escapes, plain_escapes = escapes;
     uint32_t scaled_base = base;
+    nnb_float_highs(items, values, count, division.shift, e->highs);
     scaled = scale_symbols(e, count, upper, widest, plain, &scaled_base, &escapes);
     if (scaled) {
       base = scaled_base;
     } else {
       escapes = plain_escapes;
-      make_symbols(e->highs, count, base, e->symbols);
+      nnb_float_symbols(items, values, count, division.shift, base, e->symbols);
     }
   }
   nnb_put_u8(e, NNB_CODING_FLOAT);
@@ -171,21 +167,5 @@ void nnb_write_float(nnb_encoder *e, const nnb_items *items, const void *values,
     nnb_write_plane(e, e->symbols, count);
   }
   write_lows(e, items, values, count, division);
-  if (escapes) {
-    size_t found = 0;
-    for (size_t at = 0; at < count; at += 8) {
-      const size_t end = count - at < 8 ? count : at + 8;
-      uint64_t eight = 0;
-      if (end == at + 8) nnb_memcpy(&eight, e->symbols + at, 8);
-      if (eight != 0 && !((eight - UINT64_C(0x0101010101010101)) & ~eight & UINT64_C(0x8080808080808080))) continue;
-      for (size_t i = at; i < end; i++) {
-        if (e->symbols[i] != 0) continue;
-        e->bytes[0][found] = (uint8_t)e->highs[i];
-        e->bytes[1][found++] = (uint8_t)(e->highs[i] >> 8);
-      }
-    }
-    nnb_put_u32(e, found);
-    nnb_write_plane(e, e->bytes[0], found);
-    nnb_write_plane(e, e->bytes[1], found);
-  }
+  if (escapes) write_escapes(e, items, values, count, division.shift);
 }

@@ -125,8 +125,10 @@ void nnb_survey_items(const nnb_items *items, const void *values, size_t count, 
   }                                                                                                               \
   NNB_INLINE void symbols_##SUFFIX(const nnb_any_##SUFFIX *restrict v, size_t n, unsigned shift, TYPE base,       \
                                    uint8_t *restrict symbols) {                                                   \
-    for (size_t i = 0; i < n; i++)                                                                                \
-      symbols[i] = (uint8_t)(((TYPE)(v[i] & (TYPE)((TYPE) ~(TYPE)0 >> 1)) >> shift) - base);                      \
+    for (size_t i = 0; i < n; i++) {                                                                              \
+      const TYPE high = (TYPE)((TYPE)(v[i] & (TYPE)((TYPE) ~(TYPE)0 >> 1)) >> shift);                             \
+      symbols[i] = (uint8_t)(high < base ? 0 : high - base);                                                      \
+    }                                                                                                             \
   }
 HIGHS(uint16_t, 16)
 HIGHS(uint32_t, 32)
