@@ -31,6 +31,8 @@ size_t nnb_float_symbols_avx2(const nnb_items *items, const void *values, size_t
                               uint8_t *symbols);
 size_t nnb_float_lows_avx2(const nnb_items *items, const void *values, size_t count, nnb_division division,
                            uint8_t *field, uint8_t *const *bytes);
+/* The same as nnb_narrow() for the first items of 4 bytes that are numbers of half the width; returns how many. */
+size_t nnb_narrow_avx2(const void *values, size_t count, nnb_any16 *narrow);
 #endif
 void nnb_divide_bytes(const nnb_items *items, const void *values, size_t count, uint8_t *const *planes);
 void nnb_delta(const nnb_items *items, const void *values, size_t count, void *out);

@@ -1,4 +1,5 @@
-/* Coding FLOAT with AVX2, 32 items of 2 or 4 bytes at a time; compilers shift 16-bit numbers as 32-bit ones. */
+/* Inner loops of the encoder with AVX2. Coding FLOAT: 32 items of 2 or 4 bytes at a time; compilers shift 16-bit
+ * numbers as 32-bit ones. */
 #include "common/deps_simd.h"
 #include "enc/lossless.h"
 
@@ -135,6 +136,20 @@ NNB_AVX2 size_t nnb_float_lows_avx2(const nnb_items *items, const void *values, 
                                     uint8_t *field, uint8_t *const *bytes) {
   if (items->bytes == 2) return lows_16(values, count, division, field, bytes);
   return items->bytes == 4 ? lows_32(values, count, division, field, bytes) : 0;
+}
+
+/* A number is one of half the width if it comes back; others, and those that are not numbers, are left. */
+NNB_TARGET("avx2,bmi,bmi2,popcnt,f16c") size_t nnb_narrow_avx2(const void *values, size_t count, nnb_any16 *narrow) {
+  const uint8_t *v = values;
+  size_t i = 0;
+  for (; i + 8 <= count; i += 8, v += 32) {
+    const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)v);
+    const __m128i half = _mm256_cvtps_ph(_mm256_castsi256_ps(x), _MM_FROUND_TO_NEAREST_INT);
+    const __m256i same = _mm256_cmpeq_epi32(_mm256_castps_si256(_mm256_cvtph_ps(half)), x);
+    if (_mm256_movemask_epi8(same) != -1) break;
+    _mm_storeu_si128((__m128i *)(void *)(narrow + i), half);
+  }
+  return i;
 }
 
 #else

@@ -499,7 +499,11 @@ int nnb_narrow(const nnb_items *items, const void *values, size_t count, void *n
   if (items->bytes == 4) {
     const nnb_any32 *const v = values;
     nnb_any16 *const to = narrow;
-    for (size_t i = 0; i < count; i++) {
+    size_t i = 0;
+#if NNB_X86_DISPATCH
+    if (nnb_cpu_has_bmi2()) i = nnb_narrow_avx2(values, count, to);
+#endif
+    for (; i < count; i++) {
       uint16_t half;
       if (!nnb_narrow32(v[i], &half)) return 0;
       to[i] = half;
