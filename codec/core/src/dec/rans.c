@@ -162,7 +162,7 @@ nnb_rans_path nnb_rans_best_path(void) {
 /* Rows that the path holds in registers, for which it needs no expanded tables. */
 static uint32_t rows_without_tables(nnb_rans_path path) {
   if (path == NNB_RANS_AUTO) path = nnb_rans_best_path();
-  return path == NNB_RANS_AVX512 ? NNB_RANS_AVX512_ROWS : 0;
+  return path == NNB_RANS_AVX512 ? NNB_RANS_AVX512_ROWS : path == NNB_RANS_NEON ? NNB_RANS_NEON_ROWS : 0;
 }
 
 static size_t tables_size(const nnb_rans_model *model) {
@@ -177,6 +177,12 @@ static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, 
 #if NNB_X86_DISPATCH
   if (nnb_rans_scratch_size(path, job->model) == 0 && job->state_count == NNB_RANS_MAX_STATES) {
     nnb_rans_decode_avx512(job);
+    return;
+  }
+#endif
+#if NNB_NEON
+  if (nnb_rans_scratch_size(path, job->model) == 0 && job->state_count == NNB_RANS_MAX_STATES) {
+    nnb_rans_decode_neon(job);
     return;
   }
 #endif
@@ -198,7 +204,7 @@ static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, 
 #endif
 #if NNB_NEON
   if (path != NNB_RANS_SCALAR && job->state_count == NNB_RANS_MAX_STATES) {
-    nnb_rans_decode_neon(job, entries);
+    nnb_rans_decode_neon_expanded(job, entries);
     return;
   }
 #endif

@@ -22,6 +22,7 @@ typedef struct nnb_rans_job {
 void nnb_rans_expand(const nnb_rans_model *model, uint32_t *entries);
 
 #define NNB_RANS_AVX512_ROWS 256u
+#define NNB_RANS_NEON_ROWS 64u
 
 /* These decode as many rounds of 64 states as they safely can. */
 #if NNB_X86_DISPATCH
@@ -29,7 +30,8 @@ void nnb_rans_decode_avx2(nnb_rans_job *job, const uint32_t *entries);
 void nnb_rans_decode_avx512(nnb_rans_job *job);
 #endif
 #if NNB_NEON
-void nnb_rans_decode_neon(nnb_rans_job *job, const uint32_t *entries);
+void nnb_rans_decode_neon(nnb_rans_job *job);
+void nnb_rans_decode_neon_expanded(nnb_rans_job *job, const uint32_t *entries);
 #endif
 
 #endif
