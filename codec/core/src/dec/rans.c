@@ -182,7 +182,7 @@ static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, 
 #endif
 #if NNB_NEON
   if (nnb_rans_scratch_size(path, job->model) == 0 && job->state_count == NNB_RANS_MAX_STATES) {
-    nnb_rans_decode_neon(job);
+    nnb_rans_decode_neon(job, NULL);
     return;
   }
 #endif
@@ -204,7 +204,7 @@ static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, 
 #endif
 #if NNB_NEON
   if (path != NNB_RANS_SCALAR && job->state_count == NNB_RANS_MAX_STATES) {
-    nnb_rans_decode_neon_expanded(job, entries);
+    nnb_rans_decode_neon(job, entries);
     return;
   }
 #endif

@@ -30,8 +30,7 @@ void nnb_rans_decode_avx2(nnb_rans_job *job, const uint32_t *entries);
 void nnb_rans_decode_avx512(nnb_rans_job *job);
 #endif
 #if NNB_NEON
-void nnb_rans_decode_neon(nnb_rans_job *job);
-void nnb_rans_decode_neon_expanded(nnb_rans_job *job, const uint32_t *entries);
+void nnb_rans_decode_neon(nnb_rans_job *job, const uint32_t *entries); /* NULL for rows that fit into registers */
 #endif
 
 #endif
