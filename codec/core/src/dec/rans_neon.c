@@ -127,6 +127,20 @@ NNB_INLINE void place_entries(uint32_t *at, const uint16x8_t *low, uint8x16_t ta
   }
 }
 
+/* New halves of eight states; returns which of them have no upper half and thus take a word as their lower one. */
+NNB_INLINE uint16x8_t advance(uint16x8_t *low, uint16x8_t *high, uint16x8_t frequency, uint16x8_t rank) {
+  const uint16x8_t quotient = vsliq_n_u16(vshrq_n_u16(*low, NNB_RANS_BITS), *high, 16 - NNB_RANS_BITS);
+  const uint32x4_t y0 = vmlal_u16(vmovl_u16(vget_low_u16(rank)), vget_low_u16(frequency), vget_low_u16(quotient));
+  const uint32x4_t y1 = vmlal_high_u16(vmovl_high_u16(rank), frequency, quotient);
+  const uint16x8_t lower = vuzp1q_u16(vreinterpretq_u16_u32(y0), vreinterpretq_u16_u32(y1));
+  const uint16x8_t carry = vuzp2q_u16(vreinterpretq_u16_u32(y0), vreinterpretq_u16_u32(y1));
+  const uint16x8_t upper = vmlaq_u16(carry, frequency, vshrq_n_u16(*high, NNB_RANS_BITS));
+  const uint16x8_t empty = vceqzq_u16(upper);
+  *low = lower;
+  *high = vorrq_u16(upper, vandq_u16(lower, empty));
+  return empty;
+}
+
 /* `rows`: as above, or 0, which loads `entries`. */
 NNB_INLINE void decode_rounds(nnb_rans_job *job, const uint32_t *entries, int rows, int wide, int with_contexts) {
   row_fields fields;
@@ -137,43 +151,32 @@ NNB_INLINE void decode_rounds(nnb_rans_job *job, const uint32_t *entries, int ro
                             vdupq_n_u8((uint8_t)((1u << bucket_bits) - 1)),
                             vdupq_n_u16((uint16_t)((NNB_RANS_SLOTS >> bucket_bits) - 1))};
   const uint8_t *const map = rows ? fields.first_row : job->context_map;
+  const uint8_t *const contexts = job->contexts;
+  const uint8_t *const end = job->end;
   const uint8_t *next = job->next;
+  uint8_t *const symbols = job->symbols;
+  const size_t count = job->count;
   size_t i = job->done;
   if (rows) fill_fields(&fields, job);
   fill_orders(&orders);
   nnb_rans_load_lanes(&x, job->states);
-  while (job->count - i >= NNB_RANS_MAX_STATES && (size_t)(job->end - next) >= 2 * NNB_RANS_MAX_STATES) {
+  while (count - i >= NNB_RANS_MAX_STATES && (size_t)(end - next) >= 2 * NNB_RANS_MAX_STATES) {
     uint8x16_t of_context[4];
     uint8x16_t masks[4];
     uint32_t at[NNB_RANS_MAX_STATES];
     for (int k = 0; k < 4; k++) of_context[k] = vdupq_n_u8(0);
-    if (with_contexts) nnb_find_any_bytes(map, job->contexts + i, of_context);
+    if (with_contexts) nnb_find_any_bytes(map, contexts + i, of_context);
     for (int k = 0; k < 4 && !rows; k++) place_entries(at + 16 * k, x.low + 2 * k, of_context[k]);
     for (int k = 0; k < 4; k++) {
       found f;
-      uint16x8_t empty[2];
       if (rows) {
         find_in_rows(&f, &fields, &row_of, x.low + 2 * k, with_contexts ? &of_context[k] : NULL, rows, wide);
       } else {
         load_entries(&f, entries, at + 16 * k);
       }
-      vst1q_u8(job->symbols + i + 16 * k, f.symbol);
-      for (int h = 0; h < 2; h++) {
-        const int g = 2 * k + h;
-        const uint16x8_t frequency = f.frequency[h];
-        const uint16x8_t rank = f.rank[h];
-        const uint16x8_t low = vsliq_n_u16(vshrq_n_u16(x.low[g], NNB_RANS_BITS), x.high[g], 16 - NNB_RANS_BITS);
-        const uint16x8_t high = vshrq_n_u16(x.high[g], NNB_RANS_BITS);
-        const uint32x4_t y0 = vmlal_u16(vmovl_u16(vget_low_u16(rank)), vget_low_u16(frequency), vget_low_u16(low));
-        const uint32x4_t y1 = vmlal_high_u16(vmovl_high_u16(rank), frequency, low);
-        const uint16x8_t lower = vuzp1q_u16(vreinterpretq_u16_u32(y0), vreinterpretq_u16_u32(y1));
-        const uint16x8_t upper = vuzp2q_u16(vreinterpretq_u16_u32(y0), vreinterpretq_u16_u32(y1));
-        const uint16x8_t y = vmlaq_u16(upper, frequency, high);
-        empty[h] = vceqzq_u16(y);
-        x.low[g] = lower;
-        x.high[g] = vorrq_u16(y, vandq_u16(lower, empty[h]));
-      }
-      masks[k] = nnb_narrow(empty[0], empty[1]);
+      vst1q_u8(symbols + i + 16 * k, f.symbol);
+      const uint16x8_t empty = advance(&x.low[2 * k], &x.high[2 * k], f.frequency[0], f.rank[0]);
+      masks[k] = nnb_narrow(empty, advance(&x.low[2 * k + 1], &x.high[2 * k + 1], f.frequency[1], f.rank[1]));
     }
     const nnb_rans_sets sets = nnb_rans_sets_of(masks);
     for (int g = 0; g < 8; g++) {

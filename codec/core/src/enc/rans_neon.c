@@ -83,12 +83,6 @@ NNB_INLINE uint32x4_t divide(uint16x8_t x, uint8x16_t inverse) {
   return vcvtq_u32_f32(vmulq_f32(dividend, vreinterpretq_f32_u8(inverse)));
 }
 
-NNB_INLINE uint64_t four_slots(const uint16_t *slots, const uint16_t *at) {
-  const uint64_t lower = slots[at[0]] | (uint32_t)slots[at[1]] << 16;
-  const uint64_t upper = slots[at[2]] | (uint32_t)slots[at[3]] << 16;
-  return lower | upper << 32;
-}
-
 /* What is to be known of 16 symbols. */
 typedef struct found {
   uint16x8_t frequency[2];
@@ -136,13 +130,42 @@ NNB_INLINE void load_symbols(found *f, const nnb_rans_symbol *symbols, const uin
   }
 }
 
+/* Eight states, of which the full ones lose their lower half: leaves 4096 times the quotients, returns the ranks. */
+NNB_INLINE uint16x8_t split(uint16x8_t *low, uint16x8_t *high, uint16x8_t full, uint16x8_t frequency,
+                            const uint8x16_t *inverse) {
+  const uint16x8_t x_low = vbslq_u16(full, *high, *low);
+  const uint16x8_t x_high = vbicq_u16(*high, full);
+  const uint32x4_t lower = divide(vzip1q_u16(x_low, x_high), inverse[0]);
+  const uint32x4_t upper = divide(vzip2q_u16(x_low, x_high), inverse[1]);
+  const uint16x8_t rough = vuzp1q_u16(vreinterpretq_u16_u32(lower), vreinterpretq_u16_u32(upper));
+  const uint16x8_t rest = vmlsq_u16(x_low, rough, frequency);
+  const int16x8_t small = vreinterpretq_s16_u16(vcgeq_u16(rest, frequency)); /* then -1 */
+  const int32x4_t q0 = vsubw_s16(vreinterpretq_s32_u32(lower), vget_low_s16(small));
+  const int32x4_t q1 = vsubw_high_s16(vreinterpretq_s32_u32(upper), small);
+  const uint16x8_t y0 = vreinterpretq_u16_s32(vshlq_n_s32(q0, NNB_RANS_BITS));
+  const uint16x8_t y1 = vreinterpretq_u16_s32(vshlq_n_s32(q1, NNB_RANS_BITS));
+  *low = vuzp1q_u16(y0, y1);
+  *high = vuzp2q_u16(y0, y1);
+  return vminq_u16(rest, vsubq_u16(rest, frequency));
+}
+
+NNB_INLINE uint64_t four_slots(const uint16_t *slots, const uint16_t *at) {
+  const uint64_t lower = slots[at[0]] | (uint32_t)slots[at[1]] << 16;
+  const uint64_t upper = slots[at[2]] | (uint32_t)slots[at[3]] << 16;
+  return lower | upper << 32;
+}
+
 /* `rows` is a constant: 32, 64, or 256, which loads. Returns whether every symbol has a frequency. */
 NNB_INLINE int encode_rounds(nnb_rans_enc_job *job, const row_fields *fields, int rows, int with_contexts) {
   nnb_rans_orders orders;
   nnb_rans_lanes x;
   const uint8x16_t row_mask = vdupq_n_u8((uint8_t)(rows <= 64 ? (1u << fields->row_bits) - 1 : 255));
   const uint16x8_t one = vdupq_n_u16(1);
+  const nnb_rans_symbol *const table_symbols = job->table_symbols;
   const uint16_t *const slots = job->slots;
+  const uint8_t *const map = rows <= 64 ? fields->first_row : job->context_map;
+  const uint8_t *const contexts = job->contexts;
+  const uint8_t *const symbols = job->symbols;
   uint8x16_t right = vdupq_n_u8(255);
   uint16x8_t least = vdupq_n_u16(1); /* frequency */
   uint8_t *next = job->next;
@@ -157,11 +180,9 @@ NNB_INLINE int encode_rounds(nnb_rans_enc_job *job, const row_fields *fields, in
     uint16_t at[NNB_RANS_MAX_STATES];
     i -= NNB_RANS_MAX_STATES;
     for (int k = 0; k < 4; k++) of_context[k] = vdupq_n_u8(0);
-    if (with_contexts) {
-      nnb_find_any_bytes(rows <= 64 ? fields->first_row : job->context_map, job->contexts + i, of_context);
-    }
+    if (with_contexts) nnb_find_any_bytes(map, contexts + i, of_context);
     for (int k = 0; k < 4 && rows > 64; k++) {
-      const uint8x16_t s = vld1q_u8(job->symbols + i + 16 * k);
+      const uint8x16_t s = vld1q_u8(symbols + i + 16 * k);
       const uint16x8_t lower = as_words(vzip1q_u8(s, of_context[k]));
       const uint16x8_t upper = as_words(vzip2q_u8(s, of_context[k]));
       vst1q_u16(at + 16 * k, vshlq_n_u16(lower, SYMBOL_SHIFT));
@@ -169,25 +190,24 @@ NNB_INLINE int encode_rounds(nnb_rans_enc_job *job, const row_fields *fields, in
     }
     for (int k = 0; k < 4; k++) {
       if (rows <= 64) {
-        const uint8x16_t s = vld1q_u8(job->symbols + i + 16 * k);
-        row[k] = vorrq_u8(vandq_u8(s, row_mask), of_context[k]);
+        const uint8x16_t s = vld1q_u8(symbols + i + 16 * k);
+        row[k] = vandq_u8(s, row_mask);
+        if (with_contexts) row[k] = vorrq_u8(row[k], of_context[k]);
         right = vandq_u8(right, vceqq_u8(nnb_find_bytes(fields->symbol, row[k], rows), s));
         find_frequencies(&f[k], fields, row[k], rows);
       } else {
-        load_symbols(&f[k], job->table_symbols, at + 16 * k);
+        load_symbols(&f[k], table_symbols, at + 16 * k);
         if (with_contexts) {
           const uint8x16_t first_slot = vshlq_n_u8(of_context[k], NNB_RANS_BITS - 8);
           f[k].first[0] = vaddq_u16(f[k].first[0], as_words(vzip1q_u8(vdupq_n_u8(0), first_slot)));
           f[k].first[1] = vaddq_u16(f[k].first[1], as_words(vzip2q_u8(vdupq_n_u8(0), first_slot)));
         }
-        for (int h = 0; h < 2; h++) {
-          least = vminq_u16(least, f[k].frequency[h]);
-          f[k].frequency[h] = vmaxq_u16(f[k].frequency[h], one);
-        }
+        least = vminq_u16(least, vminq_u16(f[k].frequency[0], f[k].frequency[1]));
+        f[k].frequency[0] = vmaxq_u16(f[k].frequency[0], one);
+        f[k].frequency[1] = vmaxq_u16(f[k].frequency[1], one);
       }
-      for (int h = 0; h < 2; h++) {
-        full[2 * k + h] = vcgeq_u16(vshrq_n_u16(x.high[2 * k + h], 4), f[k].frequency[h]);
-      }
+      full[2 * k] = vcgeq_u16(vshrq_n_u16(x.high[2 * k], 4), f[k].frequency[0]);
+      full[2 * k + 1] = vcgeq_u16(vshrq_n_u16(x.high[2 * k + 1], 4), f[k].frequency[1]);
       masks[k] = nnb_narrow(full[2 * k], full[2 * k + 1]);
     }
     const nnb_rans_sets sets = nnb_rans_sets_of(masks);
@@ -198,26 +218,12 @@ NNB_INLINE int encode_rounds(nnb_rans_enc_job *job, const row_fields *fields, in
       vst1q_u8(next + (sets.ends >> 8 * g & 255) - 16, words);
     }
     for (int k = 0; k < 4; k++) {
+      const int a = 2 * k, b = 2 * k + 1;
       if (rows <= 64) find_rest(&f[k], fields, row[k], rows);
-      for (int h = 0; h < 2; h++) {
-        const int g = 2 * k + h;
-        const uint16x8_t frequency = f[k].frequency[h];
-        const uint16x8_t low = vbslq_u16(full[g], x.high[g], x.low[g]);
-        const uint16x8_t high = vbicq_u16(x.high[g], full[g]);
-        const uint32x4_t lower = divide(vzip1q_u16(low, high), f[k].inverse[2 * h]);
-        const uint32x4_t upper = divide(vzip2q_u16(low, high), f[k].inverse[2 * h + 1]);
-        const uint16x8_t rough = vuzp1q_u16(vreinterpretq_u16_u32(lower), vreinterpretq_u16_u32(upper));
-        const uint16x8_t rest = vmlsq_u16(low, rough, frequency);
-        const uint16x8_t rank = vminq_u16(rest, vsubq_u16(rest, frequency));
-        const int16x8_t small = vreinterpretq_s16_u16(vcgeq_u16(rest, frequency)); /* then -1 */
-        const int32x4_t q0 = vsubw_s16(vreinterpretq_s32_u32(lower), vget_low_s16(small));
-        const int32x4_t q1 = vsubw_high_s16(vreinterpretq_s32_u32(upper), small);
-        const uint16x8_t y0 = vreinterpretq_u16_s32(vshlq_n_s32(q0, NNB_RANS_BITS));
-        const uint16x8_t y1 = vreinterpretq_u16_s32(vshlq_n_s32(q1, NNB_RANS_BITS));
-        x.low[g] = vuzp1q_u16(y0, y1);
-        x.high[g] = vuzp2q_u16(y0, y1);
-        vst1q_u16(at + 8 * g, vaddq_u16(rank, f[k].first[h]));
-      }
+      const uint16x8_t rank0 = split(&x.low[a], &x.high[a], full[a], f[k].frequency[0], f[k].inverse);
+      const uint16x8_t rank1 = split(&x.low[b], &x.high[b], full[b], f[k].frequency[1], f[k].inverse + 2);
+      vst1q_u16(at + 16 * k, vaddq_u16(rank0, f[k].first[0]));
+      vst1q_u16(at + 16 * k + 8, vaddq_u16(rank1, f[k].first[1]));
     }
     for (int g = 0; g < 8; g++) {
       const uint64x1_t lower = vcreate_u64(four_slots(slots, at + 8 * g));
