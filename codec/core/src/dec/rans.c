@@ -164,6 +164,7 @@ static int is_without_tables(nnb_rans_path path, const nnb_rans_model *model) {
   const uint32_t rows = model->table_count << model->bucket_bits;
   if (path == NNB_RANS_AUTO) path = nnb_rans_best_path();
   if (path == NNB_RANS_AVX512) return rows <= NNB_RANS_AVX512_ROWS;
+  if (path == NNB_RANS_NEON) return rows <= NNB_RANS_NEON_ROWS;
   return path == NNB_RANS_AVX2 && model->table_count == 1 && rows > 1 && rows <= NNB_RANS_AVX2_ROWS;
 }
 
@@ -192,6 +193,12 @@ static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, 
       nnb_rans_decode_avx512(job);
     else
       nnb_rans_decode_avx2_rows(job);
+    return;
+  }
+#endif
+#if NNB_NEON
+  if (is_without_tables(path, job->model) && job->state_count == NNB_RANS_MAX_STATES) {
+    nnb_rans_decode_neon(job, NULL);
     return;
   }
 #endif

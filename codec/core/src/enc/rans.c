@@ -24,7 +24,8 @@ static nnb_status build_table(nnb_rans_symbol *symbols, uint16_t *slots, const u
   for (uint32_t s = 0; s < 256; s++) {
     const uint32_t frequency = frequencies[s];
     const uint64_t reciprocal = frequency == 0 ? 0 : (UINT64_C(1) << 44) / frequency + 1;
-    symbols[s] = (nnb_rans_symbol){reciprocal, (uint16_t)frequency, (uint16_t)sum};
+    const float inverse = NNB_NEON ? NNB_RANS_INVERSE(frequency + (frequency == 0)) : 0;
+    symbols[s] = (nnb_rans_symbol){reciprocal, (uint16_t)frequency, (uint16_t)sum, inverse};
     sum += frequency;
   }
   for (uint32_t b = 0; b < 1u << bucket_bits; b++) {
@@ -92,6 +93,13 @@ static nnb_status encode_job(nnb_rans_path path, nnb_rans_enc_job *job) {
     nnb_status status = encode_scalar(job, NNB_RANS_MAX_STATES);
     if (status == NNB_OK && path == NNB_RANS_AVX512) status = nnb_rans_encode_avx512(job);
     if (status == NNB_OK && job->left > 0 && nnb_rans_has_path(NNB_RANS_AVX2)) status = nnb_rans_encode_avx2(job);
+    if (status != NNB_OK) return status;
+  }
+#endif
+#if NNB_NEON
+  if (path != NNB_RANS_SCALAR && job->state_count == NNB_RANS_MAX_STATES) {
+    nnb_status status = encode_scalar(job, NNB_RANS_MAX_STATES);
+    if (status == NNB_OK) status = nnb_rans_encode_neon(job);
     if (status != NNB_OK) return status;
   }
 #endif

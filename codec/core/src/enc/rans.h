@@ -10,7 +10,10 @@ typedef struct nnb_rans_symbol {
   uint64_t reciprocal;
   uint16_t frequency;
   uint16_t first; /* of its slots in the table's list of slots */
+  float inverse;  /* of the frequency, or of 1 for 0, a little too small; for NEON only */
 } nnb_rans_symbol;
+
+#define NNB_RANS_INVERSE(frequency) ((1.0f - 0x1p-21f) / (float)(frequency))
 
 /* A code being made, from the last symbol to the first. */
 typedef struct nnb_rans_enc_job {
@@ -53,6 +56,10 @@ size_t nnb_rans_find_unmarked_avx512(const uint8_t *symbols, size_t count, const
 /* Codes the rounds; `left` is a multiple of 64. */
 nnb_status nnb_rans_encode_avx2(nnb_rans_enc_job *job);
 nnb_status nnb_rans_encode_avx512(nnb_rans_enc_job *job); /* or leaves it to another path */
+#endif
+#if NNB_NEON
+size_t nnb_rans_find_unmarked_neon(const uint8_t *symbols, size_t count, const uint8_t *marks);
+nnb_status nnb_rans_encode_neon(nnb_rans_enc_job *job); /* or leaves it to another path */
 #endif
 
 #endif
