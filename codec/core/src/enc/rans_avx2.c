@@ -15,6 +15,7 @@
 #define BATCH (16u * ROUND)
 #define MAX_WINDOWS 6u /* more take longer than loads one by one */
 #define MAX_TABLES 16u /* places have 16 bits */
+#define PAIR_MARGIN 3u /* which vectors around a pair reach into */
 
 /* What the tables say of some symbols. */
 typedef struct shares {
@@ -43,8 +44,8 @@ typedef struct finder {
   uint8_t last;
   window window[MAX_WINDOWS];
   byte_map map; /* by context its first row less `least`; its table if there are no windows */
-  uint32_t margin[3];
-  uint32_t pairs[256 * MAX_TABLES + 3]; /* frequency and first, by table and symbol, if there are no windows */
+  uint32_t
+      pairs[256 * MAX_TABLES + 2 * PAIR_MARGIN]; /* frequency and first, by table and symbol, if there are no windows */
 } finder;
 
 static void fill_map(byte_map *map, const uint8_t *values) {
@@ -101,7 +102,7 @@ static void fill_finder(finder *f, const nnb_rans_enc_job *job) {
   f->last = (uint8_t)(most - least);
   f->windows = fill_windows(f->window, job, least, span);
   for (uint32_t t = 0; t < job->table_count && f->windows == 0; t++) {
-    for (uint32_t s = 0; s < 256; s++) f->pairs[256 * t + s] = pair_of(job, t, s);
+    for (uint32_t s = 0; s < 256; s++) f->pairs[PAIR_MARGIN + 256 * t + s] = pair_of(job, t, s);
   }
   if (job->contexts != NULL) {
     uint8_t values[256];
@@ -206,6 +207,7 @@ NNB_AVX2_INLINE int find_by_loads(shares *known, const finder *f, const uint8_t 
                                   size_t count) {
   const __m256i fields_apart = load_twice((const uint8_t[]){0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15});
   __m256i rarest = _mm256_set1_epi16(-1);
+  const uint32_t *const pairs = f->pairs + PAIR_MARGIN;
   uint16_t at[BATCH];
   for (size_t i = 0; i < count && contexts != NULL; i += 32) {
     const __m256i symbol = load_to_unpack(symbols + i);
@@ -218,8 +220,8 @@ NNB_AVX2_INLINE int find_by_loads(shares *known, const finder *f, const uint8_t 
     for (uint32_t k = 0; k < 4; k++) {
       const uint32_t s = *(const nnb_any32 *)(const void *)(symbols + i + 4 * k);
       const uint16_t *const a = at + i + 4 * k;
-      four[k] = contexts == NULL ? four_pairs(f->pairs, s & 255, s >> 8 & 255, s >> 16 & 255, s >> 24)
-                                 : four_pairs(f->pairs, a[0], a[1], a[2], a[3]);
+      four[k] = contexts == NULL ? four_pairs(pairs, s & 255, s >> 8 & 255, s >> 16 & 255, s >> 24)
+                                 : four_pairs(pairs, a[0], a[1], a[2], a[3]);
     }
     const __m256i even = _mm256_shuffle_epi8(two_halves(four[0], four[2]), fields_apart);
     const __m256i odd = _mm256_shuffle_epi8(two_halves(four[1], four[3]), fields_apart);
