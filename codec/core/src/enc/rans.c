@@ -15,6 +15,11 @@ int nnb_rans_rows_of(const uint16_t *frequencies, uint32_t bucket_bits, nnb_rans
   return 1;
 }
 
+static void list_slots(uint16_t *slots, uint32_t first, uint32_t count) {
+  uint16_t slot = (uint16_t)first;
+  for (uint32_t i = 0; i < count; i++) slots[i] = slot++;
+}
+
 static nnb_status build_table(nnb_rans_symbol *symbols, uint16_t *slots, const uint16_t *frequencies,
                               uint32_t bucket_bits) {
   const uint32_t width = NNB_RANS_SLOTS >> bucket_bits;
@@ -32,8 +37,8 @@ static nnb_status build_table(nnb_rans_symbol *symbols, uint16_t *slots, const u
     uint16_t *const other =
         slots + symbols[rows[rows[b].alias].symbol].first + ((rows[b].alias_rank + rows[b].split) & 0xFFFFu);
     const uint32_t split = rows[b].split;
-    for (uint32_t r = 0; r < split; r++) own[r] = (uint16_t)(b * width + r);
-    for (uint32_t r = 0; r < width - split; r++) other[r] = (uint16_t)(b * width + split + r);
+    list_slots(own, b * width, split);
+    list_slots(other, b * width + split, width - split);
   }
   return NNB_OK;
 }
