@@ -251,6 +251,54 @@ static void check_sample(void) {
   }
 }
 
+/* Every symbol in turn amid others: those without a frequency are refused, with the others all paths agree. */
+static void check_missing(void) {
+  static const struct {
+    uint32_t first, step, symbols, table_count;
+  } shapes[] = {{100, 1, 21, 1}, {0, 50, 6, 1}, {250, 1, 6, 1}, {9, 9, 27, 1},  {30, 1, 200, 1}, {7, 0, 1, 1},
+                {100, 1, 5, 3},  {1, 17, 4, 3}, {3, 1, 100, 4}, {80, 2, 3, 16}, {80, 2, 3, 17}};
+  enum { COUNT = 16384 + 64 };
+  static uint8_t symbols[COUNT], contexts[COUNT], code[2][2 * COUNT + 1024];
+  for (size_t n = 0; n < sizeof shapes / sizeof shapes[0]; n++) {
+    const uint32_t tables = shapes[n].table_count;
+    const size_t work_size = nnb_rans_work_size(tables);
+    uint32_t *const histograms = calloc(tables, 1024);
+    uint16_t *const frequencies = malloc(512 * (size_t)tables);
+    void *const work = malloc(work_size);
+    uint8_t map[256];
+    const uint8_t *const with = tables > 1 ? contexts : NULL;
+    for (uint32_t i = 0; i < 256; i++) map[i] = (uint8_t)(i % tables);
+    for (size_t i = 0; i < COUNT; i++) {
+      contexts[i] = (uint8_t)below(256);
+      symbols[i] = (uint8_t)(shapes[n].first + shapes[n].step * below(shapes[n].symbols));
+    }
+    CHECK(nnb_rans_histogram(symbols, with, with ? map : NULL, COUNT, tables, histograms) == NNB_OK);
+    if (tables > 1) histograms[256 + shapes[n].first] = 0; /* which other tables have */
+    for (uint32_t t = 0; t < tables; t++) nnb_rans_normalize(histograms + 256 * t, frequencies + 256 * t);
+    for (size_t i = 0; i < COUNT; i++) {
+      if (with && map[contexts[i]] == 1 && symbols[i] == shapes[n].first) contexts[i] = 0;
+    }
+    for (uint32_t s = 0; s < 256; s++) {
+      const size_t at = below(COUNT);
+      const uint8_t symbol = symbols[at];
+      const uint32_t table = with ? map[contexts[at]] : 0u;
+      const uint16_t frequency = frequencies[256 * table + s];
+      size_t size[2] = {0};
+      symbols[at] = (uint8_t)s;
+      for (int path = NNB_RANS_SCALAR; path <= NNB_RANS_NEON; path++) {
+        if (!nnb_rans_has_path((nnb_rans_path)path)) continue;
+        const int k = path != NNB_RANS_SCALAR;
+        CHECK(nnb_rans_encode((nnb_rans_path)path, frequencies, tables, with, with ? map : NULL, symbols, COUNT, work,
+                              work_size, code[k], sizeof code[k],
+                              size + k) == (frequency == 0 ? NNB_BAD_TENSOR : NNB_OK));
+        CHECK(frequency == 0 || (size[k] == size[0] && memcmp(code[k], code[0], size[0]) == 0));
+      }
+      symbols[at] = symbol;
+    }
+    free(histograms), free(frequencies), free(work);
+  }
+}
+
 static void check_pinned(void) {
   nnb_rans_row rows[16];
   nnb_rans_model model;
@@ -287,5 +335,6 @@ int main(void) {
   check_alphabets(5);
   check_alphabets(16);
   check_alphabets(17);
+  check_missing();
   return failures != 0;
 }

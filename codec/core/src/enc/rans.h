@@ -5,6 +5,8 @@
 #include "common/rans.h"
 #include "nnb/nnb_rans_enc.h"
 
+#define NNB_RANS_MARGIN 7 /* slots that may be read in front of all and behind */
+
 /* How one symbol of one table is coded. Quotient of x < frequency << 20: x * reciprocal >> 44, exactly. */
 typedef struct nnb_rans_symbol {
   uint64_t reciprocal;
@@ -18,7 +20,7 @@ typedef struct nnb_rans_symbol {
 /* A code being made, from the last symbol to the first. */
 typedef struct nnb_rans_enc_job {
   const nnb_rans_symbol *table_symbols; /* 256 of each table */
-  const uint16_t *slots;                /* NNB_RANS_SLOTS of each table, by symbol, then rank; and one more */
+  const uint16_t *slots;                /* NNB_RANS_SLOTS of each table, by symbol, then rank; and margins */
   const uint16_t *frequencies;
   uint32_t table_count;
   uint32_t bucket_bits;
@@ -53,9 +55,9 @@ nnb_status nnb_rans_encode_before(nnb_rans_path path, const uint16_t *frequencie
 size_t nnb_rans_find_unmarked_avx2(const uint8_t *symbols, size_t count, const uint8_t *marks);
 size_t nnb_rans_find_unmarked_avx512(const uint8_t *symbols, size_t count, const uint8_t *marks);
 
-/* Codes the rounds; `left` is a multiple of 64. */
+/* Codes the rounds, or leaves them to another path; `left` is a multiple of 64. */
 nnb_status nnb_rans_encode_avx2(nnb_rans_enc_job *job);
-nnb_status nnb_rans_encode_avx512(nnb_rans_enc_job *job); /* or leaves it to another path */
+nnb_status nnb_rans_encode_avx512(nnb_rans_enc_job *job);
 #endif
 #if NNB_NEON
 size_t nnb_rans_find_unmarked_neon(const uint8_t *symbols, size_t count, const uint8_t *marks);
