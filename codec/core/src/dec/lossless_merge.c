@@ -108,10 +108,6 @@ NNB_INLINE void merge_chunk(const nnb_items *items, const nnb_float_planes *p, c
 
 typedef void unpacker(const uint8_t *source, size_t bytes, unsigned bits, uint8_t *out, size_t count);
 
-/* Merges the first items of 4 bytes of a chunk; returns how many. */
-typedef size_t merger(const nnb_float_planes *planes, const uint8_t *symbols, const uint8_t *const *bytes,
-                      const uint8_t *field, const uint8_t *contexts, uint8_t *out, size_t count);
-
 NNB_INLINE void unpack_portable(const uint8_t *source, size_t bytes, unsigned bits, uint8_t *out, size_t count) {
   switch (bits) {
 #define CASE(b)                                  \
@@ -123,8 +119,8 @@ NNB_INLINE void unpack_portable(const uint8_t *source, size_t bytes, unsigned bi
   }
 }
 
-NNB_INLINE void merge_all(const nnb_items *items, const nnb_float_planes *p, void *out, size_t count, unpacker *unpack,
-                          merger *merge_first) {
+NNB_INLINE void merge_all(const nnb_items *items, const nnb_float_planes *p, void *out, size_t count,
+                          unpacker *unpack) {
   const unsigned bits = p->division.field;
   const size_t field_bytes = (count * bits + 7) / 8;
   uint8_t field[NNB_CHUNK + 64];
@@ -139,24 +135,16 @@ NNB_INLINE void merge_all(const nnb_items *items, const nnb_float_planes *p, voi
       unpack(source, field_bytes - first, bits, field, n);
     }
     const uint8_t *const symbols = p->symbols.data + (p->symbols.constant ? 0 : at);
-    const uint8_t *const contexts = p->contexts == NULL ? NULL : p->contexts + at;
-    uint8_t *const target = (uint8_t *)out + at * items->bytes;
-    size_t done = 0;
-    if (merge_first != NULL && items->bytes == 4) {
-      done = merge_first(p, symbols, bytes, bits ? field : bytes[2], contexts, target, n);
-      for (unsigned j = 0; j < p->division.bytes; j++) bytes[j] += done;
-    }
-    const uint8_t *const fields = bits ? field + done : NULL;
-    void *const rest = target + done * items->bytes;
-    if (contexts != NULL)
-      merge_chunk(items, p, symbols + done, bytes, fields, contexts + done, 1, rest, n - done);
+    void *const target = (uint8_t *)out + at * items->bytes;
+    if (p->contexts != NULL)
+      merge_chunk(items, p, symbols, bytes, bits ? field : NULL, p->contexts + at, 1, target, n);
     else
-      merge_chunk(items, p, symbols + done, bytes, fields, NULL, 0, rest, n - done);
+      merge_chunk(items, p, symbols, bytes, bits ? field : NULL, NULL, 0, target, n);
   }
 }
 
 static void merge_portable(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count) {
-  merge_all(items, planes, out, count, unpack_portable, NULL);
+  merge_all(items, planes, out, count, unpack_portable);
 }
 
 #if NNB_X86_DISPATCH
@@ -193,52 +181,9 @@ NNB_INLINE void unpack_avx2(const uint8_t *source, size_t bytes, unsigned bits, 
   }
 }
 
-/* Merges items of 4 bytes, 32 at a time: upper and lower halves of them by themselves. What stands above the two lowest
- * bytes is `third`: the field, or the third byte. Returns how many were merged. */
-NNB_TARGET("avx2,bmi2")
-NNB_INLINE size_t merge_32_avx2(const nnb_float_planes *p, const uint8_t *symbols, const uint8_t *const *bytes,
-                                const uint8_t *third, const uint8_t *contexts, uint8_t *out, size_t n) {
-  const unsigned shift = p->division.shift - 16;
-  const __m256i base = _mm256_set1_epi16((short)p->base), magnitude = _mm256_set1_epi16(0x7fff);
-  const __m256i sign = _mm256_set1_epi16((short)0x8000), lower = _mm256_set1_epi16((short)((1u << shift) - 1u));
-  const __m256i zero = _mm256_setzero_si256();
-  const __m128i up = _mm_cvtsi32_si128((int)shift), to_top = _mm_cvtsi32_si128((int)(15 - shift));
-  const __m128i octave = _mm_cvtsi32_si128((int)p->upper);
-  size_t i = 0;
-  for (; i + 32 <= n; i += 32) {
-    const __m256i symbol = _mm256_loadu_si256((const __m256i *)(const void *)(symbols + i));
-    const __m256i rest = _mm256_loadu_si256((const __m256i *)(const void *)(third + i));
-    const __m256i first = _mm256_loadu_si256((const __m256i *)(const void *)(bytes[0] + i));
-    const __m256i second = _mm256_loadu_si256((const __m256i *)(const void *)(bytes[1] + i));
-    const __m256i scale = contexts != NULL ? _mm256_loadu_si256((const __m256i *)(const void *)(contexts + i)) : zero;
-    __m256i four[4];
-    for (unsigned k = 0; k < 2; k++) {
-      __m256i high = k ? _mm256_unpackhi_epi8(symbol, zero) : _mm256_unpacklo_epi8(symbol, zero);
-      const __m256i field = k ? _mm256_unpackhi_epi8(rest, zero) : _mm256_unpacklo_epi8(rest, zero);
-      const __m256i low = k ? _mm256_unpackhi_epi8(first, second) : _mm256_unpacklo_epi8(first, second);
-      high = _mm256_add_epi16(high, base);
-      if (contexts != NULL) {
-        const __m256i by = k ? _mm256_unpackhi_epi8(scale, zero) : _mm256_unpacklo_epi8(scale, zero);
-        high = _mm256_add_epi16(high, _mm256_sll_epi16(_mm256_srli_epi16(by, 2), octave));
-      }
-      high = _mm256_and_si256(_mm256_sll_epi16(high, up), magnitude);
-      high = _mm256_or_si256(high, _mm256_and_si256(field, lower));
-      high = _mm256_or_si256(high, _mm256_and_si256(_mm256_sll_epi16(field, to_top), sign));
-      four[2 * k] = _mm256_unpacklo_epi16(low, high);
-      four[2 * k + 1] = _mm256_unpackhi_epi16(low, high);
-    }
-    __m256i *const to = (__m256i *)(void *)(out + 4 * i);
-    _mm256_storeu_si256(to, _mm256_permute2x128_si256(four[0], four[1], 0x20));
-    _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(four[2], four[3], 0x20));
-    _mm256_storeu_si256(to + 2, _mm256_permute2x128_si256(four[0], four[1], 0x31));
-    _mm256_storeu_si256(to + 3, _mm256_permute2x128_si256(four[2], four[3], 0x31));
-  }
-  return i;
-}
-
 NNB_TARGET("avx2,bmi2")
 static void merge_avx2(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count) {
-  merge_all(items, planes, out, count, unpack_avx2, merge_32_avx2);
+  merge_all(items, planes, out, count, unpack_avx2);
 }
 
 /* 64 fields at a time; out has room for whole groups of 64. */
@@ -261,7 +206,7 @@ NNB_TARGET_AVX512 NNB_INLINE void unpack_avx512(const uint8_t *source, size_t by
 
 NNB_TARGET_AVX512
 static void merge_avx512(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count) {
-  merge_all(items, planes, out, count, unpack_avx512, NULL);
+  merge_all(items, planes, out, count, unpack_avx512);
 }
 #endif
 

@@ -11,38 +11,50 @@ NNB_AVX2_INLINE void store(uint8_t *p, __m256i v) { _mm256_storeu_si256((__m256i
 
 NNB_AVX2_INLINE __m128i shift_by(unsigned bits) { return _mm_cvtsi32_si128((int)bits); }
 
-NNB_AVX2_INLINE size_t symbols_16(const uint8_t *v, size_t count, unsigned shift, uint32_t base, uint8_t *symbols) {
+NNB_AVX2_INLINE size_t count_zeros(__m256i bytes) {
+  return (size_t)_mm_popcnt_u32((unsigned)_mm256_movemask_epi8(_mm256_cmpeq_epi8(bytes, _mm256_setzero_si256())));
+}
+
+NNB_AVX2_INLINE size_t symbols_16(const uint8_t *v, size_t count, unsigned shift, uint32_t base, uint8_t *symbols,
+                                  size_t *zeros) {
   const __m256i magnitude = _mm256_set1_epi16(0x7fff), less = _mm256_set1_epi16((short)base);
   const __m128i by = shift_by(shift);
-  size_t i = 0;
+  size_t i = 0, found = 0;
   for (; i + 32 <= count; i += 32, v += 64) {
     __m256i x[2];
     for (unsigned k = 0; k < 2; k++)
       x[k] = _mm256_subs_epu16(_mm256_srl_epi16(_mm256_and_si256(load(v + 32 * k), magnitude), by), less);
-    store(symbols + i, _mm256_permute4x64_epi64(_mm256_packus_epi16(x[0], x[1]), 0xD8));
+    const __m256i all = _mm256_packus_epi16(x[0], x[1]);
+    found += count_zeros(all);
+    store(symbols + i, _mm256_permute4x64_epi64(all, 0xD8));
   }
+  *zeros = found;
   return i;
 }
 
-NNB_AVX2_INLINE size_t symbols_32(const uint8_t *v, size_t count, unsigned shift, uint32_t base, uint8_t *symbols) {
+NNB_AVX2_INLINE size_t symbols_32(const uint8_t *v, size_t count, unsigned shift, uint32_t base, uint8_t *symbols,
+                                  size_t *zeros) {
   const __m256i magnitude = _mm256_set1_epi32(0x7fffffff), less = _mm256_set1_epi16((short)base);
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   const __m128i by = shift_by(shift);
-  size_t i = 0;
+  size_t i = 0, found = 0;
   for (; i + 32 <= count; i += 32, v += 128) {
     __m256i x[4];
     for (unsigned k = 0; k < 4; k++) x[k] = _mm256_srl_epi32(_mm256_and_si256(load(v + 32 * k), magnitude), by);
     for (unsigned k = 0; k < 2; k++) x[k] = _mm256_subs_epu16(_mm256_packus_epi32(x[2 * k], x[2 * k + 1]), less);
     const __m256i all = _mm256_packus_epi16(x[0], x[1]);
+    found += count_zeros(all);
     store(symbols + i, _mm256_permutevar8x32_epi32(all, order));
   }
+  *zeros = found;
   return i;
 }
 
 NNB_AVX2 size_t nnb_float_symbols_avx2(const nnb_items *items, const void *values, size_t count, unsigned shift,
-                                       uint32_t base, uint8_t *symbols) {
-  if (items->bytes == 2) return symbols_16(values, count, shift, base, symbols);
-  return items->bytes == 4 ? symbols_32(values, count, shift, base, symbols) : 0;
+                                       uint32_t base, uint8_t *symbols, size_t *zeros) {
+  *zeros = 0;
+  if (items->bytes == 2) return symbols_16(values, count, shift, base, symbols, zeros);
+  return items->bytes == 4 ? symbols_32(values, count, shift, base, symbols, zeros) : 0;
 }
 
 /* Packs fields of `bits` bits: pairs, fours and eights of them are joined by multiplications and shifts. */
