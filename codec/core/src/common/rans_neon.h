@@ -41,9 +41,17 @@ NNB_INLINE void nnb_rans_store_lanes(uint32_t *states, const nnb_rans_lanes *lan
   }
 }
 
+NNB_INLINE uint8x16x4_t nnb_load_64(const uint8_t *bytes) {
+#if defined(__clang__) || __GNUC__ > 10
+  return vld1q_u8_x4(bytes); /* which older compilers do not have */
+#else
+  return (uint8x16x4_t){{vld1q_u8(bytes), vld1q_u8(bytes + 16), vld1q_u8(bytes + 32), vld1q_u8(bytes + 48)}};
+#endif
+}
+
 /* `rows` is a constant, 32 or 64; 0 for rows beyond. */
 NNB_INLINE uint8x16_t nnb_find_bytes(const uint8_t *table, uint8x16_t row, int rows) {
-  return rows <= 32 ? vqtbl2q_u8(vld1q_u8_x2(table), row) : vqtbl4q_u8(vld1q_u8_x4(table), row);
+  return rows <= 32 ? vqtbl2q_u8(vld1q_u8_x2(table), row) : vqtbl4q_u8(nnb_load_64(table), row);
 }
 
 /* 64 bytes out of a table of 256. */
@@ -51,10 +59,10 @@ NNB_INLINE void nnb_find_any_bytes(const uint8_t *table, const uint8_t *at, uint
   uint8x16_t rest[4];
   for (int k = 0; k < 4; k++) {
     rest[k] = vld1q_u8(at + 16 * k);
-    found[k] = vqtbl4q_u8(vld1q_u8_x4(table), rest[k]);
+    found[k] = vqtbl4q_u8(nnb_load_64(table), rest[k]);
   }
   for (int part = 1; part < 4; part++) {
-    const uint8x16x4_t quarter = vld1q_u8_x4(table + 64 * part);
+    const uint8x16x4_t quarter = nnb_load_64(table + 64 * part);
     for (int k = 0; k < 4; k++) {
       rest[k] = vsubq_u8(rest[k], vdupq_n_u8(64));
       found[k] = vqtbx4q_u8(found[k], quarter, rest[k]);
