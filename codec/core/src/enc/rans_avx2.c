@@ -45,8 +45,8 @@ typedef struct finder {
   uint8_t large; /* some frequency is 2048 or more */
   window window[MAX_WINDOWS];
   byte_map map; /* by context its first row less `least`; its table if there are no windows */
-  uint32_t
-      pairs[256 * MAX_TABLES + 2 * PAIR_MARGIN]; /* frequency and first, by table and symbol, if there are no windows */
+  /* Without windows: frequency and first, by table and symbol. */
+  uint32_t pairs[256 * MAX_TABLES + 2 * PAIR_MARGIN];
 } finder;
 
 static void fill_map(byte_map *map, const uint8_t *values) {
@@ -264,8 +264,8 @@ typedef struct division {
 } division;
 
 /*
- * One half (0 or 1) of each eight states, divided. `large`, a constant: whether some may be 2^31 or more, as those of
- * frequencies above 2048.
+ * Quotients, or one less, of the lower or upper four of each eight states. `large`, a constant: whether there may be
+ * states of 2^31 or more, as with frequencies above 2048.
  */
 NNB_AVX2_INLINE __m256i divide(__m256i low, __m256i high, int half, const float *reciprocals, int large) {
   __m256 dividend;
@@ -327,6 +327,7 @@ NNB_AVX2_INLINE __m256i finish(halves *x, size_t at, division d, const shares *k
   return _mm256_add_epi16(rank, load32(known->first + i));
 }
 
+/* Places that went through memory would be waited for longer. */
 NNB_AVX2_INLINE __m128i eight_slots(const uint16_t *slots, __m128i places) {
   const uint64_t a = (uint64_t)_mm_cvtsi128_si64(places);
   const uint64_t b = (uint64_t)_mm_extract_epi64(places, 1);
@@ -369,6 +370,9 @@ NNB_AVX2_INLINE uint8_t *code_rounds(halves *x, const uint16_t *slots, const wor
     BEGIN(2), FINISH(3), FIND(0);
   }
   FIND(1), FIND(0);
+#undef BEGIN
+#undef FINISH
+#undef FIND
   for (uint32_t g = 0; g < 4; g++) store32(x->low + LANES * g, low[g]);
   return next;
 }
