@@ -42,10 +42,11 @@ typedef struct finder {
   uint32_t windows; /* 0: there are too many rows */
   uint8_t least;
   uint8_t last;
+  uint8_t large; /* some frequency is 2048 or more */
   window window[MAX_WINDOWS];
   byte_map map; /* by context its first row less `least`; its table if there are no windows */
-  uint32_t
-      pairs[256 * MAX_TABLES + 2 * PAIR_MARGIN]; /* frequency and first, by table and symbol, if there are no windows */
+  /* Without windows: frequency and first, by table and symbol. */
+  uint32_t pairs[256 * MAX_TABLES + 2 * PAIR_MARGIN];
 } finder;
 
 static void fill_map(byte_map *map, const uint8_t *values) {
@@ -90,16 +91,19 @@ static uint32_t fill_windows(window *windows, const nnb_rans_enc_job *job, uint3
 
 static void fill_finder(finder *f, const nnb_rans_enc_job *job) {
   uint16_t any[256] = {0};
+  uint32_t bits = 0;
   uint32_t least = 0;
   uint32_t most = 255;
   for (uint32_t t = 0; t < job->table_count; t++) {
     for (uint32_t s = 0; s < 256; s++) any[s] |= job->frequencies[256 * t + s];
   }
+  for (uint32_t s = 0; s < 256; s++) bits |= any[s];
   while (any[least] == 0) least++;
   while (any[most] == 0) most--;
   const uint32_t span = most - least + 1;
   f->least = (uint8_t)least;
   f->last = (uint8_t)(most - least);
+  f->large = bits >= 2048;
   f->windows = fill_windows(f->window, job, least, span);
   for (uint32_t t = 0; t < job->table_count && f->windows == 0; t++) {
     for (uint32_t s = 0; s < 256; s++) f->pairs[PAIR_MARGIN + 256 * t + s] = pair_of(job, t, s);
@@ -259,11 +263,24 @@ typedef struct division {
   __m256i quotient[2];
 } division;
 
-/* low + high * 2^16, with these halves below the exponents that make them 2^23 + low and 2^39 + high * 2^16. */
-NNB_AVX2_INLINE __m256i divide(__m256i low, __m256i high, const float *reciprocal) {
-  const __m256 upper = _mm256_sub_ps(_mm256_castsi256_ps(high), _mm256_set1_ps(0x1p39f + 0x1p23f));
-  const __m256 dividend = _mm256_add_ps(upper, _mm256_castsi256_ps(low));
-  return _mm256_cvttps_epi32(_mm256_mul_ps(dividend, _mm256_load_ps(reciprocal)));
+/*
+ * Quotients, or one less, of the lower or upper four of each eight states. `large`, a constant: whether there may be
+ * states of 2^31 or more, as with frequencies above 2048.
+ */
+NNB_AVX2_INLINE __m256i divide(__m256i low, __m256i high, int half, const float *reciprocals, int large) {
+  __m256 dividend;
+  if (large) {
+    /* Below the upper halves of floats, these are 2^23 + low and 2^39 + high * 2^16. */
+    const __m256i of_low = _mm256_set1_epi16(0x4B00);
+    const __m256i of_high = _mm256_set1_epi16(0x5300);
+    low = half ? _mm256_unpackhi_epi16(low, of_low) : _mm256_unpacklo_epi16(low, of_low);
+    high = half ? _mm256_unpackhi_epi16(high, of_high) : _mm256_unpacklo_epi16(high, of_high);
+    dividend = _mm256_sub_ps(_mm256_castsi256_ps(high), _mm256_set1_ps(0x1p39f + 0x1p23f));
+    dividend = _mm256_add_ps(dividend, _mm256_castsi256_ps(low));
+  } else {
+    dividend = _mm256_cvtepi32_ps(half ? _mm256_unpackhi_epi16(low, high) : _mm256_unpacklo_epi16(low, high));
+  }
+  return _mm256_cvttps_epi32(_mm256_mul_ps(dividend, _mm256_load_ps(reciprocals + 8 * half)));
 }
 
 NNB_AVX2_INLINE uint8_t *move_words(const word_orders *orders, __m256i words, __m256i kept, uint8_t *next) {
@@ -280,18 +297,13 @@ NNB_AVX2_INLINE uint8_t *move_words(const word_orders *orders, __m256i words, __
 
 /* Of the states with these halves and the symbols from number i on. */
 NNB_AVX2_INLINE division begin(__m256i x_low, __m256i x_high, const word_orders *orders, const shares *known, size_t i,
-                               uint8_t **next) {
+                               int large, uint8_t **next) {
   const __m256i kept = _mm256_cmpgt_epi16(load32(known->frequency + i), _mm256_srli_epi16(x_high, 4));
   const __m256i low = _mm256_blendv_epi8(x_high, x_low, kept);
   const __m256i high = _mm256_and_si256(x_high, kept);
-  const __m256i low_exponent = _mm256_set1_epi16(0x4B00);
-  const __m256i high_exponent = _mm256_set1_epi16(0x5300);
   division d;
   d.low = low;
-  d.quotient[0] = divide(_mm256_unpacklo_epi16(low, low_exponent), _mm256_unpacklo_epi16(high, high_exponent),
-                         known->reciprocal + i);
-  d.quotient[1] = divide(_mm256_unpackhi_epi16(low, low_exponent), _mm256_unpackhi_epi16(high, high_exponent),
-                         known->reciprocal + i + 8);
+  for (int half = 0; half < 2; half++) d.quotient[half] = divide(low, high, half, known->reciprocal + i, large);
   *next = move_words(orders, x_low, kept, *next);
   return d;
 }
@@ -315,6 +327,7 @@ NNB_AVX2_INLINE __m256i finish(halves *x, size_t at, division d, const shares *k
   return _mm256_add_epi16(rank, load32(known->first + i));
 }
 
+/* Places that went through memory would be waited for longer. */
 NNB_AVX2_INLINE __m128i eight_slots(const uint16_t *slots, __m128i places) {
   const uint64_t a = (uint64_t)_mm_cvtsi128_si64(places);
   const uint64_t b = (uint64_t)_mm_extract_epi64(places, 1);
@@ -334,15 +347,15 @@ NNB_AVX2_INLINE __m256i find_slots(const uint16_t *slots, __m256i places) {
 }
 
 /* Codes the first `count` of the known symbols. */
-NNB_AVX2 NNB_NOINLINE static uint8_t *code_batch(halves *x, const uint16_t *slots, const word_orders *orders,
-                                                 const shares *known, size_t count, uint8_t *next) {
+NNB_AVX2_INLINE uint8_t *code_rounds(halves *x, const uint16_t *slots, const word_orders *orders, const shares *known,
+                                     size_t count, int large, uint8_t *next) {
   division d[4];
   __m256i places[4];
   __m256i low[4];
   size_t i = count - ROUND;
   for (uint32_t g = 0; g < 4; g++) low[g] = load32(x->low + LANES * g);
 /* What is done to 16 states takes long, so three times 16 are on their way at a time. */
-#define BEGIN(g) d[g] = begin(low[g], load32(x->high + LANES * (g)), orders, known, i + LANES * (g), &next)
+#define BEGIN(g) d[g] = begin(low[g], load32(x->high + LANES * (g)), orders, known, i + LANES * (g), large, &next)
 #define FINISH(g) places[g] = finish(x, LANES * (g), d[g], known, i + LANES * (g))
 #define FIND(g) low[g] = _mm256_or_si256(load32(x->low + LANES * (g)), find_slots(slots, places[g]))
   BEGIN(3);
@@ -357,9 +370,20 @@ NNB_AVX2 NNB_NOINLINE static uint8_t *code_batch(halves *x, const uint16_t *slot
     BEGIN(2), FINISH(3), FIND(0);
   }
   FIND(1), FIND(0);
+#undef BEGIN
+#undef FINISH
+#undef FIND
   for (uint32_t g = 0; g < 4; g++) store32(x->low + LANES * g, low[g]);
   return next;
 }
+
+#define NNB_RANS_ENCODER(name, large)                                                                     \
+  NNB_AVX2 NNB_NOINLINE static uint8_t *name(halves *x, const uint16_t *slots, const word_orders *orders, \
+                                             const shares *known, size_t count, uint8_t *next) {          \
+    return code_rounds(x, slots, orders, known, count, large, next);                                      \
+  }
+NNB_RANS_ENCODER(code_small, 0)
+NNB_RANS_ENCODER(code_large, 1)
 
 /* Symbols are found by halves: the lower one says in which byte of a table the upper one has its bit. */
 NNB_AVX2 size_t nnb_rans_find_unmarked_avx2(const uint8_t *symbols, size_t count, const uint8_t *marks) {
@@ -406,7 +430,7 @@ NNB_AVX2 nnb_status nnb_rans_encode_avx2(nnb_rans_enc_job *job) {
                              : find_in_windows(&known, &f, symbols, contexts, count);
     }
     if (!all) return NNB_BAD_TENSOR;
-    job->next = code_batch(&x, job->slots, &orders, &known, count, job->next);
+    job->next = (f.large ? code_large : code_small)(&x, job->slots, &orders, &known, count, job->next);
   }
   for (uint32_t s = 0; s < ROUND; s++) job->states[s] = (uint32_t)x.high[s] << 16 | x.low[s];
   return NNB_OK;
