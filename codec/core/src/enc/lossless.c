@@ -73,15 +73,18 @@ static void write_bytes(nnb_encoder *e, const nnb_items *items, const void *valu
   for (unsigned i = 0; i < items->bytes; i++) nnb_write_plane(e, e->bytes[i], count);
 }
 
-/* Sixteenfold logarithms of 1 + the absolute value of a signed byte; of the byte itself where `plain`. */
+/* Sixteenfold logarithms of 1 + the absolute value of a signed byte; of 128 the same as of 127. */
 static void measure_bytes(const uint8_t *values, size_t count, uint16_t *measures) {
-  uint16_t table[256];
-  for (unsigned v = 0; v < 256; v++) {
-    unsigned magnitude = (v < 128 ? v : 256 - v) + 1, octave = 0;
-    while (magnitude >> (octave + 1)) octave++;
-    table[v] = (uint16_t)(16 * octave + ((magnitude << 4 >> octave) & 15u));
+  uint8_t table[129];
+  for (unsigned magnitude = 1, octave = 0; magnitude <= 129; magnitude++) {
+    octave += magnitude >> (octave + 1) != 0;
+    table[magnitude - 1] = (uint8_t)(16 * octave + ((magnitude << 4 >> octave) & 15u));
   }
-  for (size_t i = 0; i < count; i++) measures[i] = table[values[i]];
+  size_t i = 0;
+#if NNB_X86_DISPATCH
+  if (nnb_cpu_has_bmi2()) i = nnb_measure_bytes_avx2(values, count, table, measures);
+#endif
+  for (; i < count; i++) measures[i] = table[values[i] < 128 ? values[i] : 256 - values[i]];
 }
 
 /* Scales of signed bytes with their tables; returns whether they make the bytes smaller. */

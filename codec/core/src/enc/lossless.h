@@ -29,6 +29,8 @@ void nnb_float_lows(const nnb_items *items, const void *values, size_t count, nn
 /* The same for the first items, 32 at a time; return of how many. */
 size_t nnb_float_symbols_avx2(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
                               uint8_t *symbols, size_t *zeros);
+/* table[m]: the measure of bytes of magnitude m, m below 128; that of 128 is the last. */
+size_t nnb_measure_bytes_avx2(const uint8_t *values, size_t count, const uint8_t *table, uint16_t *measures);
 size_t nnb_float_lows_avx2(const nnb_items *items, const void *values, size_t count, nnb_division division,
                            uint8_t *field, uint8_t *const *bytes);
 /* The same as nnb_narrow() for the first items of 4 bytes that are numbers of half the width; returns how many. */

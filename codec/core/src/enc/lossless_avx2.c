@@ -57,6 +57,30 @@ NNB_AVX2 size_t nnb_float_symbols_avx2(const nnb_items *items, const void *value
   return items->bytes == 4 ? symbols_32(values, count, shift, base, symbols, zeros) : 0;
 }
 
+/* Shuffles find 16 values a time; magnitudes below these, which are negative then, find 0, and those above what all
+ * parts up to theirs give together. */
+NNB_AVX2 size_t nnb_measure_bytes_avx2(const uint8_t *values, size_t count, const uint8_t *table, uint16_t *measures) {
+  __m256i part[8];
+  for (unsigned k = 0; k < 8; k++) {
+    uint8_t differences[16];
+    for (unsigned i = 0; i < 16; i++) differences[i] = (uint8_t)(table[16 * k + i] ^ (k ? table[16 * k + i - 16] : 0));
+    part[k] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)differences));
+  }
+  const __m256i sixteen = _mm256_set1_epi8(16), zero = _mm256_setzero_si256();
+  size_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    __m256i magnitude = _mm256_min_epu8(_mm256_abs_epi8(load(values + i)), _mm256_set1_epi8(127)), found = zero;
+    for (unsigned k = 0; k < 8; k++) {
+      found = _mm256_xor_si256(found, _mm256_shuffle_epi8(part[k], magnitude));
+      magnitude = _mm256_sub_epi8(magnitude, sixteen);
+    }
+    found = _mm256_permute4x64_epi64(found, 0xD8);
+    store((uint8_t *)(measures + i), _mm256_unpacklo_epi8(found, zero));
+    store((uint8_t *)(measures + i + 16), _mm256_unpackhi_epi8(found, zero));
+  }
+  return i;
+}
+
 /* Packs fields of `bits` bits: pairs, fours and eights of them are joined by multiplications and shifts. */
 typedef struct packing {
   __m256i pairs, fours, places;
