@@ -194,15 +194,13 @@ static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, 
   }
   uint8_t *const bytes = scratch;
   uint32_t *const entries = (uint32_t *)(void *)(bytes + ((uintptr_t)0 - (uintptr_t)bytes) % sizeof(uint32_t));
+  nnb_rans_expand(job->model, entries);
 #if NNB_X86_DISPATCH
   const int avx2 = path != NNB_RANS_SCALAR && nnb_rans_has_path(NNB_RANS_AVX2);
-  (avx2 ? nnb_rans_expand_avx2 : nnb_rans_expand)(job->model, entries);
   if (avx2 && job->state_count == NNB_RANS_MAX_STATES) {
     nnb_rans_decode_avx2(job, entries);
     return;
   }
-#else
-  nnb_rans_expand(job->model, entries);
 #endif
 #if NNB_NEON
   if (path != NNB_RANS_SCALAR && job->state_count == NNB_RANS_MAX_STATES) {

@@ -25,10 +25,6 @@ void nnb_rans_expand(const nnb_rans_model *model, uint32_t *entries);
 #define NNB_RANS_AVX2_ROWS 64u
 #define NNB_RANS_AVX512_ROWS 256u
 
-#if NNB_X86_DISPATCH
-void nnb_rans_expand_avx2(const nnb_rans_model *model, uint32_t *entries);
-#endif
-
 /* These decode as many rounds of 64 states as they safely can. */
 #if NNB_X86_DISPATCH
 void nnb_rans_decode_avx2(nnb_rans_job *job, const uint32_t *entries);

@@ -22,26 +22,6 @@ static void fill_orders(word_orders *orders) {
   }
 }
 
-NNB_AVX2 void nnb_rans_expand_avx2(const nnb_rans_model *model, uint32_t *entries) {
-  const __m256i in_order = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  const uint32_t width = NNB_RANS_SLOTS >> model->bucket_bits, rows = 1u << model->bucket_bits; /* 16 slots at least */
-  for (uint32_t t = 0; t < model->table_count; t++) {
-    const nnb_rans_row *const table = model->rows + ((size_t)t << model->bucket_bits);
-    for (uint32_t b = 0; b < rows; b++) {
-      const nnb_rans_row *const own = table + b, *const other = table + own->alias;
-      const __m256i own_entry = _mm256_set1_epi32((int)(own->symbol | ((own->frequency - 1u) & 0xFFFu) << 8));
-      const __m256i other_entry = _mm256_set1_epi32(
-          (int)((other->symbol | ((other->frequency - 1u) & 0xFFFu) << 8) + ((uint32_t)own->alias_rank << 20)));
-      const __m256i split = _mm256_set1_epi32(own->split);
-      for (uint32_t r = 0; r < width; r += LANES, entries += LANES) {
-        const __m256i offset = _mm256_add_epi32(in_order, _mm256_set1_epi32((int)r));
-        const __m256i entry = _mm256_blendv_epi8(other_entry, own_entry, _mm256_cmpgt_epi32(split, offset));
-        _mm256_storeu_si256((__m256i *)(void *)entries, _mm256_add_epi32(entry, _mm256_slli_epi32(offset, 20)));
-      }
-    }
-  }
-}
-
 /* One by one, which is faster than a gather. */
 NNB_AVX2_INLINE __m256i load_entries(const uint32_t *entries, __m256i index) {
   uint32_t at[LANES];
