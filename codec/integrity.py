@@ -18,11 +18,11 @@ _FOLD_BITS: Final = (2048, 512, 128)  # by which the C core folds with carry-les
 
 
 @cache
-def _core() -> tuple[Any, Any]:
-    """The C core, which is not there yet where :func:`c_header` is wanted."""
+def _core() -> tuple[Any, Any, Any]:
+    """The C core, which is not there yet where :func:`c_header` is wanted, and its type of bytes."""
     from ._core import ffi, lib
 
-    return ffi, lib
+    return ffi, lib, ffi.typeof("uint8_t[]")
 
 
 def crc32c(data: bytes | bytearray | memoryview, crc: int = 0, *, threads: int = 1) -> int:
@@ -31,8 +31,8 @@ def crc32c(data: bytes | bytearray | memoryview, crc: int = 0, *, threads: int =
     Args:
         threads: of which each takes a part, if there are enough bytes.
     """
-    ffi, lib = _core()
-    view = ffi.from_buffer("uint8_t[]", data)
+    ffi, lib, kind = _core()
+    view = ffi.from_buffer(kind, data)
     size = len(view)
     if threads == 1 or size < _MIN_PART * threads:
         result: int = lib.nnb_crc32c(crc, view, size)

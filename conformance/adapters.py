@@ -251,6 +251,7 @@ ADAPTERS: Final[Mapping[str, Callable[[Path], Decoder]]] = {
     "c-sanitize": _c(
         "c-sanitize", ["clang"], ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     ),
+    "c-aarch64": _c("c-aarch64", ["aarch64-linux-gnu-gcc"], ["-O2", "-static"], emulator=["qemu-aarch64"]),
     "c-32": _c("c-32", ["i686-linux-gnu-gcc"], ["-O2", "-static", "-msse2", "-mfpmath=sse"]),
     "c-big-endian": _c("c-big-endian", ["powerpc64-linux-gnu-gcc"], ["-O2", "-static"], emulator=["qemu-ppc64"]),
     "c-big-endian-32": _c("c-big-endian-32", ["mips-linux-gnu-gcc"], ["-O2", "-static"], emulator=["qemu-mips"]),

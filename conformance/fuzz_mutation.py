@@ -178,7 +178,7 @@ def check_rans(data: bytes) -> str | None:
     if len(data) < 4:
         return None
     tables, step = 1 + data[0] % 16, data[1]
-    count = int.from_bytes(data[2:4], "little") % 8193
+    count = int.from_bytes(data[2:4], "little") % 20481
     if count > _MOST_ELEMENTS:
         return None
     mixed = tables > 1 or bool(step & 1)

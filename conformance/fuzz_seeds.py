@@ -75,7 +75,7 @@ def _rounded(values: NDArray[np.float64], name: str) -> NDArray[Any]:
 def rans_seeds() -> Iterator[bytes]:
     """Inputs of the target ``rans``: one and several tables, alphabets of one to 256 symbols, all numbers of states."""
     rng = np.random.default_rng(8)
-    for tables, alphabet, count in product((1, 2, 5, 16), (1, 2, 17, 256), (0, 1, 60, 700, 8000)):
+    for tables, alphabet, count in product((1, 2, 5, 16), (1, 2, 17, 256), (0, 1, 60, 700, 8000, 17000)):
         step = 9
         symbols = np.minimum(rng.geometric(2 / (alphabet + 1), count) - 1, alphabet - 1).astype(np.uint8)
         contexts = None

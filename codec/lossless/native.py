@@ -17,7 +17,7 @@ from ..entropy.native import check
 from ..errors import NnbitsError, ReasonCode
 from ..parallel import ordered_map
 from ..types import DTYPES, Array, DType
-from .payload import Coding, Items, Speed, choose_layout, items_of, read_frame, write_frame
+from .payload import HEAD_SIZE, Coding, Items, Speed, choose_layout, items_of, read_frame, read_head, write_frame
 
 __all__ = ["decode_range", "decode_values", "encode_values"]
 
@@ -84,8 +84,9 @@ def _layout(dtype: str, row_length: int) -> tuple[int, int]:
 
 
 @lru_cache(64)
-def _choice(speed: int, force: int, planes_raw: bool) -> Any:
-    return ffi.new("nnb_lossless_choice *", (speed, force, int(planes_raw)))
+def _choice(speed: Speed, force: Coding | None, planes_raw: bool) -> Any:
+    coding = 0 if force in (None, Coding.ZSTD) else force + 1
+    return ffi.new("nnb_lossless_choice *", (_SPEEDS[speed], coding, int(planes_raw)))
 
 
 @lru_cache(1024)
@@ -113,18 +114,19 @@ class _Encoder:
     def __init__(self, data: Bytes, dtype: DType, row_length: int, speed: Speed, force: Coding | None) -> None:
         name = dtype.name
         items, self.c_items = _model(name)
-        self.itemsize = items.itemsize
-        self.count = data.size // self.itemsize
-        self.block_items, self.row_items = _layout(name, row_length)
-        if self.count < self.block_items:
-            self.block_items = -(-self.count // self.row_items) * self.row_items
-        self.blocks = -(-self.count // self.block_items)
-        self.block_bytes = self.block_items * self.itemsize
+        self.itemsize = itemsize = items.itemsize
+        self.count = count = data.size // itemsize
+        block_items, self.row_items = _layout(name, row_length)
+        if count < block_items:
+            block_items = -(-count // self.row_items) * self.row_items
+        self.block_items, self.block_bytes = block_items, block_items * itemsize
+        self.blocks = blocks = -(-count // block_items)
+        self.frame_size = HEAD_SIZE + (4 * blocks if blocks > 1 else 0)
         self.data, self.address = data, _address(data)
         self.tries_zstd = speed == "small" or force is Coding.ZSTD
-        self.force = force
-        self.choice = _SPEEDS[speed], 0 if force in (None, Coding.ZSTD) else force + 1
-        _, self.work_size, self.bound = _sizes(name, min(self.block_items, self.count))
+        self.speed, self.force = speed, force
+        self.choice = _choice(speed, force, False)
+        _, self.work_size, self.bound = _sizes(name, min(block_items, count))
 
     def encode(self, first: int, blocks: int, out: Any, capacity: int) -> list[int]:
         """Codes blocks one after the other, as far as there is room for the next; returns the sizes."""
@@ -134,7 +136,7 @@ class _Encoder:
         try:
             status = lib.nnb_lossless_encode_blocks(
                 self.c_items,
-                _choice(*self.choice, False),
+                self.choice,
                 self.address + start * self.itemsize,
                 self.row_items,
                 self.block_items,
@@ -154,14 +156,14 @@ class _Encoder:
         found: list[int] = ffi.unpack(sizes, encoded)
         return found
 
-    def encode_block(self, block: int, out: Any, planes_raw: bool = False) -> int:
+    def encode_block(self, block: int, out: Any, choice: Any = None) -> int:
         """Codes one block where there is room for it; returns its size."""
         start = block * self.block_items
         work = _WORK.take(self.work_size)
         try:
             status = lib.nnb_lossless_encode_block(
                 self.c_items,
-                _choice(*self.choice, planes_raw),
+                choice or self.choice,
                 self.address + start * self.itemsize,
                 self.row_items,
                 min(self.block_items, self.count - start),
@@ -184,7 +186,7 @@ class _Encoder:
             return None
         code = _CODE.take(self.bound)
         try:
-            raw = self.encode_block(block, code.address, planes_raw=True)
+            raw = self.encode_block(block, code.address, _choice(self.speed, self.force, True))
             packed = _ZSTD_MARK + _compressor(9).compress(memoryview(code.bytes)[:raw])
         finally:
             _CODE.give(code)
@@ -213,10 +215,6 @@ class _Encoder:
 
     def frame(self, sizes: Sequence[int], zstd: bool = False) -> bytes:
         return write_frame(self.block_items, self.row_items, sizes, zstd)
-
-    @property
-    def frame_size(self) -> int:
-        return 9 + (4 * self.blocks if self.blocks > 1 else 0)
 
 
 class _Turns:
@@ -498,6 +496,36 @@ class _Decoder:
             raise self._error(ReasonCode(status), block, "it is damaged")
 
 
+def _decode_plain(payload: memoryview | bytes, dtype: DType, count: int, out: Array | None) -> Array | None:
+    """Elements of a payload of one block without zstd, in as few steps as possible, since most tensors are small.
+
+    None for others and for those that are refused.
+    """
+    name = dtype.name
+    if count <= 0 or dtype.bits < 8 or (type(payload) is memoryview and payload.itemsize != 1):
+        return None
+    model, c_items = _model(name)
+    items = count * model.per_element[0]
+    zstd, block_items, row_items = read_head(payload)
+    if zstd or items > block_items:
+        return None
+    result = _output(out, count, dtype.storage)
+    code = _address(payload)
+    work = _WORK.take(_sizes(name, items)[0])
+    status = lib.nnb_lossless_decode_block(
+        c_items,
+        code + HEAD_SIZE,
+        len(code) - HEAD_SIZE,
+        row_items,
+        _address(result),
+        items,
+        work.address,
+        work.size,
+    )
+    _WORK.give(work)
+    return None if status else result
+
+
 def decode_values(
     payload: memoryview | bytes, dtype: DType, count: int, *, out: Array | None = None, threads: int = 1
 ) -> Array:
@@ -516,6 +544,9 @@ def decode_values(
         NnbitsError: LOSSLESS_BLOCK if the payload is not what an encoder writes for ``count`` elements, BUFFER_SIZE if
             ``out`` does not fit.
     """
+    result = _decode_plain(payload, dtype, count, out)
+    if result is not None:
+        return result
     decoder = _Decoder(payload, dtype, count)
     result = _output(out, decoder.count * decoder.itemsize // dtype.itemsize, dtype.storage)
     if count == 0:

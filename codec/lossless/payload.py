@@ -15,6 +15,7 @@ from ..errors import NnbitsError, ReasonCode
 from ..types import DType
 
 __all__ = [
+    "HEAD_SIZE",
     "MAX_BLOCK_ITEMS",
     "BlockLayout",
     "Coding",
@@ -23,6 +24,7 @@ __all__ = [
     "choose_layout",
     "items_of",
     "read_frame",
+    "read_head",
     "write_frame",
 ]
 
@@ -31,6 +33,7 @@ Speed = Literal["fast", "balanced", "small"]
 MAX_BLOCK_ITEMS: Final = 2**20
 _ZSTD_FLAG: Final = 1
 _HEAD: Final = struct.Struct("<BII")
+HEAD_SIZE: Final = _HEAD.size
 _MANTISSA: Final = {"float16": 10, "complex32": 10, "bfloat16": 7, "float32": 23, "complex64": 23, "float64": 52}
 
 
@@ -128,27 +131,37 @@ def _bad(message: str) -> NnbitsError:
     return NnbitsError(ReasonCode.LOSSLESS_BLOCK, f"lossless payload: {message}", hint="The data are damaged")
 
 
-def read_frame(payload: memoryview | bytes, count: int) -> tuple[BlockLayout, int]:
-    """Header and block table, and the offset of the first block.
+def read_head(payload: memoryview | bytes) -> tuple[bool, int, int]:
+    """Whether blocks may be compressed with zstd, items of a block, items of a row.
 
     Raises:
-        NnbitsError: LOSSLESS_BLOCK if they are not what an encoder writes for ``count`` items.
+        NnbitsError: LOSSLESS_BLOCK if they are not possible.
     """
-    if len(payload) < _HEAD.size:
+    if len(payload) < HEAD_SIZE:
         raise _bad(f"{len(payload)} bytes are too few for its header")
     flags, block_items, row_items = _HEAD.unpack_from(payload)
     if flags & ~_ZSTD_FLAG:
         raise _bad(f"flags {flags:#x}")
     if not 1 <= block_items <= MAX_BLOCK_ITEMS or not 1 <= row_items <= block_items or block_items % row_items:
         raise _bad(f"blocks of {block_items} items in rows of {row_items}")
+    return flags == _ZSTD_FLAG, block_items, row_items
+
+
+def read_frame(payload: memoryview | bytes, count: int) -> tuple[BlockLayout, int]:
+    """Header and block table, and the offset of the first block.
+
+    Raises:
+        NnbitsError: LOSSLESS_BLOCK if they are not what an encoder writes for ``count`` items.
+    """
+    zstd, block_items, row_items = read_head(payload)
     blocks = -(-count // block_items)
-    start = _HEAD.size
+    start = HEAD_SIZE
     if blocks == 1:
-        return BlockLayout(block_items, row_items, (len(payload) - start,), bool(flags & _ZSTD_FLAG)), start
+        return BlockLayout(block_items, row_items, (len(payload) - start,), zstd), start
     if (len(payload) - start) // 4 < blocks:
         raise _bad(f"{len(payload)} bytes are too few for {blocks} blocks")
     sizes = np.frombuffer(payload, "<u4", blocks, start)
     start += 4 * blocks
     if int(sizes.sum(dtype=np.uint64)) != len(payload) - start:
         raise _bad("the sizes of its blocks do not add up")
-    return BlockLayout(block_items, row_items, tuple(sizes.tolist()), bool(flags & _ZSTD_FLAG)), start
+    return BlockLayout(block_items, row_items, tuple(sizes.tolist()), zstd), start

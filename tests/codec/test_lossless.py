@@ -105,6 +105,18 @@ def test_all_bit_patterns_of_floats(name: str, speed: Speed) -> None:
         check(array, dtype, array.size, 256, speed, Coding.FLOAT)
 
 
+def test_every_half_is_narrow() -> None:
+    """Those that are not numbers keep their bits, too, where a processor would set the quiet one."""
+    half = np.arange(2**16, dtype=np.uint32)
+    sign, magnitude = (half & 0x8000) << 16, half & 0x7FFF
+    number = magnitude.astype(np.uint16).view(np.float16).astype(np.float32).view(np.uint32)
+    bits = sign | np.where(magnitude > 0x7C00, 0x7F800000 | (magnitude & 0x3FF) << 13, number).astype(np.uint32)
+    for order in (np.arange(2**16), np.random.default_rng(5).permutation(2**16)):
+        values = bits[order].view(np.float32)
+        code = check(values, DTYPES["float32"], values.size, 256, "balanced", Coding.NARROW)
+        assert code[HEAD] == Coding.NARROW
+
+
 def test_special_numbers() -> None:
     words = [
         0x7F800001,

@@ -134,6 +134,26 @@ def test_contexts(alphabet: int, table_count: int, count: int) -> None:
     code_everywhere(symbols, Contexts(values, table_of), table_count, reference=count < 9000 or count == 65600)
 
 
+@pytest.mark.parametrize("table_count", [2, 4, 8, 16, 17])
+@pytest.mark.parametrize("kind", ["repeats", "stays"])
+def test_maps_of_few_values(kind: str, table_count: int) -> None:
+    rng = np.random.default_rng(table_count)
+    table_of = (
+        np.arange(256) % table_count if kind == "repeats" else np.minimum(np.arange(256), table_count - 1)
+    ).astype(np.uint8)
+    values = rng.integers(0, 256 if kind == "repeats" else 2 * table_count, 33000).astype(np.uint8)
+    symbols = (rng.geometric(0.2, 33000) * (table_of[values] + 2) % 200).astype(np.uint8)
+    code_everywhere(symbols, Contexts(values, table_of), table_count, reference=table_count == 4)
+
+
+@pytest.mark.parametrize("alphabet", range(1, 67))
+def test_every_small_alphabet(alphabet: int) -> None:
+    rng = np.random.default_rng(alphabet)
+    chances = rng.random(alphabet) ** 6 + 1e-4
+    symbols = rng.choice(rng.permutation(256)[:alphabet], 20000, p=chances / chances.sum()).astype(np.uint8)
+    code_everywhere(symbols, None, 1, reference=False)
+
+
 def test_size_is_near_the_entropy() -> None:
     symbols = sample("exponents", 1 << 18, 5)
     histogram = ans.histogram(symbols)[0]

@@ -152,8 +152,8 @@ def test_speed_changes_exact_coding(tmp_path: Path) -> None:
     report = json.loads(result.stdout)
     assert [row["name"] for row in report["rows"]] == ["exact", "8 bit", "4 bit"]
     assert CliRunner().invoke(main, ["pack", str(path), "--speed", "small"]).exit_code == 0
-    # 3 %: zstd takes the block with the repeated rows, of which the sample has a part.
-    assert report["rows"][0]["stream_bytes"] == pytest.approx((tmp_path / "m.nnc").stat().st_size, rel=0.03)
+    # zstd takes the block with the repeated rows.
+    assert report["rows"][0]["stream_bytes"] == pytest.approx((tmp_path / "m.nnc").stat().st_size, rel=0.02)
 
 
 def test_a_plan_is_tried(tmp_path: Path) -> None:

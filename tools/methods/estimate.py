@@ -20,6 +20,7 @@ import numpy as np
 from nnbits.codec.api import decode, encode_to, plan_exact, with_profile
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.head import compress
+from nnbits.codec.lossless.payload import choose_layout, items_of
 from nnbits.codec.parallel import default_threads
 from nnbits.codec.plan import EncodePlan, Speed
 from nnbits.codec.types import Array, LazyTensor, Model, TensorInfo
@@ -34,6 +35,7 @@ DEFAULT_SAMPLE: Final = 6 << 20  #: bytes of tensors that are coded
 _SLICES: Final = 6  # of a tensor at least
 _SLICE_BYTES: Final = 1 << 15  # more slices rather than longer ones: rows of an embedding are not alike
 _LEAST_BYTES: Final = 1 << 15  # of each tensor in the sample
+_LEAST_PART: Final = 1 << 17  # bytes from each block of exact coding, if from each
 _ENTRY_BYTES: Final = 24  # of a tensor in headers and index, beside its name
 _TINY: Final = 256  # elements
 _PART_BYTES: Final = 1 << 20  # of an attachment
@@ -86,11 +88,24 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Sample:
-    """A part of a tensor, under its name, the whole tensor, and how many bytes of the model it stands for."""
+    """Slices of a tensor, under its name, the whole tensor, and how many bytes of the model they stand for.
+
+    Equal parts of the slices are from one block of exact coding each, if there are several parts.
+    """
 
     tensor: LazyTensor
     whole: LazyTensor
     stands_for: int
+    parts: int = 1
+
+    def split(self) -> list[LazyTensor]:
+        """The parts."""
+        info = self.tensor.info
+        rows, size = info.shape[0], info.size // self.parts
+        shape = (size,) if rows % self.parts else (rows // self.parts, *info.shape[1:])
+        part = replace(info, shape=shape)
+        stored = np.ascontiguousarray(self.tensor.read()).reshape(self.parts, *part.stored_shape)
+        return [LazyTensor(part, partial(_given, piece)) for piece in stored]
 
 
 def estimate(
@@ -121,7 +136,7 @@ def estimate(
     count = threads or default_threads()
     tensors = [tensor for tensor in model if tensor.info.size]
     total = sum(tensor.info.nbytes for tensor in tensors)
-    samples = _samples(tensors, total, sample_bytes)
+    samples = _samples(tensors, total, sample_bytes, speed == "small")
     part = Model([sample.tensor for sample in samples])
     overhead = _overhead(model)
     exact = replace(plan_exact(part), speed=speed)
@@ -176,8 +191,11 @@ def _overhead(model: Model) -> int:
     return size
 
 
-def _samples(tensors: Sequence[LazyTensor], total: int, wanted: int) -> list[_Sample]:
-    """Slices of every tensor, or if even the least of each is too much of some of about every size."""
+def _samples(tensors: Sequence[LazyTensor], total: int, wanted: int, by_block: bool = False) -> list[_Sample]:
+    """Slices of every tensor, or if even the least of each is too much of some of about every size.
+
+    ``by_block``: in a part from each block where there are enough, since what one block holds decides how it is coded.
+    """
     if not tensors:
         return []
     ordered = sorted(tensors, key=lambda tensor: tensor.info.nbytes)
@@ -190,11 +208,12 @@ def _samples(tensors: Sequence[LazyTensor], total: int, wanted: int) -> list[_Sa
         group = small[start : start + stride]
         result.append(_slice(group[len(group) // 2], _LEAST_BYTES, sum(t.info.nbytes for t in group)))
     for tensor in large:
-        result.append(_slice(tensor, tensor.info.nbytes * wanted // total, tensor.info.nbytes))
+        share = tensor.info.nbytes * wanted // total
+        result.append(_slice(tensor, share, tensor.info.nbytes, share // _LEAST_PART if by_block else 1))
     return result
 
 
-def _slice(tensor: LazyTensor, wanted: int, stands_for: int) -> _Sample:
+def _slice(tensor: LazyTensor, wanted: int, stands_for: int, most_parts: int = 1) -> _Sample:
     """About ``wanted`` bytes of a tensor, in slices."""
     info = tensor.info
     unit = _unit(info, wanted // _SLICES)
@@ -204,8 +223,25 @@ def _slice(tensor: LazyTensor, wanted: int, stands_for: int) -> _Sample:
     units = info.size // unit
     if each * slices * per_unit >= info.nbytes or units < 2 * slices * each:
         return _Sample(tensor, tensor, stands_for)
-    starts = [(2 * i + 1) * (units - slices * each) // (2 * slices) + i * each for i in range(slices)]
-    return _Sample(_cut(tensor, [unit * start for start in starts], unit * each), tensor, stands_for)
+    block = max(1, _block_elements(info) // unit)
+    parts = -(-units // block)
+    here = slices // parts
+    if not 1 < parts <= most_parts or not 0 < here * each <= block:
+        starts = _spread(units, slices, each)
+        return _Sample(_cut(tensor, [unit * start for start in starts], unit * each), tensor, stands_for)
+    firsts = [min(part * block, units - block) for part in range(parts)]
+    starts = [first + start for first in firsts for start in _spread(block, here, each)]
+    return _Sample(_cut(tensor, [unit * start for start in starts], unit * each), tensor, stands_for, parts)
+
+
+def _block_elements(info: TensorInfo) -> int:
+    """Of exact coding."""
+    items = items_of(info.dtype, 8)
+    return choose_layout(items, prod(info.shape[1:]))[0] * 8 // items.count
+
+
+def _spread(units: int, slices: int, each: int) -> list[int]:
+    return [(2 * i + 1) * (units - slices * each) // (2 * slices) + i * each for i in range(slices)]
 
 
 def _blocks(samples: Sequence[_Sample], threads: int) -> list[tuple[str, LazyTensor]]:
@@ -265,11 +301,24 @@ def _row(
     number: int,
     threads: int,
 ) -> EstimateRow:
-    sizes = _timed(Model([sample.tensor for sample in samples]), plan, threads)[0]
-    values = sum(sizes[s.tensor.info.name] * s.stands_for / s.tensor.info.nbytes for s in samples)
-    size = round(values) + overhead
+    size = round(_values(plan, samples, threads)) + overhead
     seconds = _seconds(plan, samples, blocks, total, number, threads)
     return EstimateRow(name, size, size / total if total else 1.0, *seconds)
+
+
+def _values(plan: EncodePlan, samples: Sequence[_Sample], threads: int) -> float:
+    """Bytes of all values."""
+    tensors, tensor_plans, weights = [], {}, {}
+    for i, sample in enumerate(samples):
+        how = plan.tensors[sample.tensor.info.name]
+        apart = sample.parts > 1 and how.coding == "lossless"
+        for k, part in enumerate(sample.split() if apart else [sample.tensor]):
+            name = f"{i}.{k}"
+            tensors.append(replace(part, info=replace(part.info, name=name)))
+            tensor_plans[name] = how
+            weights[name] = sample.stands_for / sample.tensor.info.nbytes
+    sizes = _timed(Model(tensors), replace(plan, tensors=tensor_plans), threads)[0]
+    return sum(size * weights[name] for name, size in sizes.items())
 
 
 def _seconds(

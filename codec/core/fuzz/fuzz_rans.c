@@ -9,7 +9,7 @@
 
 #include "nnb/nnb_rans.h"
 
-enum { MAX_SYMBOLS = 8192, MAX_TABLES = 16, SLOTS = 4096, HEAD = 4, ROWS = 256 };
+enum { MAX_SYMBOLS = 20480, MAX_TABLES = 16, SLOTS = 4096, HEAD = 4, ROWS = 256 };
 
 static void require(int condition) {
   if (!condition) abort();

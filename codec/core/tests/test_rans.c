@@ -147,6 +147,158 @@ static void check_all(void) {
   }
 }
 
+/* All paths write the same, no more than they may, and read it again; or all find a symbol that has no frequency. */
+static void check_frequencies(const text *t, const uint16_t *frequencies, nnb_status expected) {
+  enum { GUARD = 64 };
+  const uint8_t *const map = t->contexts == NULL ? NULL : t->map;
+  const size_t work_size = nnb_rans_work_size(t->table_count), bound = nnb_rans_bound(t->count);
+  uint8_t *const work = malloc(work_size), *const out = malloc(bound + 2 * GUARD), *const tables = malloc(1 << 16);
+  uint8_t *const symbols = malloc(t->count), *code = NULL;
+  uint8_t guard[GUARD];
+  size_t code_size = 0;
+  memset(guard, 0xA5, sizeof guard);
+  const size_t table_size = nnb_rans_write_tables(frequencies, t->table_count, tables, 1 << 16);
+  CHECK(table_size > 0);
+  for (int path = NNB_RANS_SCALAR; path <= NNB_RANS_NEON; path++) {
+    size_t size = 0;
+    if (!nnb_rans_has_path((nnb_rans_path)path)) continue;
+    memset(out, 0xA5, bound + 2 * GUARD);
+    CHECK(nnb_rans_encode((nnb_rans_path)path, frequencies, t->table_count, t->contexts, map, t->symbols, t->count,
+                          work, work_size, out + GUARD, bound, &size) == expected);
+    CHECK(memcmp(out, guard, GUARD) == 0 && memcmp(out + GUARD + bound, guard, GUARD) == 0);
+    if (expected != NNB_OK) continue;
+    if (code == NULL) {
+      code = exactly(out + GUARD, size);
+      code_size = size;
+    }
+    CHECK(size == code_size && memcmp(out + GUARD, code, size) == 0);
+    for (int scratch = 0; scratch < 2; scratch++) {
+      memset(symbols, 1, t->count);
+      CHECK(decode((nnb_rans_path)path, t, tables, table_size, code, code_size, scratch, symbols) == NNB_OK);
+      CHECK(memcmp(symbols, t->symbols, t->count) == 0);
+    }
+  }
+  free(work), free(out), free(tables), free(symbols), free(code);
+}
+
+/* `symbols` frequencies of all sizes, of every `stride`-th symbol from `first` on. */
+static void fill_frequencies(uint16_t *frequencies, uint32_t symbols, uint32_t first, uint32_t stride) {
+  uint32_t left = 4096 - symbols;
+  memset(frequencies, 0, 256 * sizeof *frequencies);
+  for (uint32_t i = 0; i < symbols; i++) {
+    const uint32_t more = i + 1 == symbols ? left : below(1 + left / (1 + below(symbols)));
+    frequencies[(first + i * stride) & 255] = (uint16_t)(1 + more);
+    left -= more;
+  }
+}
+
+static uint8_t any_symbol(const uint16_t *frequencies, int rare) {
+  uint32_t slot = below(4096), s = below(256);
+  if (rare) {
+    while (frequencies[s] == 0) s = (s + 1) & 255;
+    return (uint8_t)s;
+  }
+  for (s = 0; slot >= frequencies[s]; s++) slot -= frequencies[s];
+  return (uint8_t)s;
+}
+
+/* Whatever alphabets and frequencies are, in whole rounds of 64 states and some symbols more. */
+static void check_alphabets(uint32_t table_count) {
+  enum { COUNT = 16384 + 64 + 5 };
+  static uint8_t symbols[COUNT], contexts[COUNT];
+  static uint16_t frequencies[20 * 256];
+  text t = {symbols, table_count > 1 ? contexts : NULL, {0}, COUNT, table_count};
+  for (uint32_t i = 0; i < 256; i++) t.map[i] = (uint8_t)(i * table_count >> 8);
+  for (uint32_t alphabet = 1; alphabet <= 256; alphabet += table_count == 1 || alphabet < 9 ? 1 : alphabet / 4) {
+    const uint32_t stride = alphabet <= 64 ? 1 + 2 * below(2) + below(2) : 1, first = below(256);
+    for (uint32_t i = 0; i < table_count; i++) {
+      fill_frequencies(frequencies + 256 * i, i > 0 ? 1 + below(alphabet) : alphabet, first + i, stride);
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+      contexts[i] = (uint8_t)below(256);
+      symbols[i] = any_symbol(frequencies + 256 * (table_count > 1 ? t.map[contexts[i]] : 0), alphabet % 2 != 0);
+    }
+    check_frequencies(&t, frequencies, NNB_OK);
+    for (int tries = 0; tries < 40; tries++) {
+      const size_t at = below(COUNT);
+      const uint8_t before = symbols[at];
+      symbols[at] = (uint8_t)below(256);
+      const uint32_t table = table_count > 1 ? t.map[contexts[at]] : 0;
+      if (frequencies[256 * table + symbols[at]] == 0) {
+        check_frequencies(&t, frequencies, NNB_BAD_TENSOR);
+        tries = 40;
+      }
+      symbols[at] = before;
+    }
+  }
+}
+
+/* A sample, of every fourth run here, counts every symbol that there is. */
+static void check_sample(void) {
+  enum { COUNT = 70000, RUN = 256 };
+  static uint8_t symbols[COUNT];
+  uint32_t histogram[256];
+  for (int tries = 0; tries < 20; tries++) {
+    uint32_t expected[256] = {0}, first = 0;
+    for (size_t i = 0; i < COUNT; i++) {
+      if (i % RUN == 0) first = below(256);
+      symbols[i] = (uint8_t)(first + below(3));
+      expected[symbols[i]] += i / RUN % 4 == 0;
+    }
+    for (size_t i = 0; i < COUNT; i++) expected[symbols[i]] += expected[symbols[i]] == 0;
+    CHECK(nnb_rans_sample_histogram(symbols, NULL, NULL, COUNT, 1, histogram) == NNB_OK);
+    CHECK(memcmp(histogram, expected, sizeof expected) == 0);
+  }
+}
+
+/* Every symbol in turn amid others: those without a frequency are refused, with the others all paths agree. */
+static void check_missing(void) {
+  static const struct {
+    uint32_t first, step, symbols, table_count;
+  } shapes[] = {{100, 1, 21, 1}, {0, 50, 6, 1}, {250, 1, 6, 1}, {9, 9, 27, 1},  {30, 1, 200, 1}, {7, 0, 1, 1},
+                {100, 1, 5, 3},  {1, 17, 4, 3}, {3, 1, 100, 4}, {80, 2, 3, 16}, {80, 2, 3, 17}};
+  enum { COUNT = 16384 + 64 };
+  static uint8_t symbols[COUNT], contexts[COUNT], code[2][2 * COUNT + 1024];
+  for (size_t n = 0; n < sizeof shapes / sizeof shapes[0]; n++) {
+    const uint32_t tables = shapes[n].table_count;
+    const size_t work_size = nnb_rans_work_size(tables);
+    uint32_t *const histograms = calloc(tables, 1024);
+    uint16_t *const frequencies = malloc(512 * (size_t)tables);
+    void *const work = malloc(work_size);
+    uint8_t map[256];
+    const uint8_t *const with = tables > 1 ? contexts : NULL;
+    for (uint32_t i = 0; i < 256; i++) map[i] = (uint8_t)(i % tables);
+    for (size_t i = 0; i < COUNT; i++) {
+      contexts[i] = (uint8_t)below(256);
+      symbols[i] = (uint8_t)(shapes[n].first + shapes[n].step * below(shapes[n].symbols));
+    }
+    CHECK(nnb_rans_histogram(symbols, with, with ? map : NULL, COUNT, tables, histograms) == NNB_OK);
+    if (tables > 1) histograms[256 + shapes[n].first] = 0; /* which other tables have */
+    for (uint32_t t = 0; t < tables; t++) nnb_rans_normalize(histograms + 256 * t, frequencies + 256 * t);
+    for (size_t i = 0; i < COUNT; i++) {
+      if (with && map[contexts[i]] == 1 && symbols[i] == shapes[n].first) contexts[i] = 0;
+    }
+    for (uint32_t s = 0; s < 256; s++) {
+      const size_t at = below(COUNT);
+      const uint8_t symbol = symbols[at];
+      const uint32_t table = with ? map[contexts[at]] : 0u;
+      const uint16_t frequency = frequencies[256 * table + s];
+      size_t size[2] = {0};
+      symbols[at] = (uint8_t)s;
+      for (int path = NNB_RANS_SCALAR; path <= NNB_RANS_NEON; path++) {
+        if (!nnb_rans_has_path((nnb_rans_path)path)) continue;
+        const int k = path != NNB_RANS_SCALAR;
+        CHECK(nnb_rans_encode((nnb_rans_path)path, frequencies, tables, with, with ? map : NULL, symbols, COUNT, work,
+                              work_size, code[k], sizeof code[k],
+                              size + k) == (frequency == 0 ? NNB_BAD_TENSOR : NNB_OK));
+        CHECK(frequency == 0 || (size[k] == size[0] && memcmp(code[k], code[0], size[0]) == 0));
+      }
+      symbols[at] = symbol;
+    }
+    free(histograms), free(frequencies), free(work);
+  }
+}
+
 static void check_pinned(void) {
   nnb_rans_row rows[16];
   nnb_rans_model model;
@@ -177,5 +329,12 @@ int main(void) {
   check_pinned();
   check_costs();
   check_all();
+  check_sample();
+  check_alphabets(1);
+  check_alphabets(2);
+  check_alphabets(5);
+  check_alphabets(16);
+  check_alphabets(17);
+  check_missing();
   return failures != 0;
 }

@@ -35,7 +35,7 @@
 #endif
 
 #if NNB_X86_DISPATCH
-/* Every processor with BMI2 and AVX2 has LZCNT too, which not every compiler can ask for. */
+/* Every processor with BMI2 and AVX2 has LZCNT and F16C too, which not every compiler can ask for. */
 NNB_INLINE int nnb_cpu_has_bmi2(void) { return __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("avx2"); }
 NNB_INLINE int nnb_cpu_has_avx512_vbmi2(void) {
 #if defined(NNB_NO_AVX512) /* as on older processors, for tests */

@@ -25,6 +25,11 @@ typedef struct nnb_float_planes {
 } nnb_float_planes;
 
 void nnb_merge_float(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count);
+#if NNB_X86_DISPATCH
+/* The same for the first items, which are 32 at a time; returns how many these are. */
+size_t nnb_merge_float_avx2(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count);
+size_t nnb_widen_avx2(const nnb_any16 *narrow, nnb_any32 *out, size_t count); /* returns how many it did */
+#endif
 void nnb_merge_bytes(const nnb_items *items, const nnb_plane *planes, void *out, size_t count);
 void nnb_undo_delta(const nnb_items *items, void *out, size_t count);
 void nnb_apply_table(const nnb_items *items, const uint8_t *table, const uint8_t *indices, void *out, size_t count);

@@ -217,7 +217,15 @@ void nnb_merge_float(const nnb_items *items, const nnb_float_planes *planes, voi
     return;
   }
   if (nnb_cpu_has_bmi2()) {
-    merge_avx2(items, planes, out, count);
+    nnb_float_planes rest = *planes;
+    const size_t done = nnb_merge_float_avx2(items, planes, out, count);
+    if (done) {
+      rest.symbols.data += done;
+      for (unsigned i = 0; i < rest.division.bytes; i++) rest.bytes[i].data += done;
+      if (rest.division.field) rest.field += done / 8 * rest.division.field;
+      if (rest.contexts != NULL) rest.contexts += done;
+    }
+    merge_avx2(items, &rest, (uint8_t *)out + done * items->bytes, count - done);
     return;
   }
 #endif
@@ -318,10 +326,14 @@ void nnb_fill(const nnb_items *items, const uint8_t *value, void *out, size_t co
 }
 
 void nnb_widen(const nnb_items *items, const void *narrow, void *out, size_t count) {
+  size_t i = 0;
+#if NNB_X86_DISPATCH
+  if (items->bytes == 4 && nnb_cpu_has_bmi2()) i = nnb_widen_avx2(narrow, out, count);
+#endif
   if (items->bytes == 4)
-    for (size_t i = 0; i < count; i++) ((nnb_any32 *)out)[i] = nnb_widen16(((const nnb_any16 *)narrow)[i]);
+    for (; i < count; i++) ((nnb_any32 *)out)[i] = nnb_widen16(((const nnb_any16 *)narrow)[i]);
   else
-    for (size_t i = 0; i < count; i++) ((nnb_any64 *)out)[i] = nnb_widen32(((const nnb_any32 *)narrow)[i]);
+    for (; i < count; i++) ((nnb_any64 *)out)[i] = nnb_widen32(((const nnb_any32 *)narrow)[i]);
 }
 
 void nnb_pack(unsigned bits, const uint8_t *elements, uint8_t *out, size_t bytes) {

@@ -164,8 +164,18 @@ static int is_without_tables(nnb_rans_path path, const nnb_rans_model *model) {
   const uint32_t rows = model->table_count << model->bucket_bits;
   if (path == NNB_RANS_AUTO) path = nnb_rans_best_path();
   if (path == NNB_RANS_AVX512) return rows <= NNB_RANS_AVX512_ROWS;
+  if (path == NNB_RANS_NEON) return rows <= NNB_RANS_NEON_ROWS;
   return path == NNB_RANS_AVX2 && model->table_count == 1 && rows > 1 && rows <= NNB_RANS_AVX2_ROWS;
 }
+
+#if NNB_X86_DISPATCH
+static int is_for_avx2(const nnb_rans_model *model) {
+  int certain = 0; /* a table of one symbol */
+  for (uint32_t i = 0; i < model->table_count; i++)
+    certain |= model->rows[(size_t)i << model->bucket_bits].frequency == NNB_RANS_SLOTS;
+  return !certain && model->table_count <= 16;
+}
+#endif
 
 static size_t tables_size(const nnb_rans_model *model) {
   return (size_t)model->table_count * NNB_RANS_SLOTS * sizeof(uint32_t) + (sizeof(uint32_t) - 1);
@@ -186,6 +196,12 @@ static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, 
     return;
   }
 #endif
+#if NNB_NEON
+  if (is_without_tables(path, job->model) && job->state_count == NNB_RANS_MAX_STATES) {
+    nnb_rans_decode_neon(job, NULL);
+    return;
+  }
+#endif
   (void)path;
   /* Tables are not worth while for few symbols. */
   if (scratch == NULL || scratch_size < tables_size(job->model) || job->count < 512 * (job->model->table_count + 3)) {
@@ -196,7 +212,7 @@ static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, 
   uint32_t *const entries = (uint32_t *)(void *)(bytes + ((uintptr_t)0 - (uintptr_t)bytes) % sizeof(uint32_t));
   nnb_rans_expand(job->model, entries);
 #if NNB_X86_DISPATCH
-  const int avx2 = path != NNB_RANS_SCALAR && nnb_rans_has_path(NNB_RANS_AVX2);
+  const int avx2 = path != NNB_RANS_SCALAR && nnb_rans_has_path(NNB_RANS_AVX2) && is_for_avx2(job->model);
   if (avx2 && job->state_count == NNB_RANS_MAX_STATES) {
     nnb_rans_decode_avx2(job, entries);
     return;

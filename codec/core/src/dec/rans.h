@@ -24,15 +24,16 @@ void nnb_rans_expand(const nnb_rans_model *model, uint32_t *entries);
 /* Rows of all tables that are found by shuffles; by AVX2 those of one table only, which has more than one symbol. */
 #define NNB_RANS_AVX2_ROWS 64u
 #define NNB_RANS_AVX512_ROWS 256u
+#define NNB_RANS_NEON_ROWS 64u
 
 /* These decode as many rounds of 64 states as they safely can. */
 #if NNB_X86_DISPATCH
-void nnb_rans_decode_avx2(nnb_rans_job *job, const uint32_t *entries);
+void nnb_rans_decode_avx2(nnb_rans_job *job, const uint32_t *entries); /* at most 16 tables, no frequency of 4096 */
 void nnb_rans_decode_avx2_rows(nnb_rans_job *job);
 void nnb_rans_decode_avx512(nnb_rans_job *job);
 #endif
 #if NNB_NEON
-void nnb_rans_decode_neon(nnb_rans_job *job, const uint32_t *entries);
+void nnb_rans_decode_neon(nnb_rans_job *job, const uint32_t *entries); /* NULL for rows that fit into registers */
 #endif
 
 #endif

@@ -17,20 +17,22 @@ typedef struct nnb_survey {
 
 void nnb_survey_items(const nnb_items *items, const void *values, size_t count, nnb_survey *survey);
 
-/* Coding FLOAT: exponents with the mantissa bits above `shift`; as symbols, less `base`, 0 those that are below it and
- * at most 255 the others. */
+/* Coding FLOAT: exponents with the mantissa bits above `shift`. */
 void nnb_float_highs(const nnb_items *items, const void *values, size_t count, unsigned shift, uint16_t *highs);
-void nnb_float_symbols(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
-                       uint8_t *symbols);
+/* These as symbols, less `base`, 0 those that are below it and at most 255 the others. Returns how many are 0. */
+size_t nnb_float_symbols(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
+                         uint8_t *symbols);
 /* What remains: division.bytes planes, lowest first, and the packed field. */
 void nnb_float_lows(const nnb_items *items, const void *values, size_t count, nnb_division division, uint8_t *field,
                     uint8_t *const *bytes);
 #if NNB_X86_DISPATCH
-/* The same for the first items, which are 32 at a time; return how many these are. */
+/* The same for the first items, 32 at a time; return of how many. */
 size_t nnb_float_symbols_avx2(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
-                              uint8_t *symbols);
+                              uint8_t *symbols, size_t *zeros);
 size_t nnb_float_lows_avx2(const nnb_items *items, const void *values, size_t count, nnb_division division,
                            uint8_t *field, uint8_t *const *bytes);
+/* The same as nnb_narrow() for the first items of 4 bytes that are numbers of half the width; returns how many. */
+size_t nnb_narrow_avx2(const void *values, size_t count, nnb_any16 *narrow);
 #endif
 void nnb_divide_bytes(const nnb_items *items, const void *values, size_t count, uint8_t *const *planes);
 void nnb_delta(const nnb_items *items, const void *values, size_t count, void *out);

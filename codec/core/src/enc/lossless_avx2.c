@@ -1,4 +1,5 @@
-/* Coding FLOAT with AVX2, 32 items of 2 or 4 bytes at a time; compilers shift 16-bit numbers as 32-bit ones. */
+/* Inner loops of the encoder with AVX2. Coding FLOAT: 32 items of 2 or 4 bytes at a time; compilers shift 16-bit
+ * numbers as 32-bit ones. */
 #include "common/deps_simd.h"
 #include "enc/lossless.h"
 
@@ -10,38 +11,50 @@ NNB_AVX2_INLINE void store(uint8_t *p, __m256i v) { _mm256_storeu_si256((__m256i
 
 NNB_AVX2_INLINE __m128i shift_by(unsigned bits) { return _mm_cvtsi32_si128((int)bits); }
 
-NNB_AVX2_INLINE size_t symbols_16(const uint8_t *v, size_t count, unsigned shift, uint32_t base, uint8_t *symbols) {
+NNB_AVX2_INLINE size_t count_zeros(__m256i bytes) {
+  return (size_t)_mm_popcnt_u32((unsigned)_mm256_movemask_epi8(_mm256_cmpeq_epi8(bytes, _mm256_setzero_si256())));
+}
+
+NNB_AVX2_INLINE size_t symbols_16(const uint8_t *v, size_t count, unsigned shift, uint32_t base, uint8_t *symbols,
+                                  size_t *zeros) {
   const __m256i magnitude = _mm256_set1_epi16(0x7fff), less = _mm256_set1_epi16((short)base);
   const __m128i by = shift_by(shift);
-  size_t i = 0;
+  size_t i = 0, found = 0;
   for (; i + 32 <= count; i += 32, v += 64) {
     __m256i x[2];
     for (unsigned k = 0; k < 2; k++)
       x[k] = _mm256_subs_epu16(_mm256_srl_epi16(_mm256_and_si256(load(v + 32 * k), magnitude), by), less);
-    store(symbols + i, _mm256_permute4x64_epi64(_mm256_packus_epi16(x[0], x[1]), 0xD8));
+    const __m256i all = _mm256_packus_epi16(x[0], x[1]);
+    found += count_zeros(all);
+    store(symbols + i, _mm256_permute4x64_epi64(all, 0xD8));
   }
+  *zeros = found;
   return i;
 }
 
-NNB_AVX2_INLINE size_t symbols_32(const uint8_t *v, size_t count, unsigned shift, uint32_t base, uint8_t *symbols) {
+NNB_AVX2_INLINE size_t symbols_32(const uint8_t *v, size_t count, unsigned shift, uint32_t base, uint8_t *symbols,
+                                  size_t *zeros) {
   const __m256i magnitude = _mm256_set1_epi32(0x7fffffff), less = _mm256_set1_epi16((short)base);
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   const __m128i by = shift_by(shift);
-  size_t i = 0;
+  size_t i = 0, found = 0;
   for (; i + 32 <= count; i += 32, v += 128) {
     __m256i x[4];
     for (unsigned k = 0; k < 4; k++) x[k] = _mm256_srl_epi32(_mm256_and_si256(load(v + 32 * k), magnitude), by);
     for (unsigned k = 0; k < 2; k++) x[k] = _mm256_subs_epu16(_mm256_packus_epi32(x[2 * k], x[2 * k + 1]), less);
     const __m256i all = _mm256_packus_epi16(x[0], x[1]);
+    found += count_zeros(all);
     store(symbols + i, _mm256_permutevar8x32_epi32(all, order));
   }
+  *zeros = found;
   return i;
 }
 
 NNB_AVX2 size_t nnb_float_symbols_avx2(const nnb_items *items, const void *values, size_t count, unsigned shift,
-                                       uint32_t base, uint8_t *symbols) {
-  if (items->bytes == 2) return symbols_16(values, count, shift, base, symbols);
-  return items->bytes == 4 ? symbols_32(values, count, shift, base, symbols) : 0;
+                                       uint32_t base, uint8_t *symbols, size_t *zeros) {
+  *zeros = 0;
+  if (items->bytes == 2) return symbols_16(values, count, shift, base, symbols, zeros);
+  return items->bytes == 4 ? symbols_32(values, count, shift, base, symbols, zeros) : 0;
 }
 
 /* Packs fields of `bits` bits: pairs, fours and eights of them are joined by multiplications and shifts. */
@@ -135,6 +148,20 @@ NNB_AVX2 size_t nnb_float_lows_avx2(const nnb_items *items, const void *values, 
                                     uint8_t *field, uint8_t *const *bytes) {
   if (items->bytes == 2) return lows_16(values, count, division, field, bytes);
   return items->bytes == 4 ? lows_32(values, count, division, field, bytes) : 0;
+}
+
+/* A number is one of half the width if it comes back; others, and those that are not numbers, are left. */
+NNB_TARGET("avx2,bmi,bmi2,popcnt,f16c") size_t nnb_narrow_avx2(const void *values, size_t count, nnb_any16 *narrow) {
+  const uint8_t *v = values;
+  size_t i = 0;
+  for (; i + 8 <= count; i += 8, v += 32) {
+    const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)v);
+    const __m128i half = _mm256_cvtps_ph(_mm256_castsi256_ps(x), _MM_FROUND_TO_NEAREST_INT);
+    const __m256i same = _mm256_cmpeq_epi32(_mm256_castps_si256(_mm256_cvtph_ps(half)), x);
+    if (_mm256_movemask_epi8(same) != -1) break;
+    _mm_storeu_si128((__m128i *)(void *)(narrow + i), half);
+  }
+  return i;
 }
 
 #else

@@ -39,37 +39,14 @@ static int scale_symbols(nnb_encoder *e, size_t count, unsigned upper, unsigned 
   return size < plain;
 }
 
-NNB_INLINE size_t count_all_zeros(const uint8_t *symbols, size_t count) {
-  size_t zeros = 0;
-  for (size_t at = 0; at < count;) {
-    const size_t end = count - at < 192 ? count : at + 192;
-    uint8_t here = 0;
-    for (; at < end; at++) here = (uint8_t)(here + (symbols[at] == 0));
-    zeros += here;
-  }
-  return zeros;
-}
-
-#if NNB_X86_DISPATCH
-NNB_TARGET("avx2,bmi2")
-static size_t count_zeros_avx2(const uint8_t *symbols, size_t count) { return count_all_zeros(symbols, count); }
-#endif
-
-static size_t count_zeros(const uint8_t *symbols, size_t count) {
-#if NNB_X86_DISPATCH
-  if (nnb_cpu_has_bmi2()) return count_zeros_avx2(symbols, count);
-#endif
-  return count_all_zeros(symbols, count);
-}
-
 /* Symbols of as few kinds as a few escapes allow, of which there are `escapes`; returns the base. */
 static uint32_t find_symbols(nnb_encoder *e, const nnb_items *items, const void *values, size_t count, unsigned shift,
                              const nnb_survey *survey, unsigned *widest, size_t *escapes) {
   const uint64_t greatest = survey->greatest >> shift, least = survey->least >> shift;
   for (*widest = few_symbols(e);; *widest = *widest < NNB_FEW_SYMBOLS ? NNB_FEW_SYMBOLS : 256) {
     const uint64_t base = greatest - least < *widest ? least : greatest - *widest + 1;
-    nnb_float_symbols(items, values, count, shift, (uint32_t)base, e->symbols);
-    *escapes = base > least ? count_zeros(e->symbols, count) : 0;
+    const size_t zeros = nnb_float_symbols(items, values, count, shift, (uint32_t)base, e->symbols);
+    *escapes = base > least ? zeros : 0;
     if (*escapes <= count / 1024 || *widest == 256) return (uint32_t)base;
   }
 }

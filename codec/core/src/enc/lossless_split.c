@@ -153,6 +153,17 @@ NNB_INLINE void find_symbols(const nnb_items *items, const void *values, size_t 
     symbols_64(values, count, shift, base, symbols);
 }
 
+NNB_INLINE size_t count_zeros(const uint8_t *symbols, size_t count) {
+  size_t zeros = 0;
+  for (size_t at = 0; at < count;) {
+    const size_t end = count - at < 192 ? count : at + 192;
+    uint8_t here = 0;
+    for (; at < end; at++) here = (uint8_t)(here + (symbols[at] == 0));
+    zeros += here;
+  }
+  return zeros;
+}
+
 /* 16-bit numbers are multiplied, since compilers shift them as 32-bit ones. */
 #define DIVIDE(TYPE, SUFFIX)                                                                                         \
   NNB_INLINE void divide_##SUFFIX(const nnb_any_##SUFFIX *restrict v, size_t n, unsigned shift, unsigned byte_count, \
@@ -275,6 +286,9 @@ static void highs_avx2(const nnb_items *items, const void *values, size_t count,
   find_highs(items, values, count, shift, highs);
 }
 
+NNB_TARGET("avx2,bmi2")
+static size_t count_zeros_avx2(const uint8_t *symbols, size_t count) { return count_zeros(symbols, count); }
+
 NNB_TARGET_AVX512
 static void symbols_avx512(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
                            uint8_t *symbols) {
@@ -316,20 +330,22 @@ void nnb_float_highs(const nnb_items *items, const void *values, size_t count, u
   find_highs(items, values, count, shift, highs);
 }
 
-void nnb_float_symbols(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
-                       uint8_t *symbols) {
+size_t nnb_float_symbols(const nnb_items *items, const void *values, size_t count, unsigned shift, uint32_t base,
+                         uint8_t *symbols) {
 #if NNB_X86_DISPATCH
   if (nnb_cpu_has_avx512_vbmi2()) {
     symbols_avx512(items, values, count, shift, base, symbols);
-    return;
+    return count_zeros_avx2(symbols, count);
   }
   if (nnb_cpu_has_bmi2()) {
-    const size_t done = nnb_float_symbols_avx2(items, values, count, shift, base, symbols);
+    size_t zeros;
+    const size_t done = nnb_float_symbols_avx2(items, values, count, shift, base, symbols, &zeros);
     find_symbols(items, (const uint8_t *)values + done * items->bytes, count - done, shift, base, symbols + done);
-    return;
+    return zeros + count_zeros_avx2(symbols + done, count - done);
   }
 #endif
   find_symbols(items, values, count, shift, base, symbols);
+  return count_zeros(symbols, count);
 }
 
 void nnb_float_lows(const nnb_items *items, const void *values, size_t count, nnb_division division, uint8_t *field,
@@ -499,7 +515,11 @@ int nnb_narrow(const nnb_items *items, const void *values, size_t count, void *n
   if (items->bytes == 4) {
     const nnb_any32 *const v = values;
     nnb_any16 *const to = narrow;
-    for (size_t i = 0; i < count; i++) {
+    size_t i = 0;
+#if NNB_X86_DISPATCH
+    if (nnb_cpu_has_bmi2()) i = nnb_narrow_avx2(values, count, to);
+#endif
+    for (; i < count; i++) {
       uint16_t half;
       if (!nnb_narrow32(v[i], &half)) return 0;
       to[i] = half;

@@ -15,6 +15,11 @@ int nnb_rans_rows_of(const uint16_t *frequencies, uint32_t bucket_bits, nnb_rans
   return 1;
 }
 
+static void list_slots(uint16_t *slots, uint32_t first, uint32_t count) {
+  uint16_t slot = (uint16_t)first;
+  for (uint32_t i = 0; i < count; i++) slots[i] = slot++;
+}
+
 static nnb_status build_table(nnb_rans_symbol *symbols, uint16_t *slots, const uint16_t *frequencies,
                               uint32_t bucket_bits) {
   const uint32_t width = NNB_RANS_SLOTS >> bucket_bits;
@@ -24,7 +29,8 @@ static nnb_status build_table(nnb_rans_symbol *symbols, uint16_t *slots, const u
   for (uint32_t s = 0; s < 256; s++) {
     const uint32_t frequency = frequencies[s];
     const uint64_t reciprocal = frequency == 0 ? 0 : (UINT64_C(1) << 44) / frequency + 1;
-    symbols[s] = (nnb_rans_symbol){reciprocal, (uint16_t)frequency, (uint16_t)sum};
+    const float inverse = NNB_NEON ? NNB_RANS_INVERSE(frequency + (frequency == 0)) : 0;
+    symbols[s] = (nnb_rans_symbol){reciprocal, (uint16_t)frequency, (uint16_t)sum, inverse};
     sum += frequency;
   }
   for (uint32_t b = 0; b < 1u << bucket_bits; b++) {
@@ -32,8 +38,8 @@ static nnb_status build_table(nnb_rans_symbol *symbols, uint16_t *slots, const u
     uint16_t *const other =
         slots + symbols[rows[rows[b].alias].symbol].first + ((rows[b].alias_rank + rows[b].split) & 0xFFFFu);
     const uint32_t split = rows[b].split;
-    for (uint32_t r = 0; r < split; r++) own[r] = (uint16_t)(b * width + r);
-    for (uint32_t r = 0; r < width - split; r++) other[r] = (uint16_t)(b * width + split + r);
+    list_slots(own, b * width, split);
+    list_slots(other, b * width + split, width - split);
   }
   return NNB_OK;
 }
@@ -74,7 +80,8 @@ static nnb_status encode_scalar(nnb_rans_enc_job *job, size_t until) {
   return job->contexts == NULL ? encode_until(job, until, NULL) : encode_until(job, until, job->contexts);
 }
 
-static size_t slot_count(uint32_t table_count) { return ((size_t)table_count << NNB_RANS_BITS) + 1; }
+/* Slots of all tables, with the margins that vectors around a slot reach into. */
+static size_t slot_count(uint32_t table_count) { return ((size_t)table_count << NNB_RANS_BITS) + 2 * NNB_RANS_MARGIN; }
 
 size_t nnb_rans_work_size(uint32_t table_count) {
   return table_count * 256 * sizeof(nnb_rans_symbol) + slot_count(table_count) * sizeof(uint16_t) +
@@ -95,6 +102,13 @@ static nnb_status encode_job(nnb_rans_path path, nnb_rans_enc_job *job) {
     if (status != NNB_OK) return status;
   }
 #endif
+#if NNB_NEON
+  if (path != NNB_RANS_SCALAR && job->state_count == NNB_RANS_MAX_STATES) {
+    nnb_status status = encode_scalar(job, NNB_RANS_MAX_STATES);
+    if (status == NNB_OK) status = nnb_rans_encode_neon(job);
+    if (status != NNB_OK) return status;
+  }
+#endif
   (void)path;
   return encode_scalar(job, SIZE_MAX);
 }
@@ -112,7 +126,7 @@ nnb_status nnb_rans_encode_before(nnb_rans_path path, const uint16_t *frequencie
   uint8_t *const bytes = work;
   nnb_rans_symbol *const table_symbols =
       (nnb_rans_symbol *)(void *)(bytes + ((uintptr_t)0 - (uintptr_t)bytes) % _Alignof(nnb_rans_symbol));
-  uint16_t *const slots = (uint16_t *)(void *)(table_symbols + (size_t)table_count * 256);
+  uint16_t *const slots = (uint16_t *)(void *)(table_symbols + (size_t)table_count * 256) + NNB_RANS_MARGIN;
   uint32_t largest = 1;
   for (uint32_t t = 0; t < table_count; t++) {
     uint32_t symbol_count = 0;
@@ -124,7 +138,8 @@ nnb_status nnb_rans_encode_before(nnb_rans_path path, const uint16_t *frequencie
                                           nnb_rans_bucket_bits(largest));
     if (status != NNB_OK) return status;
   }
-  slots[slot_count(table_count) - 1] = 0;
+  nnb_memset(slots - NNB_RANS_MARGIN, 0, NNB_RANS_MARGIN * sizeof *slots);
+  nnb_memset(slots + ((size_t)table_count << NNB_RANS_BITS), 0, NNB_RANS_MARGIN * sizeof *slots);
 
   nnb_rans_enc_job job = {.table_symbols = table_symbols,
                           .slots = slots,

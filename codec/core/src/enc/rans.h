@@ -5,17 +5,22 @@
 #include "common/rans.h"
 #include "nnb/nnb_rans_enc.h"
 
+#define NNB_RANS_MARGIN 7 /* slots that may be read in front of all and behind */
+
 /* How one symbol of one table is coded. Quotient of x < frequency << 20: x * reciprocal >> 44, exactly. */
 typedef struct nnb_rans_symbol {
   uint64_t reciprocal;
   uint16_t frequency;
   uint16_t first; /* of its slots in the table's list of slots */
+  float inverse;  /* of the frequency, or of 1 for 0, a little too small; for NEON only */
 } nnb_rans_symbol;
+
+#define NNB_RANS_INVERSE(frequency) ((1.0f - 0x1p-21f) / (float)(frequency))
 
 /* A code being made, from the last symbol to the first. */
 typedef struct nnb_rans_enc_job {
   const nnb_rans_symbol *table_symbols; /* 256 of each table */
-  const uint16_t *slots;                /* NNB_RANS_SLOTS of each table, by symbol, then rank; and one more */
+  const uint16_t *slots;                /* NNB_RANS_SLOTS of each table, by symbol, then rank; and margins */
   const uint16_t *frequencies;
   uint32_t table_count;
   uint32_t bucket_bits;
@@ -57,9 +62,13 @@ nnb_status nnb_rans_encode_before(nnb_rans_path path, const uint16_t *frequencie
 size_t nnb_rans_find_unmarked_avx2(const uint8_t *symbols, size_t count, const uint8_t *marks);
 size_t nnb_rans_find_unmarked_avx512(const uint8_t *symbols, size_t count, const uint8_t *marks);
 
-/* Codes the rounds; `left` is a multiple of 64. */
+/* Codes the rounds, or leaves them to another path; `left` is a multiple of 64. */
 nnb_status nnb_rans_encode_avx2(nnb_rans_enc_job *job);
-nnb_status nnb_rans_encode_avx512(nnb_rans_enc_job *job); /* or leaves it to another path */
+nnb_status nnb_rans_encode_avx512(nnb_rans_enc_job *job);
+#endif
+#if NNB_NEON
+size_t nnb_rans_find_unmarked_neon(const uint8_t *symbols, size_t count, const uint8_t *marks);
+nnb_status nnb_rans_encode_neon(nnb_rans_enc_job *job); /* or leaves it to another path */
 #endif
 
 #endif

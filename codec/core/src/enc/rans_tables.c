@@ -79,6 +79,9 @@ static size_t find_unmarked(const uint8_t *symbols, size_t count, const uint8_t 
   if (nnb_rans_has_path(NNB_RANS_AVX512)) return nnb_rans_find_unmarked_avx512(symbols, count, marks);
   if (nnb_rans_has_path(NNB_RANS_AVX2)) return nnb_rans_find_unmarked_avx2(symbols, count, marks);
 #endif
+#if NNB_NEON
+  return nnb_rans_find_unmarked_neon(symbols, count, marks);
+#endif
   (void)symbols, (void)count, (void)marks;
   return 0;
 }
