@@ -72,7 +72,6 @@ static uint64_t bits_saved(const uint32_t *items, const uint8_t *class_of, const
 /* Classes of rows, or one for all, where that is shorter than any other method. */
 static int write_by_rows(nnb_encoder *e, size_t count) {
   const size_t bytes = (count + 7) / 8, row_bytes = e->row_items / 8, rows = (bytes + row_bytes - 1) / row_bytes;
-  const int small = e->choice->speed == NNB_LOSSLESS_SMALL;
   uint8_t class_of[256] = {0}, map[256], chances[1u << NNB_MASK_CLASS_BITS];
   uint32_t items[256];
   uint8_t *const of_row = e->row_scales, *const classes = e->column_scales;
@@ -86,7 +85,7 @@ static int write_by_rows(nnb_encoder *e, size_t count) {
   uint64_t sum = 0;
   for (unsigned c = 0; c < 256; c++) sum += (uint64_t)items[c] * c;
   const uint8_t mean = (uint8_t)((sum + count / 2) / count);
-  unsigned bits = small ? NNB_MASK_CLASS_BITS : 1;
+  unsigned bits = NNB_MASK_CLASS_BITS;
   find_classes(items, 1u << bits, class_of, chances);
   if (bits_saved(items, class_of, chances, mean) < rows * bits) {
     bits = 0;
@@ -118,8 +117,7 @@ static int write_by_rows(nnb_encoder *e, size_t count) {
   }
   const size_t size = (size_t)((cost >> 19) * bytes / counted) + tables + map_size;
   const size_t other = (size_t)((nnb_rans_entropy(e->histograms) >> 19) * bytes / counted + symbols * 11 / 16);
-  const size_t gain = small ? bytes / 512 : bytes / 100;
-  if (size >= other || size + 4 * (size_t)nnb_rans_state_count(bytes) + gain + 5 >= bytes) return 0;
+  if (size >= other || size + 4 * (size_t)nnb_rans_state_count(bytes) + bytes / 512 + 5 >= bytes) return 0;
   nnb_put_u8(e, NNB_PLANE_ROWS);
   nnb_put_u8(e, bits);
   nnb_put_bytes(e, chances, tables);
@@ -130,6 +128,7 @@ static int write_by_rows(nnb_encoder *e, size_t count) {
 
 void nnb_write_mask(nnb_encoder *e, size_t count) {
   const size_t bytes = (count + 7) / 8;
-  if (e->row_items % 8 == 0 && !nnb_all_equal(e->mask, bytes) && write_by_rows(e, count)) return;
+  const int whole = e->choice->speed == NNB_LOSSLESS_SMALL && e->row_items % 8 == 0; /* rows begin with bytes */
+  if (whole && !nnb_all_equal(e->mask, bytes) && write_by_rows(e, count)) return;
   nnb_write_plane(e, e->mask, bytes);
 }
