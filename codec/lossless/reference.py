@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import comb
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from ..entropy import ans_reference
 from ..errors import NnbitsError, ReasonCode
 from .payload import Coding, Items
 
-__all__ = ["decode_block"]
+__all__ = ["decode_block", "mask_table"]
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
@@ -50,6 +52,16 @@ def _widen(values: Words, from_bytes: int) -> Words:
     return np.array(result, np.uint64)
 
 
+def mask_table(chance: int) -> ans_reference.Table:
+    """Frequencies of the bytes of a mask each of whose bits is 1 with a chance of ``chance / 256``."""
+    rare = min(chance, 256 - chance)
+    of = [max(1, (rare**k * (256 - rare) ** (8 - k) >> 51) + 1 >> 1) for k in range(9)]
+    of[0] = ans_reference.SLOTS - sum(comb(8, k) * of[k] for k in range(1, 9))
+    while of[0] < of[1]:
+        of[0], of[1] = of[0] + 8, of[1] - 1
+    return {byte: of[(byte if chance == rare else 255 - byte).bit_count()] for byte in range(256)}
+
+
 class _Block:
     def __init__(self, code: bytes, row_items: int) -> None:
         self.code, self.at, self.row_items = code, 0, row_items
@@ -80,6 +92,19 @@ class _Block:
         read, used = ans_reference.read_tables(data, tables if contexts is not None else 1)
         numbers = None if contexts is None else contexts.tolist()
         return np.frombuffer(ans_reference.decode(data[used:], read, count, numbers), np.uint8)
+
+    def mask(self, count: int) -> Bytes:
+        size = -(-count // 8)
+        if self.row_items % 8 or self.code[self.at : self.at + 1] != b"\3":
+            return self.plane(size)
+        bits = self.take(2)[1]
+        if bits > 2 or 0 in (chances := self.take(1 << bits)):
+            raise _bad("classes of MASK")
+        rows = -(-count // self.row_items)
+        classes = _bits(np.frombuffer(self.take(-(-rows * bits // 8)), np.uint8), bits, rows)
+        numbers = np.repeat(classes, self.row_items // 8)[:size].tolist()
+        code = self.take(self.number(4))
+        return np.frombuffer(ans_reference.decode(code, [*map(mask_table, chances)], size, numbers), np.uint8)
 
     def words(self, count: int, itemsize: int) -> Words:
         planes = [self.plane(count).astype(np.uint64) << np.uint64(8 * i) for i in range(itemsize)]
@@ -215,7 +240,7 @@ class _Block:
             return self.dictionary(items, count)
         if coding != Coding.MASK:
             return self.narrow(items, coding, count)
-        mask = np.unpackbits(self.plane((count + 7) // 8), bitorder="little")
+        mask = np.unpackbits(self.mask(count), bitorder="little")
         ones = int(mask[:count].sum())
         if items.packed_bits or mask[count:].any() or ones in (0, count):
             raise _bad("MASK")

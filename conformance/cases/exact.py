@@ -12,6 +12,7 @@ import zstandard
 from nnbits.codec import lossless
 from nnbits.codec.entropy import ans_reference as rans
 from nnbits.codec.lossless.payload import Coding
+from nnbits.codec.lossless.reference import mask_table
 from nnbits.codec.syntax import ValueCoding
 from nnbits.codec.types import DTYPES
 from nnbits.conformance.cases.building import Case
@@ -249,6 +250,19 @@ def _codings() -> Iterator[Rule]:
         _section(_block(Coding.MASK, few, _block(Coding.MASK, few, two))),
         "MASK below MASK",
     )
+    for label, plane, row, text in (
+        ("none", b"\3", 8, "a mask by rows and nothing more"),
+        ("bits", _mask_by_rows(b"\3\0", bytes(range(60, 68)), 3), 8, "8 classes of rows"),
+        ("chances", b"\3\1\x40", 8, "one chance of two"),
+        ("chance", _mask_by_rows(b"\3\0", b"\0", 0), 8, "a chance of 0"),
+        ("classes", b"\3\1\x40\x40", 8, "no classes of rows"),
+        ("size", _mask_by_rows(b"\3\0", b"\x40", 0)[:5], 8, "a mask by rows without its size"),
+        ("cut", _mask_by_rows(b"\3\0", b"\x40", 0)[:-2], 8, "a mask by rows that is cut"),
+        ("code", _mask_by_rows(b"\3\0", b"\x40", 0)[:-1] + b"\xff", 8, "a mask by rows whose code ends wrong"),
+        ("rows", _mask_by_rows(b"\3\0", b"\x40", 0), 4, "a mask by rows that do not begin with bytes"),
+    ):
+        section = _section(_block(Coding.MASK, plane, two), row_items=row)
+        yield f"mask-by-rows-{label}", "float32", _N, section, text
     unpacked = _block(Coding.MASK, few, _block(Coding.UNPACKED, _constant(0)))
     yield "mask-unpacked", "float32", _N, _section(unpacked), "UNPACKED below MASK"
     rows = {"block_items": _N, "row_items": 4}
@@ -400,6 +414,21 @@ def _valid() -> Iterator[Case]:
     parts = [_block(Coding.CONSTANT, bytes([k, 0, 0, 1])) for k in range(16)]
     section = _section(_block(Coding.SPLIT, b"\x0f", _plain(classes), *parts), block_items=200, row_items=5)
     yield Case("exact-split-16", _stream("int32", 198, section), "rows of 16 classes, the last row cut", _FEATURES)
+    mask = bytes(range(256))
+    values = _block(Coding.RAW, bytes(k % 255 + 1 for k in range(1024)))
+    for bits, chances in ((0, b"\x80"), (1, b"\x01\xff"), (2, b"\x14\x4d\x77\xb3")):
+        block = _block(Coding.MASK, _mask_by_rows(mask, chances, bits, 24), values)
+        yield Case(f"exact-mask-by-rows-{1 << bits}", _stream("uint8", 2048, _section(block, block_items=2064,
+                   row_items=24)), f"a mask by {1 << bits} classes of rows, the last row cut", _FEATURES)  # fmt: skip
+    blocks = []
+    for first in range(1, 256, 4):
+        mask = bytes((29 * first + 73 * k) % 256 for k in range(32))
+        plane = _mask_by_rows(mask, bytes(min(first + k, 255) for k in range(4)), 2, 64)
+        blocks.append(_block(Coding.MASK, plane, _block(Coding.CONSTANT, bytes([first]))))
+    table = struct.pack(f"<{len(blocks)}I", *map(len, blocks))
+    section = _section(table + b"".join(blocks), block_items=256, row_items=64)
+    yield Case("exact-mask-by-rows-all", _stream("uint8", 256 * len(blocks), section), "masks with all tables",
+               _FEATURES)  # fmt: skip
     entries = bytes(range(256)) * 2
     section = _section(_block(Coding.TABLE, b"\xff", entries, _plain(range(255, -1, -1))), block_items=256, row_items=1)
     yield Case("exact-table-256", _stream("uint16", 256, section), "a table of 256 entries", _FEATURES)
@@ -415,6 +444,16 @@ def _valid() -> Iterator[Case]:
                        block_items=24, row_items=8)  # fmt: skip
     yield Case("exact-dictionary-in-split", _stream("uint16", 24, section), "a dictionary below SPLIT",
                _FEATURES)  # fmt: skip
+
+
+def _mask_by_rows(mask: bytes, chances: bytes, bits: int, row_items: int = 8) -> bytes:
+    """A plane by method 3, rows in classes 0, 1, ... in turn."""
+    rows = -(-len(mask) * 8 // row_items)
+    numbers = [row % len(chances) for row in range(rows)]
+    classes = sum(number << bits * row for row, number in enumerate(numbers)).to_bytes(-(-rows * bits // 8), "little")
+    of_bytes = [numbers[8 * k // row_items] for k in range(len(mask))]
+    code = rans.encode(mask, [mask_table(chance) for chance in chances], of_bytes)
+    return bytes([3, bits]) + chances + classes + struct.pack("<I", len(code)) + code
 
 
 def _as(dtype: str, array: Any) -> Any:

@@ -28,6 +28,7 @@ static void fill(const nnb_items *items, unsigned kind, uint8_t *values, size_t 
       memcpy(&bits, &product, sizeof bits);
       v = items->bytes == 2 ? bits >> 16 : bits;
     }
+    if (kind == 7 && v % 11 > i / 64 % 5 * 2) v = 0; /* rows of 64 items, with densities of their own */
     if (kind == 6) v = (v % 301 + 1) * UINT64_C(0x9E3779B97F4A7C15);
     memcpy(values + i * items->bytes, &v, items->bytes);
   }
@@ -39,12 +40,14 @@ static void *exact(size_t size) {
   return memory;
 }
 
+static size_t row_items = 50;
+
 static nnb_status decode(const nnb_items *items, const uint8_t *code, size_t size, void *out, size_t count) {
   const size_t work_size = nnb_lossless_work_size(items, count);
   void *const work = exact(work_size);
   uint8_t *const copy = exact(size);
   memcpy(copy, code, size);
-  const nnb_status status = nnb_lossless_decode_block(items, copy, size, 50, out, count, work, work_size);
+  const nnb_status status = nnb_lossless_decode_block(items, copy, size, row_items, out, count, work, work_size);
   free(copy);
   free(work);
   return status;
@@ -57,8 +60,10 @@ static void test_items(const nnb_items *items, unsigned kind, unsigned speed, un
   uint8_t *const code = exact(capacity);
   const nnb_lossless_choice choice = {(uint8_t)speed, (uint8_t)force, 0};
   size_t size = 0;
+  row_items = kind == 7 ? 64 : 50;
   fill(items, kind, values, count);
-  CHECK(nnb_lossless_encode_block(items, &choice, values, 50, count, work, work_size, code, capacity, &size) == NNB_OK);
+  CHECK(nnb_lossless_encode_block(items, &choice, values, row_items, count, work, work_size, code, capacity, &size) ==
+        NNB_OK);
   CHECK(decode(items, code, size, out, count) == NNB_OK);
   CHECK(memcmp(values, out, count * items->bytes) == 0);
   CHECK(decode(items, code, size - 1, out, count) == NNB_LOSSLESS_BLOCK);
@@ -82,7 +87,7 @@ int main(void) {
                                     {4, 23, 0}, {8, 52, 0}, {1, 0, 3}, {1, 0, 5}, {1, 0, 6}, {1, 0, 7}};
   static const size_t counts[] = {1, 7, 50, 1000, 4999};
   for (size_t t = 0; t < sizeof types / sizeof *types; t++)
-    for (unsigned kind = 0; kind < 7; kind++)
+    for (unsigned kind = 0; kind < 8; kind++)
       for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
         for (unsigned speed = 0; speed < 3; speed++)
           for (unsigned force = 0; force <= 12; force += speed == 1 ? 1 : 13)
@@ -92,6 +97,7 @@ int main(void) {
   test_items(&types[4], 5, 1, 0, 150000);
   test_items(&types[6], 5, 2, 0, 150000);
   test_items(&types[6], 6, 1, 0, 150000);
+  for (unsigned speed = 0; speed < 3; speed++) test_items(&types[6], 7, speed, 0, 150016);
   const nnb_items wrong[] = {{3, 0, 0}, {4, 7, 0}, {2, 0, 3}, {1, 0, 4}};
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) CHECK(nnb_lossless_work_size(&wrong[i], 10) == 0);
   CHECK(nnb_lossless_work_size(&types[0], 0) == 0);

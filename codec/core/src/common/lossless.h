@@ -21,15 +21,16 @@ enum {
   NNB_CODING_DICTIONARY = 11, /* up to 65536 different items; where MASK may stand */
 };
 
-enum { NNB_PLANE_CONSTANT = 0, NNB_PLANE_RAW = 1, NNB_PLANE_RANS = 2 };
+enum { NNB_PLANE_CONSTANT = 0, NNB_PLANE_RAW = 1, NNB_PLANE_RANS = 2, NNB_PLANE_ROWS = 3 };
 
 enum { NNB_FLOAT_ESCAPES = 1, NNB_FLOAT_SCALED = 2 };
 enum { NNB_BYTES_DELTA = 1, NNB_BYTES_SCALED = 2 };
 
 #define NNB_SPLIT_CLASSES 16u
-#define NNB_SCALE_TABLES 4u /* of coding FLOAT: quarters of an octave */
-#define NNB_BYTES_TABLES 8u /* of coding BYTES */
-#define NNB_MAX_UPPER 5u    /* mantissa bits coded with the exponent */
+#define NNB_SCALE_TABLES 4u    /* of coding FLOAT: quarters of an octave */
+#define NNB_BYTES_TABLES 8u    /* of coding BYTES */
+#define NNB_MASK_CLASS_BITS 2u /* of rows of a mask */
+#define NNB_MAX_UPPER 5u       /* mantissa bits coded with the exponent */
 
 #define NNB_TARGET_AVX512 NNB_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi2,popcnt")
 
@@ -199,6 +200,9 @@ NNB_INLINE int nnb_narrow64(uint64_t d, uint32_t *f) {
   *f = sign | (uint32_t)(whole >> shift);
   return 1;
 }
+
+/* Frequencies of the 256 bytes of a mask whose items are there with a chance of chance / 256, from 1 to 255, each. */
+void nnb_mask_frequencies(unsigned chance, nnb_any16 *frequencies);
 
 /* The first byte that is 0, from `at` on, or `count`. */
 size_t nnb_find_zero(const uint8_t *data, size_t at, size_t count);

@@ -1,5 +1,7 @@
 #include "dec/lossless.h"
 
+#include "common/rans.h"
+
 /* Expanded tables of rANS are of use where there are large caches. */
 #if NNB_X86_DISPATCH || NNB_NEON || UINTPTR_MAX > 0xFFFFFFFF
 #define TABLE_SCRATCH (4096u * 4u)
@@ -76,6 +78,10 @@ static uint8_t *plane_memory(block *b, size_t size) {
   return memory;
 }
 
+static nnb_rans_row *rans_rows(const block *b) {
+  return (nnb_rans_row *)(void *)(((uintptr_t)b->rows + 63) & ~(uintptr_t)63);
+}
+
 /*
  * A plane of `count` bytes. With contexts, table of byte i is number contexts[i] modulo `tables` (or the last one, for
  * greater contexts). `target`: where bytes that have to be decoded go; NULL: memory of the block.
@@ -100,17 +106,16 @@ static nnb_status read_plane(block *b, size_t count, const uint8_t *contexts, un
   size_t size, used;
   nnb_rans_model model;
   if (!take_u32(b, &size) || !take(b, size, &data)) return bad;
-  nnb_rans_row *const rows = (nnb_rans_row *)(void *)(((uintptr_t)b->rows + 63) & ~(uintptr_t)63);
-  nnb_status status =
-      nnb_rans_read_tables(data, size, &used, rows, b->most_tables * 256, contexts == NULL ? 1 : tables, &model);
+  nnb_status status = nnb_rans_read_tables(data, size, &used, rans_rows(b), b->most_tables * 256,
+                                           contexts == NULL ? 1 : tables, &model);
   if (status != NNB_OK) return bad;
-  uint8_t map[256];
+  uint8_t *const map = contexts == NULL ? NULL : plane_memory(b, 256);
   for (unsigned i = 0; i < 256 && contexts != NULL; i++)
     map[i] = (uint8_t)(modulo ? i % tables : i < tables ? i : tables - 1);
   if (target == NULL) target = plane_memory(b, count);
   plane->data = target;
-  status = nnb_rans_decode(NNB_RANS_AUTO, &model, contexts, contexts == NULL ? NULL : map, data + used, size - used,
-                           target, count, b->scratch, b->most_tables * TABLE_SCRATCH + 64);
+  status = nnb_rans_decode(NNB_RANS_AUTO, &model, contexts, map, data + used, size - used, target, count, b->scratch,
+                           b->most_tables * TABLE_SCRATCH + 64);
   return status == NNB_OK ? NNB_OK : bad;
 }
 
@@ -125,6 +130,46 @@ static nnb_status read_whole_plane(block *b, size_t count, uint8_t *target, cons
     *data = target;
   }
   return NNB_OK;
+}
+
+/* The mask of `count` items by classes of rows, which begin with whole bytes. */
+static nnb_status read_mask_by_rows(block *b, size_t count, uint8_t *mask) {
+  const size_t bytes = (count + 7) / 8, row_bytes = b->row_items / 8, rows = (bytes + row_bytes - 1) / row_bytes;
+  const uint8_t *chances, *classes, *code;
+  unsigned bits;
+  size_t size;
+  if (!take_u8(b, &bits) || bits > NNB_MASK_CLASS_BITS || !take(b, (size_t)1 << bits, &chances) ||
+      !take(b, (rows * bits + 7) / 8, &classes) || !take_u32(b, &size) || !take(b, size, &code))
+    return bad;
+  for (size_t row = 0, at = 0; row < rows && bits; row++, at += row_bytes) {
+    const int class = classes[row * bits / 8] >> row * bits % 8 & ((1 << bits) - 1);
+    nnb_memset(b->contexts + at, class, bytes - at < row_bytes ? bytes - at : row_bytes);
+  }
+  uint8_t *const map = plane_memory(b, 256);
+  nnb_any16 *const frequencies = (nnb_any16 *)(void *)plane_memory(b, 256 * sizeof *frequencies);
+  nnb_memset(map, 0, 256);
+  for (unsigned t = 0; t < 1u << bits; t++) {
+    nnb_rans_row *const table = rans_rows(b) + 256 * t;
+    if (chances[t] == 0) return bad;
+    nnb_mask_frequencies(chances[t], frequencies);
+    for (unsigned s = 0; s < 256; s++) table[s] = (nnb_rans_row){.frequency = frequencies[s], .symbol = (uint8_t)s};
+    nnb_rans_build_rows(table, 8);
+    map[t] = (uint8_t)t;
+  }
+  const nnb_rans_model model = {rans_rows(b), 1u << bits, 8};
+  const nnb_status status = nnb_rans_decode(NNB_RANS_AUTO, &model, bits ? b->contexts : NULL, bits ? map : NULL, code,
+                                            size, mask, bytes, b->scratch, b->most_tables * TABLE_SCRATCH + 64);
+  return status == NNB_OK ? NNB_OK : bad;
+}
+
+static nnb_status read_mask(block *b, size_t count, const uint8_t **mask) {
+  b->planes_used = 0;
+  if (b->left == 0 || *b->at != NNB_PLANE_ROWS || b->row_items % 8)
+    return read_whole_plane(b, (count + 7) / 8, b->mask, mask);
+  b->at++;
+  b->left--;
+  *mask = b->mask;
+  return read_mask_by_rows(b, count, b->mask);
 }
 
 /* Contexts of `count` items: those of the rows plus those of the columns, at the items that are present. */
@@ -347,8 +392,7 @@ static nnb_status read_group(block *b, const nnb_items *items, unsigned coding, 
   if (coding != NNB_CODING_MASK) return read_narrow(b, items, coding, out, count);
   if (items->packed_bits) return bad;
   const uint8_t *mask;
-  b->planes_used = 0;
-  nnb_status status = read_whole_plane(b, (count + 7) / 8, b->mask, &mask);
+  nnb_status status = read_mask(b, count, &mask);
   if (status != NNB_OK) return status;
   if (count % 8 && mask[count / 8] >> count % 8) return bad;
   const size_t ones = nnb_count_bits(mask, count);

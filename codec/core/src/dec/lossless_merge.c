@@ -417,13 +417,57 @@ static size_t expand_avx512(const nnb_items *items, const uint8_t *mask, const v
   *next = from;
   return i;
 }
+
+/* For each set of eight items, twice the place of each among those that are there, or 128. */
+static void fill_places(uint8_t places[256][8]) {
+  for (unsigned set = 0; set < 256; set++) {
+    uint8_t next = 0;
+    for (unsigned i = 0; i < 8; i++) {
+      places[set][i] = set >> i & 1u ? next : 128;
+      next = (uint8_t)(next + (set >> i & 1u) * 2);
+    }
+  }
+}
+
+NNB_TARGET("avx2,bmi2,popcnt")
+static size_t expand_avx2(const nnb_items *items, const uint8_t *mask, const void *values, void *out, size_t count,
+                          const uint8_t **next) {
+  uint8_t places[256][8];
+  const uint8_t *from = values;
+  uint8_t *to = out;
+  size_t i = 0;
+  *next = from;
+  if (count < 4096 || (items->bytes != 2 && items->bytes != 4)) return 0;
+  fill_places(places);
+  if (items->bytes == 4) {
+    for (; i + 8 <= count; i += 8, to += 32) {
+      const __m128i place = _mm_loadl_epi64((const __m128i *)(const void *)places[mask[i / 8]]);
+      const __m256i order = _mm256_srai_epi32(_mm256_cvtepi8_epi32(place), 1); /* below zero: not there */
+      const __m256i eight = _mm256_loadu_si256((const __m256i *)(const void *)from);
+      _mm256_storeu_si256((__m256i *)(void *)to,
+                          _mm256_andnot_si256(_mm256_srai_epi32(order, 31), _mm256_permutevar8x32_epi32(eight, order)));
+      from += 4 * (size_t)__builtin_popcount(mask[i / 8]);
+    }
+  } else {
+    for (; i + 8 <= count; i += 8, to += 16) {
+      const __m128i place = _mm_loadl_epi64((const __m128i *)(const void *)places[mask[i / 8]]);
+      const __m128i order = _mm_unpacklo_epi8(place, _mm_or_si128(place, _mm_set1_epi8(1)));
+      const __m128i eight = _mm_loadu_si128((const __m128i *)(const void *)from);
+      _mm_storeu_si128((__m128i *)(void *)to, _mm_shuffle_epi8(eight, order));
+      from += 2 * (size_t)__builtin_popcount(mask[i / 8]);
+    }
+  }
+  *next = from;
+  return i;
+}
 #endif
 
 void nnb_expand(const nnb_items *items, const uint8_t *mask, const void *values, void *out, size_t count) {
 #if NNB_X86_DISPATCH
-  if (nnb_cpu_has_avx512_vbmi2()) {
+  if (nnb_cpu_has_bmi2()) {
     const uint8_t *rest;
-    const size_t done = expand_avx512(items, mask, values, out, count, &rest);
+    const size_t done =
+        (nnb_cpu_has_avx512_vbmi2() ? expand_avx512 : expand_avx2)(items, mask, values, out, count, &rest);
     expand_portable(items, mask + done / 8, rest, (uint8_t *)out + done * items->bytes, count - done);
     return;
   }

@@ -299,7 +299,7 @@ static void write_any(nnb_encoder *e, const nnb_items *items, const void *values
     if (survey.zeros && survey.zeros < count && (survey.zeros > count / share || forced(e, NNB_CODING_MASK))) {
       const size_t kept = nnb_compact(items, values, count, e->mask, e->dense);
       nnb_put_u8(e, NNB_CODING_MASK);
-      nnb_write_plane(e, e->mask, (count + 7) / 8);
+      nnb_write_mask(e, count);
       e->present = e->mask;
       e->present_count = count;
       write_narrow(e, items, e->dense, kept, NULL);

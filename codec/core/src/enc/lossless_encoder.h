@@ -66,6 +66,11 @@ size_t nnb_estimate_plane(nnb_encoder *e, const uint8_t *data, size_t count, con
 void nnb_write_plane(nnb_encoder *e, const uint8_t *data, size_t count);
 /* The same with contexts and scaled_frequencies. */
 void nnb_write_scaled_plane(nnb_encoder *e, const uint8_t *data, size_t count, unsigned tables, int modulo);
+/* What follows the number of a method by rANS: size, tables if they are to be stored, code. */
+void nnb_write_code(nnb_encoder *e, const uint8_t *data, size_t count, const uint16_t *frequencies,
+                    const uint8_t *contexts, const uint8_t *map, unsigned tables, int with_tables);
+/* The plane of e->mask, of `count` items. */
+void nnb_write_mask(nnb_encoder *e, size_t count);
 /* Coding FLOAT. */
 void nnb_write_float(nnb_encoder *e, const nnb_items *items, const void *values, size_t count,
                      const nnb_survey *survey);

@@ -74,13 +74,12 @@ size_t nnb_estimate_plane(nnb_encoder *e, const uint8_t *data, size_t count, con
   return estimate(e, data, count, contexts, map, tables, SIZE_MAX);
 }
 
-static void write_rans(nnb_encoder *e, const uint8_t *data, size_t count, const uint16_t *frequencies,
-                       const uint8_t *contexts, const uint8_t *map, unsigned tables) {
-  nnb_put_u8(e, NNB_PLANE_RANS);
+void nnb_write_code(nnb_encoder *e, const uint8_t *data, size_t count, const uint16_t *frequencies,
+                    const uint8_t *contexts, const uint8_t *map, unsigned tables, int with_tables) {
   nnb_put_u32(e, 0);
   const size_t start = e->used;
   if (e->failed) return;
-  e->used += nnb_rans_write_tables(frequencies, tables, e->out + e->used, e->capacity - e->used);
+  if (with_tables) e->used += nnb_rans_write_tables(frequencies, tables, e->out + e->used, e->capacity - e->used);
   uint8_t *const end = e->code + e->code_size, *code = end;
   if (nnb_rans_encode_before(NNB_RANS_AUTO, frequencies, tables, contexts, map, data, count, e->rans_work,
                              nnb_rans_work_size(NNB_ENC_TABLES), end, &code) != NNB_OK) {
@@ -89,6 +88,12 @@ static void write_rans(nnb_encoder *e, const uint8_t *data, size_t count, const 
   }
   nnb_put_bytes(e, code, (size_t)(end - code));
   nnb_store_le32(e->out + start - 4, (uint32_t)(e->used - start));
+}
+
+static void write_rans(nnb_encoder *e, const uint8_t *data, size_t count, const uint16_t *frequencies,
+                       const uint8_t *contexts, const uint8_t *map, unsigned tables) {
+  nnb_put_u8(e, NNB_PLANE_RANS);
+  nnb_write_code(e, data, count, frequencies, contexts, map, tables, 1);
 }
 
 int nnb_all_equal(const uint8_t *data, size_t count) {

@@ -36,6 +36,13 @@ typedef struct nnb_rans_enc_job {
 /* The rows of a table's buckets, 1 << bucket_bits; returns 0 if the frequencies do not add up to NNB_RANS_SLOTS. */
 int nnb_rans_rows_of(const uint16_t *frequencies, uint32_t bucket_bits, nnb_rans_row *rows);
 
+/* As nnb_rans_histogram(), of the first 256 of each 1024 symbols. */
+nnb_status nnb_rans_count_quarter(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
+                                  size_t count, uint32_t table_count, uint32_t *histograms);
+
+/* As nnb_rans_cost() with the frequencies that suit best, whole or not. */
+uint64_t nnb_rans_entropy(const uint32_t *histogram);
+
 /* A lower bound of the bytes of one table and the code of its symbols, of which there are below 65536; states apart. */
 size_t nnb_rans_least_size(const uint32_t *histogram);
 

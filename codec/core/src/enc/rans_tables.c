@@ -69,6 +69,11 @@ nnb_status nnb_rans_histogram(const uint8_t *symbols, const uint8_t *contexts, c
   return count_chunks(symbols, contexts, context_map, count, table_count, histograms, CHUNK);
 }
 
+nnb_status nnb_rans_count_quarter(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
+                                  size_t count, uint32_t table_count, uint32_t *histograms) {
+  return count_chunks(symbols, contexts, context_map, count, table_count, histograms, SAMPLE);
+}
+
 static size_t find_unmarked(const uint8_t *symbols, size_t count, const uint8_t *marks) {
 #if NNB_X86_DISPATCH
   if (nnb_rans_has_path(NNB_RANS_AVX512)) return nnb_rans_find_unmarked_avx512(symbols, count, marks);
@@ -170,6 +175,15 @@ uint64_t nnb_rans_cost(const uint32_t *histogram, const uint16_t *frequencies) {
     cost += histogram[s] * (uint64_t)((NNB_RANS_BITS << 16) - log2_of(frequencies[s]));
   }
   return cost;
+}
+
+uint64_t nnb_rans_entropy(const uint32_t *histogram) {
+  uint64_t total = 0, sum = 0;
+  for (size_t s = 0; s < 256; s++) {
+    total += histogram[s];
+    if (histogram[s] > 1) sum += histogram[s] * (uint64_t)log2_of(histogram[s]);
+  }
+  return total ? total * log2_of((uint32_t)total) - sum : 0;
 }
 
 /* The entropy is at least minus the logarithm of the probability that two symbols are equal. */
