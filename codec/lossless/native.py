@@ -419,8 +419,10 @@ class _Decoder:
             if len(self.payload):
                 raise NnbitsError(ReasonCode.LOSSLESS_BLOCK, "lossless payload: bytes for no element")
             return
-        self.address = _address(payload)
         layout, start = read_frame(self.payload, self.count)
+        # Through an array: Python 3.11 crashes if it collects a memoryview whose buffer is still in use, as in the
+        # frames of a caught error.
+        self.address = _address(np.frombuffer(self.payload, np.uint8))
         self.block_items, self.row_items, sizes, self.zstd = layout
         self.starts = list(accumulate(sizes, initial=start))
         self.blocks = len(sizes)

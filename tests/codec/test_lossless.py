@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 from collections.abc import Iterator
 
@@ -370,3 +371,20 @@ def test_pinned_bytes() -> None:
     expected = np.array([0x80030201, 0x40000000, 0x3F800000, 0x3F000000], "<u4").view("<f4")
     frame = struct.pack("<BII", 0, 4, 2)
     assert decode_values(frame + bytes.fromhex(block), DTYPES["float32"], 4).tobytes() == expected.tobytes()
+
+
+def test_errors_in_a_cycle_are_collected() -> None:
+    """Python 3.11 crashes where a memoryview is collected, first of all, that somebody still uses the buffer of."""
+    values = np.arange(5000, dtype=np.float32)
+    code = bytearray(encode_values(values, DTYPES["float32"], row_length=5000, speed="balanced"))
+    code[HEAD] = 255
+    view = memoryview(bytes(code))
+    errors: list[object] = []
+    try:
+        decode_values(view, DTYPES["float32"], 5000)
+    except NnbitsError as error:
+        errors.append(error)
+    errors.append(errors)
+    assert len(errors) == 2
+    del view, errors
+    gc.collect()
