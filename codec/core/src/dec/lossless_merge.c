@@ -148,34 +148,11 @@ static void merge_portable(const nnb_items *items, const nnb_float_planes *plane
 }
 
 #if NNB_X86_DISPATCH
-/* 32 fields at a time: the two bytes that have a field are brought to a word of their own, and shifted there by a
- * multiplication. `out` has room for whole groups of 64. */
+/* What nnb_merge_float_avx2() leaves. */
 NNB_TARGET("avx2,bmi2")
-NNB_INLINE void unpack_avx2(const uint8_t *source, size_t bytes, unsigned bits, uint8_t *out, size_t count) {
-  uint8_t spread[32];
-  uint16_t factors[16];
-  for (unsigned i = 0; i < 16; i++) {
-    const unsigned first = i * bits;
-    spread[2 * i] = (uint8_t)(first / 8);
-    spread[2 * i + 1] = (uint8_t)(first / 8 + 1);
-    factors[i] = (uint16_t)(1u << (16 - bits - first % 8));
-  }
-  const __m256i places = _mm256_loadu_si256((const __m256i *)(const void *)spread);
-  const __m256i by = _mm256_loadu_si256((const __m256i *)(const void *)factors);
-  const __m128i down = _mm_cvtsi32_si128((int)(16 - bits));
-  size_t i = 0, at = 0;
-  for (; i + 32 <= count && bytes - at >= 2 * bits + 16; i += 32, at += 4 * (size_t)bits) {
-    __m256i words[2];
-    for (unsigned k = 0; k < 2; k++) {
-      const __m128i some = _mm_loadu_si128((const __m128i *)(const void *)(source + at + 2 * k * bits));
-      const __m256i pairs = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(some), places);
-      words[k] = _mm256_srl_epi16(_mm256_mullo_epi16(pairs, by), down);
-    }
-    const __m256i fields = _mm256_permute4x64_epi64(_mm256_packus_epi16(words[0], words[1]), 0xD8);
-    _mm256_storeu_si256((__m256i *)(void *)(out + i), fields);
-  }
+NNB_INLINE void unpack_bmi2(const uint8_t *source, size_t bytes, unsigned bits, uint8_t *out, size_t count) {
   const uint64_t all = UINT64_C(0x0101010101010101) * ((1u << bits) - 1u);
-  for (; i < count; i += 8, at += bits) {
+  for (size_t i = 0, at = 0; i < count; i += 8, at += bits) {
     const uint64_t fields = _pdep_u64(load_fields(source + at, bytes - at), all);
     nnb_memcpy(out + i, &fields, 8);
   }
@@ -183,7 +160,7 @@ NNB_INLINE void unpack_avx2(const uint8_t *source, size_t bytes, unsigned bits, 
 
 NNB_TARGET("avx2,bmi2")
 static void merge_avx2(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count) {
-  merge_all(items, planes, out, count, unpack_avx2);
+  merge_all(items, planes, out, count, unpack_bmi2);
 }
 
 /* 64 fields at a time; out has room for whole groups of 64. */

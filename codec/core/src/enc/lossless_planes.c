@@ -3,33 +3,22 @@
 
 enum { FEW = 65536 }; /* fewer bytes than these are not sampled */
 
-static uint32_t sum_squares(uint16_t parts[4][256]) {
+static uint32_t sum_squares(uint32_t parts[4][256]) {
   uint32_t squares = 0;
   for (unsigned i = 0; i < 256; i++) {
-    const uint32_t all = (uint32_t)parts[0][i] + parts[1][i] + parts[2][i] + parts[3][i];
+    const uint32_t all = parts[0][i] + parts[1][i] + parts[2][i] + parts[3][i];
     squares += all * all;
   }
   return squares;
 }
 
 int nnb_is_even(const uint8_t *data, size_t runs, size_t run, size_t stride) {
-  uint16_t parts[4][256] = {{0}};
+  uint32_t parts[4][256] = {{0}};
   const uint32_t count = (uint32_t)(runs * run);
   const uint32_t most = count * count / 256 / 100 * 105 + count; /* of equally frequent ones it is less */
   for (size_t at = 0; at < runs; at++, data += stride) {
     if (at == runs / 4 && sum_squares(parts) >= most) return 0;
-    for (size_t i = 0; i < run; i += 8) {
-      uint64_t eight;
-      nnb_memcpy(&eight, data + i, 8);
-      parts[0][eight & 255]++;
-      parts[1][eight >> 8 & 255]++;
-      parts[2][eight >> 16 & 255]++;
-      parts[3][eight >> 24 & 255]++;
-      parts[0][eight >> 32 & 255]++;
-      parts[1][eight >> 40 & 255]++;
-      parts[2][eight >> 48 & 255]++;
-      parts[3][eight >> 56]++;
-    }
+    nnb_rans_count_symbols(data, run, parts);
   }
   return sum_squares(parts) < most;
 }

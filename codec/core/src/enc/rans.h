@@ -36,6 +36,9 @@ typedef struct nnb_rans_enc_job {
 /* The rows of a table's buckets, 1 << bucket_bits; returns 0 if the frequencies do not add up to NNB_RANS_SLOTS. */
 int nnb_rans_rows_of(const uint16_t *frequencies, uint32_t bucket_bits, nnb_rans_row *rows);
 
+/* Adds the symbols to the counts, which are the sums of four. */
+void nnb_rans_count_symbols(const uint8_t *symbols, size_t count, uint32_t parts[4][256]);
+
 /* As nnb_rans_histogram(), of the first 256 of each 1024 symbols. */
 nnb_status nnb_rans_count_quarter(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
                                   size_t count, uint32_t table_count, uint32_t *histograms);

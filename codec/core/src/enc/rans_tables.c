@@ -6,7 +6,7 @@
 #define MIN_SAMPLED 65536u
 
 /* Equal symbols that follow each other count in different places, lest each wait for the one before. */
-static void count_symbols(const uint8_t *symbols, size_t count, uint32_t parts[4][256]) {
+void nnb_rans_count_symbols(const uint8_t *symbols, size_t count, uint32_t parts[4][256]) {
   size_t i = 0;
   for (; count - i >= 8; i += 8) {
     uint64_t eight;
@@ -54,7 +54,7 @@ static nnb_status count_chunks(const uint8_t *symbols, const uint8_t *contexts, 
   for (size_t first = 0; first < count; first += CHUNK) {
     const size_t chunk = count - first < sample ? count - first : sample;
     if (contexts == NULL) {
-      count_symbols(symbols + first, chunk, parts);
+      nnb_rans_count_symbols(symbols + first, chunk, parts);
     } else {
       count_with_contexts(symbols + first, contexts + first, context_map, chunk, histograms, twice ? odd : histograms);
     }
