@@ -126,7 +126,7 @@ static void check_text(const text *t) {
 }
 
 static void check_all(void) {
-  static const size_t counts[] = {0, 1, 31, 32, 33, 1000, 20000, 65600};
+  static const size_t counts[] = {0, 1, 31, 32, 33, 1000, 4096, 5137, 8192, 9007, 20000, 65600};
   static const uint32_t alphabets[] = {1, 2, 32, 64, 65, 128, 256};
   for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
     for (size_t a = 0; a < sizeof alphabets / sizeof alphabets[0]; a++) {
@@ -202,25 +202,26 @@ static uint8_t any_symbol(const uint16_t *frequencies, int rare) {
   return (uint8_t)s;
 }
 
-/* Whatever alphabets and frequencies are, in whole rounds of 64 states and some symbols more. */
-static void check_alphabets(uint32_t table_count) {
-  enum { COUNT = 16384 + 64 + 5 };
-  static uint8_t symbols[COUNT], contexts[COUNT];
+/* Whatever alphabets and frequencies are, in whole rounds and some symbols more. */
+static void check_alphabets(uint32_t table_count, uint32_t states) {
+  enum { MOST = 16384 + 64 + 5 };
+  const uint32_t count = 256 * states + states + 5;
+  static uint8_t symbols[MOST], contexts[MOST];
   static uint16_t frequencies[20 * 256];
-  text t = {symbols, table_count > 1 ? contexts : NULL, {0}, COUNT, table_count};
+  text t = {symbols, table_count > 1 ? contexts : NULL, {0}, count, table_count};
   for (uint32_t i = 0; i < 256; i++) t.map[i] = (uint8_t)(i * table_count >> 8);
   for (uint32_t alphabet = 1; alphabet <= 256; alphabet += table_count == 1 || alphabet < 9 ? 1 : alphabet / 4) {
     const uint32_t stride = alphabet <= 64 ? 1 + 2 * below(2) + below(2) : 1, first = below(256);
     for (uint32_t i = 0; i < table_count; i++) {
       fill_frequencies(frequencies + 256 * i, i > 0 ? 1 + below(alphabet) : alphabet, first + i, stride);
     }
-    for (size_t i = 0; i < COUNT; i++) {
+    for (size_t i = 0; i < count; i++) {
       contexts[i] = (uint8_t)below(256);
       symbols[i] = any_symbol(frequencies + 256 * (table_count > 1 ? t.map[contexts[i]] : 0), alphabet % 2 != 0);
     }
     check_frequencies(&t, frequencies, NNB_OK);
     for (int tries = 0; tries < 40; tries++) {
-      const size_t at = below(COUNT);
+      const size_t at = below(count);
       const uint8_t before = symbols[at];
       symbols[at] = (uint8_t)below(256);
       const uint32_t table = table_count > 1 ? t.map[contexts[at]] : 0;
@@ -330,11 +331,10 @@ int main(void) {
   check_costs();
   check_all();
   check_sample();
-  check_alphabets(1);
-  check_alphabets(2);
-  check_alphabets(5);
-  check_alphabets(16);
-  check_alphabets(17);
+  for (uint32_t states = 16; states <= 64; states *= 2) {
+    static const uint32_t tables[] = {1, 2, 5, 16, 17};
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) check_alphabets(tables[i], states);
+  }
   check_missing();
   return failures != 0;
 }

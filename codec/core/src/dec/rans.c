@@ -187,12 +187,15 @@ size_t nnb_rans_scratch_size(nnb_rans_path path, const nnb_rans_model *model) {
 
 static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, size_t scratch_size) {
 #if NNB_X86_DISPATCH
-  if (is_without_tables(path, job->model) && job->state_count == NNB_RANS_MAX_STATES) {
-    if (path == NNB_RANS_AUTO) path = nnb_rans_best_path();
-    if (path == NNB_RANS_AVX512)
-      nnb_rans_decode_avx512(job);
-    else
-      nnb_rans_decode_avx2_rows(job);
+  const int avx2 =
+      path != NNB_RANS_SCALAR && nnb_rans_has_path(NNB_RANS_AVX2) && job->state_count >= NNB_RANS_AVX2_STATES;
+  if (path == NNB_RANS_AUTO) path = nnb_rans_best_path();
+  if (path == NNB_RANS_AVX512 && is_without_tables(path, job->model) && job->state_count == NNB_RANS_MAX_STATES) {
+    nnb_rans_decode_avx512(job);
+    return;
+  }
+  if (avx2 && is_without_tables(NNB_RANS_AVX2, job->model)) {
+    nnb_rans_decode_avx2_rows(job);
     return;
   }
 #endif
@@ -212,8 +215,7 @@ static void decode_rounds(nnb_rans_path path, nnb_rans_job *job, void *scratch, 
   uint32_t *const entries = (uint32_t *)(void *)(bytes + ((uintptr_t)0 - (uintptr_t)bytes) % sizeof(uint32_t));
   nnb_rans_expand(job->model, entries);
 #if NNB_X86_DISPATCH
-  const int avx2 = path != NNB_RANS_SCALAR && nnb_rans_has_path(NNB_RANS_AVX2) && is_for_avx2(job->model);
-  if (avx2 && job->state_count == NNB_RANS_MAX_STATES) {
+  if (avx2 && is_for_avx2(job->model)) {
     nnb_rans_decode_avx2(job, entries);
     return;
   }
@@ -245,6 +247,7 @@ nnb_status nnb_rans_decode(nnb_rans_path path, const nnb_rans_model *model, cons
   job.count = count;
   job.done = 0;
   job.state_count = nnb_rans_state_count(count);
+  nnb_memset(job.states, 0, sizeof job.states);
   if (size < 4 * (size_t)job.state_count || size % 2 != 0) return NNB_LOSSLESS_BLOCK;
   for (uint32_t i = 0; i < job.state_count; i++) {
     job.states[i] = nnb_rans_load32(code + 4 * (size_t)i);

@@ -26,8 +26,9 @@ void nnb_rans_expand(const nnb_rans_model *model, uint32_t *entries);
 #define NNB_RANS_AVX512_ROWS 256u
 #define NNB_RANS_NEON_ROWS 64u
 
-/* These decode as many rounds of 64 states as they safely can. */
+/* These decode as many rounds of 64 states as they safely can, the first two of 32 and 16 as well. */
 #if NNB_X86_DISPATCH
+#define NNB_RANS_AVX2_STATES 16u
 void nnb_rans_decode_avx2(nnb_rans_job *job, const uint32_t *entries); /* at most 16 tables, no frequency of 4096 */
 void nnb_rans_decode_avx2_rows(nnb_rans_job *job);
 void nnb_rans_decode_avx512(nnb_rans_job *job);

@@ -1,7 +1,7 @@
 /*
  * rANS decoding with AVX2. The 64 states are kept as upper and lower halves of 16 bits, 16 states to a register. Of
  * each 32 states, A has numbers 0..7 and 16..23, B the others: packing A and B to bytes gives them in order, unpacking
- * gives A and B again.
+ * gives A and B again. Fewer states are the first ones; of 16, the upper lanes of A and B take no words.
  */
 #include "common/deps_simd.h"
 #include "dec/rans.h"
@@ -29,6 +29,21 @@ NNB_AVX2_INLINE void store_half(uint32_t *states, half_lanes x) {
   _mm256_storeu_si256((__m256i *)(void *)low, x.low);
   _mm256_storeu_si256((__m256i *)(void *)high, x.high);
   for (uint32_t lane = 0; lane < 16; lane++) states[lane + (lane & 8u)] = (uint32_t)high[lane] << 16 | low[lane];
+}
+
+/* A and B of all states, or of the first 32, whatever lies behind the first 16. */
+NNB_AVX2_INLINE void load_states(const uint32_t *from, uint32_t states, half_lanes *x) {
+  for (uint32_t i = 0; i < (states == 64 ? 2 : 1); i++) {
+    x[2 * i] = load_half(from + 32 * i);
+    x[2 * i + 1] = load_half(from + 32 * i + 8);
+  }
+}
+
+NNB_AVX2_INLINE void store_states(uint32_t *to, uint32_t states, const half_lanes *x) {
+  for (uint32_t i = 0; i < (states == 64 ? 2 : 1); i++) {
+    store_half(to + 32 * i, x[2 * i]);
+    store_half(to + 32 * i + 8, x[2 * i + 1]);
+  }
 }
 
 /* For each set of eight lanes, the bytes of the next words that each of them takes. */
@@ -72,9 +87,10 @@ NNB_AVX2_INLINE __m256i advance(half_lanes *x, __m256i frequency, __m256i rank) 
 }
 
 /* The words that come in; returns where the next ones are. */
-NNB_AVX2_INLINE const uint8_t *take_words(const lane_orders *orders, half_lanes *a, half_lanes *b, __m256i want_a,
-                                          __m256i want_b, const uint8_t *next) {
-  const uint32_t set = (uint32_t)_mm256_movemask_epi8(_mm256_packs_epi16(want_a, want_b));
+NNB_AVX2_INLINE const uint8_t *take_words(const lane_orders *orders, uint32_t states, half_lanes *a, half_lanes *b,
+                                          __m256i want_a, __m256i want_b, const uint8_t *next) {
+  uint32_t set = (uint32_t)_mm256_movemask_epi8(_mm256_packs_epi16(want_a, want_b));
+  if (states == 16) set &= 0xFFFFu;
   const uint8_t *const next1 = next + 2 * (size_t)_mm_popcnt_u32(set & 0xFFu);
   const uint8_t *const next2 = next + 2 * (size_t)_mm_popcnt_u32(set & 0xFFFFu);
   const uint8_t *const next3 = next + 2 * (size_t)_mm_popcnt_u32(set & 0xFFFFFFu);
@@ -88,7 +104,7 @@ NNB_AVX2_INLINE const uint8_t *take_words(const lane_orders *orders, half_lanes 
 /* ---- from expanded tables ---- */
 
 /* How the tables of contexts are found. */
-typedef enum map_kind { MAP_ANY, MAP_REPEATS, MAP_STAYS } map_kind;
+typedef enum map_kind { MAP_ANY, MAP_REPEATS, MAP_STAYS, MAP_NONE } map_kind;
 
 /* Whether a map has 16 values again and again, or its first 16 and then the last of these: one shuffle. */
 static map_kind find_map_kind(const uint8_t *map) {
@@ -156,63 +172,79 @@ NNB_AVX2_INLINE void find_both(const half_lanes *a, const half_lanes *b, const u
   *entry_b = find_entries(entries, at_b);
 }
 
-/* 32 symbols. */
+/* 32 symbols, or 16 and 16 more that mean nothing. */
 NNB_AVX2_INLINE const uint8_t *decode_half(half_lanes *a, half_lanes *b, half_lanes entry_a, half_lanes entry_b,
-                                           const lane_orders *orders, uint8_t *symbols, const uint8_t *next) {
+                                           const lane_orders *orders, uint32_t states, uint8_t *symbols,
+                                           const uint8_t *next) {
   const __m256i byte_mask = _mm256_set1_epi16(255);
   const __m256i want_a = advance_by(a, entry_a), want_b = advance_by(b, entry_b);
   const __m256i found =
       _mm256_packus_epi16(_mm256_and_si256(entry_a.low, byte_mask), _mm256_and_si256(entry_b.low, byte_mask));
   _mm256_storeu_si256((__m256i *)(void *)symbols, found);
-  return take_words(orders, a, b, want_a, want_b, next);
+  return take_words(orders, states, a, b, want_a, want_b, next);
 }
 
-NNB_AVX2_INLINE void decode_rounds(nnb_rans_job *job, const uint32_t *entries, const uint8_t *contexts, map_kind kind) {
+/* Whether a round can be decoded: of 16 states, 32 symbols are stored and contexts read, and 64 bytes of words. */
+NNB_AVX2_INLINE int round_fits(const nnb_rans_job *job, uint32_t states, size_t done, const uint8_t *next) {
+  const uint32_t room = states < 32 ? 32 : states;
+  return job->count - done >= room && (size_t)(job->end - next) >= 2 * room;
+}
+
+/* `states` is 64, 32 or 16, and a constant. */
+NNB_AVX2_INLINE void decode_rounds(nnb_rans_job *job, const uint32_t *entries, uint32_t states, const uint8_t *contexts,
+                                   map_kind kind) {
   lane_orders orders;
-  const uint8_t *const end = job->end;
   const uint8_t *next = job->next;
   const size_t count = job->count;
   uint8_t *const symbols = job->symbols;
   const uint8_t *const map = job->context_map;
-  uint8_t tables[1024]; /* of contexts, which are translated well before vectors of them are wanted */
+  uint8_t tables[1024 + 16]; /* of contexts, which are translated well before vectors of them are wanted */
   size_t i = job->done;
-  half_lanes x0 = load_half(job->states), x1 = load_half(job->states + 8);
-  half_lanes x2 = load_half(job->states + 32), x3 = load_half(job->states + 40);
+  half_lanes x[4];
+  load_states(job->states, states, x);
   fill_lane_orders(&orders);
-  while (count - i >= NNB_RANS_MAX_STATES && (size_t)(end - next) >= 2 * NNB_RANS_MAX_STATES) {
+  while (round_fits(job, states, i, next)) {
     const uint8_t *some = contexts == NULL ? NULL : contexts + i;
     if (contexts != NULL && kind == MAP_ANY) {
-      const size_t at = (i - job->done) % sizeof tables;
+      const size_t at = (i - job->done) % 1024;
       for (size_t j = 0; at == 0 && j < sizeof tables && j < count - i; j++) tables[j] = map[contexts[i + j]];
       some = tables + at;
     }
     const uint8_t *const more = contexts == NULL ? NULL : some + 32;
     half_lanes entry[4];
-    find_both(&x0, &x1, entries, map, kind, some, &entry[0], &entry[1]);
-    find_both(&x2, &x3, entries, map, kind, more, &entry[2], &entry[3]);
-    next = decode_half(&x0, &x1, entry[0], entry[1], &orders, symbols + i, next);
-    next = decode_half(&x2, &x3, entry[2], entry[3], &orders, symbols + i + 32, next);
-    i += NNB_RANS_MAX_STATES;
+    find_both(&x[0], &x[1], entries, map, kind, some, &entry[0], &entry[1]);
+    if (states == 64) find_both(&x[2], &x[3], entries, map, kind, more, &entry[2], &entry[3]);
+    next = decode_half(&x[0], &x[1], entry[0], entry[1], &orders, states, symbols + i, next);
+    if (states == 64) next = decode_half(&x[2], &x[3], entry[2], entry[3], &orders, states, symbols + i + 32, next);
+    i += states;
   }
   job->next = next;
   job->done = i;
-  store_half(job->states, x0), store_half(job->states + 8, x1);
-  store_half(job->states + 32, x2), store_half(job->states + 40, x3);
+  store_states(job->states, states, x);
 }
 
-#define NNB_RANS_DECODER(name, contexts, kind)                                         \
+#define NNB_RANS_DECODER(name, states, contexts, kind)                                 \
   NNB_AVX2 NNB_NOINLINE static void name(nnb_rans_job *job, const uint32_t *entries) { \
-    decode_rounds(job, entries, contexts, kind);                                       \
+    decode_rounds(job, entries, states, contexts, kind);                               \
   }
-NNB_RANS_DECODER(decode, NULL, MAP_ANY)
-NNB_RANS_DECODER(decode_any, job->contexts, MAP_ANY)
-NNB_RANS_DECODER(decode_repeats, job->contexts, MAP_REPEATS)
-NNB_RANS_DECODER(decode_stays, job->contexts, MAP_STAYS)
+#define NNB_RANS_DECODERS(states)                                                \
+  NNB_RANS_DECODER(decode##states, states, NULL, MAP_ANY)                        \
+  NNB_RANS_DECODER(decode##states##_any, states, job->contexts, MAP_ANY)         \
+  NNB_RANS_DECODER(decode##states##_repeats, states, job->contexts, MAP_REPEATS) \
+  NNB_RANS_DECODER(decode##states##_stays, states, job->contexts, MAP_STAYS)
+NNB_RANS_DECODERS(64)
+NNB_RANS_DECODERS(32)
+NNB_RANS_DECODERS(16)
+#undef NNB_RANS_DECODERS
 #undef NNB_RANS_DECODER
 
 void nnb_rans_decode_avx2(nnb_rans_job *job, const uint32_t *entries) {
-  static void (*const decoders[3])(nnb_rans_job *, const uint32_t *) = {decode_any, decode_repeats, decode_stays};
-  (job->contexts == NULL ? decode : decoders[find_map_kind(job->context_map)])(job, entries);
+  static void (*const decoders[3][4])(nnb_rans_job *, const uint32_t *) = {
+      {decode64_any, decode64_repeats, decode64_stays, decode64},
+      {decode32_any, decode32_repeats, decode32_stays, decode32},
+      {decode16_any, decode16_repeats, decode16_stays, decode16}};
+  const map_kind kind = job->contexts == NULL ? MAP_NONE : find_map_kind(job->context_map);
+  decoders[job->state_count == 64 ? 0 : job->state_count == 32 ? 1 : 2][kind](job, entries);
 }
 
 /* ---- without: rows are found by shuffles of bytes ---- */
@@ -280,10 +312,11 @@ NNB_AVX2_INLINE __m256i find_bytes(const row_bytes *bytes, const row_numbers *nu
   return found;
 }
 
-/* 32 symbols. `bits` of a slot say its row; they and `wide`, buckets of more than 256 slots, are constants. */
+/* 32 symbols, as decode_half(). `bits` of a slot say its row; they and `wide`, buckets of more than 256 slots, are
+ * constants. */
 NNB_AVX2_INLINE const uint8_t *decode_rows_half(half_lanes *a, half_lanes *b, const row_fields *fields,
-                                                const lane_orders *orders, __m256i offset_mask, int bits, int wide,
-                                                uint8_t *symbols, const uint8_t *next) {
+                                                const lane_orders *orders, uint32_t states, __m256i offset_mask,
+                                                int bits, int wide, uint8_t *symbols, const uint8_t *next) {
   const int parts = 1 << bits >> 4;
   const __m256i row_mask = _mm256_set1_epi16((short)((1 << bits) - 1));
   const __m256i offset_a = _mm256_and_si256(a->low, offset_mask);
@@ -307,45 +340,53 @@ NNB_AVX2_INLINE const uint8_t *decode_rows_half(half_lanes *a, half_lanes *b, co
   const __m256i want_b = advance(b, _mm256_unpackhi_epi8(frequency0, frequency1),
                                  _mm256_add_epi16(offset_b, _mm256_unpackhi_epi8(rank0, rank1)));
   _mm256_storeu_si256((__m256i *)(void *)symbols, find_bytes(&fields->symbol, &owners, parts));
-  return take_words(orders, a, b, want_a, want_b, next);
+  return take_words(orders, states, a, b, want_a, want_b, next);
 }
 
-NNB_AVX2_INLINE void decode_rows(nnb_rans_job *job, int bits, int wide) {
+NNB_AVX2_INLINE void decode_rows(nnb_rans_job *job, uint32_t states, int bits, int wide) {
   lane_orders orders;
   row_fields fields;
   const __m256i offset_mask = _mm256_set1_epi16((short)((NNB_RANS_SLOTS >> job->model->bucket_bits) - 1));
-  const uint8_t *const end = job->end;
   const uint8_t *next = job->next;
-  const size_t count = job->count;
   uint8_t *const symbols = job->symbols;
   size_t i = job->done;
-  half_lanes x0 = load_half(job->states), x1 = load_half(job->states + 8);
-  half_lanes x2 = load_half(job->states + 32), x3 = load_half(job->states + 40);
+  half_lanes x[4];
+  load_states(job->states, states, x);
   fill_lane_orders(&orders);
   fill_fields(&fields, job->model);
-  while (count - i >= NNB_RANS_MAX_STATES && (size_t)(end - next) >= 2 * NNB_RANS_MAX_STATES) {
-    next = decode_rows_half(&x0, &x1, &fields, &orders, offset_mask, bits, wide, symbols + i, next);
-    next = decode_rows_half(&x2, &x3, &fields, &orders, offset_mask, bits, wide, symbols + i + 32, next);
-    i += NNB_RANS_MAX_STATES;
+  while (round_fits(job, states, i, next)) {
+    next = decode_rows_half(&x[0], &x[1], &fields, &orders, states, offset_mask, bits, wide, symbols + i, next);
+    if (states == 64)
+      next = decode_rows_half(&x[2], &x[3], &fields, &orders, states, offset_mask, bits, wide, symbols + i + 32, next);
+    i += states;
   }
   job->next = next;
   job->done = i;
-  store_half(job->states, x0), store_half(job->states + 8, x1);
-  store_half(job->states + 32, x2), store_half(job->states + 40, x3);
+  store_states(job->states, states, x);
 }
 
-#define NNB_RANS_DECODER(name, bits, wide) \
-  NNB_AVX2 NNB_NOINLINE static void name(nnb_rans_job *job) { decode_rows(job, bits, wide); }
-NNB_RANS_DECODER(decode_16_wide, 4, 1)
-NNB_RANS_DECODER(decode_16, 4, 0)
-NNB_RANS_DECODER(decode_32, 5, 0)
-NNB_RANS_DECODER(decode_64, 6, 0)
+#define NNB_RANS_DECODER(states, rows, bits, wide)                                      \
+  NNB_AVX2 NNB_NOINLINE static void decode##states##_##rows##_rows(nnb_rans_job *job) { \
+    decode_rows(job, states, bits, wide);                                               \
+  }
+#define NNB_RANS_DECODERS(states)     \
+  NNB_RANS_DECODER(states, few, 4, 1) \
+  NNB_RANS_DECODER(states, 16, 4, 0)  \
+  NNB_RANS_DECODER(states, 32, 5, 0)  \
+  NNB_RANS_DECODER(states, 64, 6, 0)
+NNB_RANS_DECODERS(64)
+NNB_RANS_DECODERS(32)
+NNB_RANS_DECODERS(16)
+#undef NNB_RANS_DECODERS
 #undef NNB_RANS_DECODER
 
 void nnb_rans_decode_avx2_rows(nnb_rans_job *job) {
-  static void (*const decoders[7])(nnb_rans_job *) = {decode_16_wide, decode_16_wide, decode_16_wide, decode_16_wide,
-                                                      decode_16,      decode_32,      decode_64};
-  decoders[job->model->bucket_bits](job);
+  static void (*const decoders[3][4])(nnb_rans_job *) = {
+      {decode64_few_rows, decode64_16_rows, decode64_32_rows, decode64_64_rows},
+      {decode32_few_rows, decode32_16_rows, decode32_32_rows, decode32_64_rows},
+      {decode16_few_rows, decode16_16_rows, decode16_32_rows, decode16_64_rows}};
+  const uint32_t bits = job->model->bucket_bits;
+  decoders[job->state_count == 64 ? 0 : job->state_count == 32 ? 1 : 2][bits < 4 ? 0 : bits - 3](job);
 }
 
 #else
