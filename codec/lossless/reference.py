@@ -121,18 +121,21 @@ class _Block:
 
     def float(self, items: Items, count: int) -> Words:
         upper, flags, base = self.number(1), self.number(1), self.number(2)
-        if upper > min(5, items.mantissa_bits) or flags > 3:
+        if upper > min(5, items.mantissa_bits) or flags > 7:
             raise _bad("fields of FLOAT")
         shift = items.mantissa_bits - upper
         scale = self.scales(count) if flags & 2 else None
-        symbols = self.plane(count, None if scale is None else scale % np.uint64(4), 4).astype(np.uint64)
         field_bits, low_bytes = (shift + 1) % 8, (shift + 1) // 8
+        if flags & 4 and (low_bytes == 0 or self.code[self.at : self.at + 1] == b"\0"):
+            raise _bad("halves of no bytes, or of equal symbols")
+        symbols = self.plane(count, None if scale is None else scale % np.uint64(4), 4).astype(np.uint64)
         rest = np.zeros(count, np.uint64)
         if field_bits:
             field = _bits(self.plane((count * field_bits + 7) // 8, most=0), field_bits, count)
             rest |= field << np.uint64(8 * low_bytes)
         for i in range(low_bytes):
-            rest |= self.plane(count).astype(np.uint64) << np.uint64(8 * i)
+            plane = self.halved(symbols) if flags & 4 and i == 0 else self.plane(count)
+            rest |= plane.astype(np.uint64) << np.uint64(8 * i)
         high = symbols + np.uint64(base)
         if scale is not None:
             high += scale // np.uint64(4) << np.uint64(upper)
@@ -149,6 +152,22 @@ class _Block:
         sign = rest >> np.uint64(shift) << np.uint64(8 * items.itemsize - 1)
         result: Words = sign | high << np.uint64(shift) | rest & np.uint64((1 << shift) - 1)
         return result
+
+    def halved(self, symbols: Words) -> Bytes:
+        """Lowest bytes, in halves where the symbol is below a limit."""
+        below = symbols < self.number(1)
+        count = int(np.count_nonzero(below))
+        if count == 0:
+            raise _bad("nothing is halved")
+        upper = _bits(self.plane((count + 1) // 2), 4, count)
+        lower = self.plane(count)
+        if lower.max() > 15:
+            raise _bad("lower halves")
+        lowest = np.zeros(symbols.size, np.uint8)
+        lowest[below] = upper.astype(np.uint8) << 4 | lower
+        if count < symbols.size:
+            lowest[~below] = self.plane(symbols.size - count)
+        return lowest
 
     def bytes(self, items: Items, count: int) -> Words:
         flags = self.number(1)

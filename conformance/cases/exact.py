@@ -343,7 +343,7 @@ def _floats() -> Iterator[Rule]:
     yield "float-upper", "float32", _N, block(6, 0, _constant(1), *low), "6 upper bits"
     parts = [_constant(0), *low[:2]]
     yield "float-upper-whole", "float32", _N, block(6, 0, _constant(1), *parts), "6 upper bits, and planes as they want"
-    yield "float-flags", "float32", _N, block(0, 4, _constant(1), *low), "flags 4 of FLOAT"
+    yield "float-flags", "float32", _N, block(0, 8, _constant(1), *low), "flags 8 of FLOAT"
     yield (
         "float-field",
         "float32",
@@ -356,6 +356,24 @@ def _floats() -> Iterator[Rule]:
 
     def escapes(count: int, *lists: bytes) -> bytes:
         return block(0, 1, _plain(some), *low, struct.pack("<I", count), *lists)
+
+    halves = [_plain(range(4)), _plain(range(8)), _plain(range(8))]  # of 8 symbols below the limit, and the others
+    for label, parts, text in (
+        ("constant", [_constant(3), b"\4", _plain(range(8)), _plain(range(16))], "halves where all symbols are equal"),
+        ("none", [_plain(some)], "halves without their limit"),
+        ("limit", [_plain(some), b"\0", _plain(b""), _plain(b""), _plain(range(16))], "halves of no symbols"),
+        ("upper", [_plain(some), b"\3"], "no upper halves"),
+        ("lower", [_plain(some), b"\3", halves[0]], "no lower halves"),
+        ("large", [_plain(some), b"\3", halves[0], _plain([*range(7), 16]), halves[2]], "16 as a lower half"),
+        ("first", [_plain(some), b"\3", halves[0], _plain([16, *range(7)]), halves[2]], "16 as the first lower half"),
+        ("others", [_plain(some), b"\3", *halves[:2]], "no bytes of the other items"),
+    ):
+        rest = [] if label in ("none", "upper", "lower", "others") else low[1:]
+        yield f"halves-{label}", "float32", _N, block(0, 4, *parts, *rest), text
+    odd = [_plain([0] * 7 + [3] * 9), b"\3", _plain(range(4)), _plain([0] * 6 + [16]), _plain(range(9)), *low[1:]]
+    yield "halves-last", "float32", _N, block(0, 4, *odd), "16 as the last lower half of 7"
+    no_bytes = block(1, 4, _plain(some), b"\3", *halves, _plain(range(14)))
+    yield "halves-no-bytes", "bfloat16", _N, no_bytes, "halves of 7 bits"
 
     values = [_constant(5), _constant(0)]
     yield "escapes-none", "float32", _N, block(0, 1, _plain(some), *low), "no number of escapes"
@@ -429,6 +447,7 @@ def _valid() -> Iterator[Case]:
     section = _section(table + b"".join(blocks), block_items=256, row_items=64)
     yield Case("exact-mask-by-rows-all", _stream("uint8", 256 * len(blocks), section), "masks with all tables",
                _FEATURES)  # fmt: skip
+    yield from _halves()
     entries = bytes(range(256)) * 2
     section = _section(_block(Coding.TABLE, b"\xff", entries, _plain(range(255, -1, -1))), block_items=256, row_items=1)
     yield Case("exact-table-256", _stream("uint16", 256, section), "a table of 256 entries", _FEATURES)
@@ -444,6 +463,36 @@ def _valid() -> Iterator[Case]:
                        block_items=24, row_items=8)  # fmt: skip
     yield Case("exact-dictionary-in-split", _stream("uint16", 24, section), "a dictionary below SPLIT",
                _FEATURES)  # fmt: skip
+
+
+def _halves() -> Iterator[Case]:
+    generator = np.random.default_rng(13)
+    n = 37
+    symbols = generator.integers(0, 9, n).tolist()
+    for dtype, upper, limit in (("float16", 2, 4), ("bfloat16", 0, 3), ("float32", 0, 1), ("float32", 3, 8),
+                                ("float64", 1, 9)):  # fmt: skip
+        mantissa = {"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}[dtype]
+        low, field = divmod(mantissa - upper + 1, 8)
+        below = sum(symbol < limit for symbol in symbols)
+        halves = generator.integers(0, 16, (2, n)).tolist()
+        lower = {1: _constant(15), 4: _plain(halves[0][:below]), 8: _rans(halves[0][:below])}
+        parts = [_plain(symbols)]
+        if field:
+            parts.append(_plain(generator.integers(0, 256, (n * field + 7) // 8).tolist()))
+        first = _constant(0xA5) if limit == 1 else _plain(generator.integers(0, 256, (below + 1) // 2).tolist())
+        parts += [bytes([limit]), first, lower.get(limit, _plain(halves[1][:below]))]
+        if below < n:
+            parts.append(_plain(generator.integers(0, 256, n - below).tolist()))
+        parts += [_plain(generator.integers(0, 256, n).tolist()) for _ in range(low - 1)]
+        section = _section(_block(Coding.FLOAT, struct.pack("<BBH", upper, 4, 20), *parts), block_items=n, row_items=n)
+        text = f"{below} lowest bytes in halves, {dtype}"
+        yield Case(f"exact-halves-{dtype}-{limit}", _stream(dtype, n, section), text, _FEATURES)
+    values = np.rint(generator.normal(size=5000) * 2.0**25).astype(np.float32)
+    values[:900] *= np.float32(2) ** np.repeat(np.arange(-4, 5, dtype=np.float32), 100)
+    for speed in ("fast", "small"):
+        section = bytes(lossless.encode_values(values, DTYPES["float32"], row_length=100, speed=speed))
+        yield Case(f"exact-halves-{speed}", _stream("float32", 5000, section), f"sums of numbers, speed {speed}",
+                   _FEATURES)  # fmt: skip
 
 
 def _mask_by_rows(mask: bytes, chances: bytes, bits: int, row_items: int = 8) -> bytes:

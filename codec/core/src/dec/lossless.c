@@ -189,6 +189,27 @@ static nnb_status read_scales(block *b, size_t count) {
   return NNB_OK;
 }
 
+/* The lowest bytes of items: those whose symbol is below a limit in halves. */
+static nnb_status read_halves(block *b, const uint8_t *symbols, size_t count, nnb_plane *plane) {
+  unsigned limit;
+  const uint8_t *upper, *lower, *others;
+  if (!take_u8(b, &limit)) return bad;
+  const size_t halved = nnb_count_below(symbols, count, limit), left = count - halved;
+  if (halved == 0) return bad;
+  uint8_t *const out = plane_memory(b, count);
+  const size_t used = b->planes_used;
+  uint8_t *const below = plane_memory(b, count + 8), *const above = below + halved;
+  nnb_status status = read_whole_plane(b, (halved + 1) / 2, plane_memory(b, halved), &upper);
+  if (status == NNB_OK) status = read_whole_plane(b, halved, below, &lower);
+  if (status != NNB_OK || !nnb_join_halves(upper, lower, halved, below)) return bad;
+  if (left && read_whole_plane(b, left, above, &others) != NNB_OK) return bad;
+  if (left && others != above) nnb_memcpy(above, others, left); /* some more can be read there */
+  nnb_spread(symbols, count, limit, below, above, out);
+  b->planes_used = used;
+  *plane = (nnb_plane){out, 0};
+  return NNB_OK;
+}
+
 static void patch(const nnb_items *items, void *out, size_t at, uint64_t high, unsigned shift) {
   const uint64_t keep = (uint64_t)1 << (8u * items->bytes - 1u) | (((uint64_t)1 << shift) - 1u);
   if (items->bytes == 2) {
@@ -231,7 +252,7 @@ static nnb_status read_float(block *b, const nnb_items *items, void *out, size_t
   unsigned flags, low, high;
   if (!take_u8(b, &planes.upper) || !take_u8(b, &flags) || !take_u8(b, &low) || !take_u8(b, &high)) return bad;
   if (planes.upper > NNB_MAX_UPPER || planes.upper > items->mantissa_bits ||
-      (flags & ~(unsigned)(NNB_FLOAT_ESCAPES | NNB_FLOAT_SCALED)))
+      (flags & ~(unsigned)(NNB_FLOAT_ESCAPES | NNB_FLOAT_SCALED | NNB_FLOAT_HALVED)))
     return bad;
   planes.base = low | high << 8;
   planes.division = nnb_divide(items, planes.upper);
@@ -252,8 +273,13 @@ static nnb_status read_float(block *b, const nnb_items *items, void *out, size_t
     planes.field_constant = field.data[0];
     if (field.constant && planes.field_constant != 0) return bad;
   }
+  const int halved = (flags & NNB_FLOAT_HALVED) != 0;
+  if (halved && (planes.division.bytes == 0 || planes.symbols.constant)) return bad;
   for (unsigned i = 0; i < planes.division.bytes; i++) {
-    status = read_plane(b, count, NULL, 1, 0, NULL, &planes.bytes[i]);
+    if (halved && i == 0)
+      status = read_halves(b, planes.symbols.data, count, &planes.bytes[0]);
+    else
+      status = read_plane(b, count, NULL, 1, 0, NULL, &planes.bytes[i]);
     if (status != NNB_OK) return status;
   }
   nnb_merge_float(items, &planes, out, count);

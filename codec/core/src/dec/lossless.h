@@ -30,6 +30,18 @@ void nnb_merge_float(const nnb_items *items, const nnb_float_planes *planes, voi
 size_t nnb_merge_float_avx2(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count);
 size_t nnb_widen_avx2(const nnb_any16 *narrow, nnb_any32 *out, size_t count); /* returns how many it did */
 #endif
+size_t nnb_count_below(const uint8_t *symbols, size_t count, unsigned limit);
+/* Bytes of upper halves, two each, and of lower ones; returns whether all lower halves are below 16. */
+int nnb_join_halves(const uint8_t *upper, const uint8_t *lower, size_t count, uint8_t *out);
+/* The next byte of `below` for each symbol below `limit` (not 0), of `others` for each other; behind the bytes of both,
+ * 8 more may be read. */
+void nnb_spread(const uint8_t *symbols, size_t count, unsigned limit, const uint8_t *below, const uint8_t *others,
+                uint8_t *out);
+#if NNB_X86_DISPATCH
+/* The same for the first symbols, 16 at a time; returns how many these are. */
+size_t nnb_spread_avx2(const uint8_t *symbols, size_t count, unsigned limit, const uint8_t **below,
+                       const uint8_t **others, uint8_t *out);
+#endif
 void nnb_merge_bytes(const nnb_items *items, const nnb_plane *planes, void *out, size_t count);
 void nnb_undo_delta(const nnb_items *items, void *out, size_t count);
 void nnb_apply_table(const nnb_items *items, const uint8_t *table, const uint8_t *indices, void *out, size_t count);

@@ -107,6 +107,34 @@ NNB_TARGET("avx2,bmi,bmi2,popcnt,f16c") size_t nnb_widen_avx2(const nnb_any16 *n
   return i;
 }
 
+/* The next bytes, at the places that a mask of bytes says. */
+NNB_TARGET("avx2,bmi2,popcnt") NNB_INLINE uint64_t take(const uint8_t **from, uint64_t mask) {
+  uint64_t eight;
+  nnb_memcpy(&eight, *from, 8);
+  *from += (size_t)_mm_popcnt_u64(mask) / 8;
+  return _pdep_u64(eight, mask);
+}
+
+NNB_TARGET("avx2,bmi2,popcnt")
+size_t nnb_spread_avx2(const uint8_t *symbols, size_t count, unsigned limit, const uint8_t **below,
+                       const uint8_t **others, uint8_t *out) {
+  const __m128i last = _mm_set1_epi8((char)(limit - 1));
+  const uint8_t *first = *below, *second = *others;
+  size_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const __m128i some = _mm_loadu_si128((const __m128i *)(const void *)(symbols + i));
+    const __m128i is_below = _mm_cmpeq_epi8(_mm_min_epu8(some, last), some);
+    const uint64_t masks[2] = {(uint64_t)_mm_cvtsi128_si64(is_below), (uint64_t)_mm_extract_epi64(is_below, 1)};
+    for (unsigned k = 0; k < 2; k++) {
+      const uint64_t found = take(&first, masks[k]) | take(&second, ~masks[k]);
+      nnb_memcpy(out + i + 8 * k, &found, 8);
+    }
+  }
+  *below = first;
+  *others = second;
+  return i;
+}
+
 #else
 typedef int nnb_lossless_no_avx2; /* a translation unit is never empty */
 #endif

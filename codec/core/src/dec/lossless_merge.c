@@ -211,6 +211,46 @@ void nnb_merge_float(const nnb_items *items, const nnb_float_planes *planes, voi
 
 /* ---- coding BYTES ---- */
 
+size_t nnb_count_below(const uint8_t *symbols, size_t count, unsigned limit) {
+  size_t found = 0;
+  for (size_t at = 0; at < count; at += 255) { /* as many as a byte counts */
+    const size_t n = count - at < 255 ? count - at : 255;
+    uint8_t some = 0;
+    for (size_t i = 0; i < n; i++) some = (uint8_t)(some + (symbols[at + i] < (uint8_t)limit));
+    found += some;
+  }
+  return found;
+}
+
+int nnb_join_halves(const uint8_t *upper, const uint8_t *lower, size_t count, uint8_t *out) {
+  unsigned all = 0;
+  for (size_t i = 0; i < count / 2; i++) {
+    const unsigned low = lower[2 * i], high = lower[2 * i + 1];
+    all |= low | high;
+    out[2 * i] = (uint8_t)(low | (unsigned)upper[i] << 4);
+    out[2 * i + 1] = (uint8_t)(high | (upper[i] & 0xf0u));
+  }
+  if (count % 2) {
+    all |= lower[count - 1];
+    out[count - 1] = (uint8_t)(lower[count - 1] | (unsigned)upper[count / 2] << 4);
+  }
+  return all < 16;
+}
+
+void nnb_spread(const uint8_t *symbols, size_t count, unsigned limit, const uint8_t *below, const uint8_t *others,
+                uint8_t *out) {
+  size_t i = 0;
+#if NNB_X86_DISPATCH
+  if (nnb_cpu_has_bmi2()) i = nnb_spread_avx2(symbols, count, limit, &below, &others, out);
+#endif
+  for (; i < count; i++) {
+    const int is_below = symbols[i] < limit;
+    out[i] = *(is_below ? below : others);
+    below += is_below;
+    others += !is_below;
+  }
+}
+
 void nnb_merge_bytes(const nnb_items *items, const nnb_plane *planes, void *out, size_t count) {
   for (size_t at = 0; at < count; at += NNB_CHUNK) {
     const size_t n = count - at < NNB_CHUNK ? count - at : NNB_CHUNK;

@@ -31,6 +31,10 @@ size_t nnb_float_symbols_avx2(const nnb_items *items, const void *values, size_t
                               uint8_t *symbols, size_t *zeros);
 /* table[m]: the measure of bytes of magnitude m, m below 128; that of 128 is the last. */
 size_t nnb_measure_bytes_avx2(const uint8_t *values, size_t count, const uint8_t *table, uint16_t *measures);
+/* Appends each byte to those of symbols below `limit` or to the others, 16 at a time; returns how many. Behind both
+ * ends 8 bytes are overwritten. */
+size_t nnb_part_avx2(const uint8_t *symbols, const uint8_t *bytes, size_t count, unsigned limit, uint8_t **below,
+                     uint8_t **others);
 size_t nnb_float_lows_avx2(const nnb_items *items, const void *values, size_t count, nnb_division division,
                            uint8_t *field, uint8_t *const *bytes);
 /* The same as nnb_narrow() for the first items of 4 bytes that are numbers of half the width; returns how many. */

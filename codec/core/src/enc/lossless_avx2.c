@@ -188,6 +188,35 @@ NNB_TARGET("avx2,bmi,bmi2,popcnt,f16c") size_t nnb_narrow_avx2(const void *value
   return i;
 }
 
+/* Bytes at the places that a mask of bytes says; up to 8 more are overwritten. */
+NNB_TARGET("avx2,bmi2,popcnt") NNB_INLINE void put(uint8_t **to, uint64_t eight, uint64_t mask) {
+  const uint64_t found = _pext_u64(eight, mask);
+  nnb_memcpy(*to, &found, 8);
+  *to += (size_t)_mm_popcnt_u64(mask) / 8;
+}
+
+NNB_TARGET("avx2,bmi2,popcnt")
+size_t nnb_part_avx2(const uint8_t *symbols, const uint8_t *bytes, size_t count, unsigned limit, uint8_t **below,
+                     uint8_t **others) {
+  const __m128i last = _mm_set1_epi8((char)(limit - 1));
+  uint8_t *first = *below, *second = *others;
+  size_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const __m128i some = _mm_loadu_si128((const __m128i *)(const void *)(symbols + i));
+    const __m128i is_below = _mm_cmpeq_epi8(_mm_min_epu8(some, last), some);
+    const uint64_t masks[2] = {(uint64_t)_mm_cvtsi128_si64(is_below), (uint64_t)_mm_extract_epi64(is_below, 1)};
+    uint64_t eight[2];
+    nnb_memcpy(eight, bytes + i, sizeof eight);
+    for (unsigned k = 0; k < 2; k++) {
+      put(&first, eight[k], masks[k]);
+      put(&second, eight[k], ~masks[k]);
+    }
+  }
+  *below = first;
+  *others = second;
+  return i;
+}
+
 #else
 typedef int nnb_lossless_no_avx2; /* a translation unit is never empty */
 #endif

@@ -62,6 +62,8 @@ void nnb_make_map(uint8_t *map, unsigned tables, int modulo);
 /* Size of the plane's code, SIZE_MAX if there is none; leaves histograms and frequencies behind. */
 size_t nnb_estimate_plane(nnb_encoder *e, const uint8_t *data, size_t count, const uint8_t *contexts,
                           const uint8_t *map, unsigned tables);
+/* Whether a sample says that there is nothing to gain. */
+int nnb_looks_random(const uint8_t *data, size_t count);
 /* A plane by the shortest method. */
 void nnb_write_plane(nnb_encoder *e, const uint8_t *data, size_t count);
 /* The same with contexts and scaled_frequencies. */
@@ -71,6 +73,9 @@ void nnb_write_code(nnb_encoder *e, const uint8_t *data, size_t count, const uin
                     const uint8_t *contexts, const uint8_t *map, unsigned tables, int with_tables);
 /* The plane of e->mask, of `count` items. */
 void nnb_write_mask(nnb_encoder *e, size_t count);
+/* e->bytes[0], in halves where that is shorter; returns 0 where it is not. Symbols with `upper` bits below the exponent
+ * are in e->symbols. */
+int nnb_write_halves(nnb_encoder *e, size_t count, unsigned upper, uint32_t base);
 /* Coding FLOAT. */
 void nnb_write_float(nnb_encoder *e, const nnb_items *items, const void *values, size_t count,
                      const nnb_survey *survey);

@@ -90,11 +90,12 @@ static void write_raw_lows(nnb_encoder *e, const nnb_items *items, const void *v
   if (!e->failed) nnb_float_lows(items, values, count, division, planes[0], planes + 1);
 }
 
-static void write_lows(nnb_encoder *e, const nnb_items *items, const void *values, size_t count,
-                       nnb_division division) {
+/* Returns whether lowest bytes were written in halves. */
+static int write_lows(nnb_encoder *e, const nnb_items *items, const void *values, size_t count, nnb_division division,
+                      unsigned upper, uint32_t base) {
   if (lows_look_random(e, items, values, count, division)) {
     write_raw_lows(e, items, values, count, division);
-    return;
+    return 0;
   }
   nnb_float_lows(items, values, count, division, e->field, e->bytes);
   if (division.field) {
@@ -106,7 +107,9 @@ static void write_lows(nnb_encoder *e, const nnb_items *items, const void *value
       nnb_write_plane(e, e->field, size);
     }
   }
-  for (unsigned i = 0; i < division.bytes; i++) nnb_write_plane(e, e->bytes[i], count);
+  const int halved = division.bytes && nnb_write_halves(e, count, upper, base);
+  for (unsigned i = (unsigned)halved; i < division.bytes; i++) nnb_write_plane(e, e->bytes[i], count);
+  return halved;
 }
 
 void nnb_write_float(nnb_encoder *e, const nnb_items *items, const void *values, size_t count,
@@ -132,6 +135,7 @@ void nnb_write_float(nnb_encoder *e, const nnb_items *items, const void *values,
   }
   nnb_put_u8(e, NNB_CODING_FLOAT);
   nnb_put_u8(e, upper);
+  const size_t flags = e->used;
   nnb_put_u8(e, (escapes ? NNB_FLOAT_ESCAPES : 0u) | (scaled ? NNB_FLOAT_SCALED : 0u));
   nnb_put_u8(e, base & 255u);
   nnb_put_u8(e, base >> 8 & 255u);
@@ -143,6 +147,6 @@ void nnb_write_float(nnb_encoder *e, const nnb_items *items, const void *values,
   } else {
     nnb_write_plane(e, e->symbols, count);
   }
-  write_lows(e, items, values, count, division);
+  if (write_lows(e, items, values, count, division, upper, base) && !e->failed) e->out[flags] |= NNB_FLOAT_HALVED;
   if (escapes) write_escapes(e, items, values, count, division.shift);
 }

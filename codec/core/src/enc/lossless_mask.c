@@ -116,7 +116,7 @@ static int write_by_rows(nnb_encoder *e, size_t count) {
     symbols += e->histograms[s] != 0;
   }
   const size_t size = (size_t)((cost >> 19) * bytes / counted) + tables + map_size;
-  const size_t other = (size_t)((nnb_rans_entropy(e->histograms) >> 19) * bytes / counted + symbols * 11 / 16);
+  const size_t other = (size_t)((nnb_rans_entropy(e->histograms, 256) >> 19) * bytes / counted + symbols * 11 / 16);
   if (size >= other || size + 4 * (size_t)nnb_rans_state_count(bytes) + bytes / 512 + 5 >= bytes) return 0;
   nnb_put_u8(e, NNB_PLANE_ROWS);
   nnb_put_u8(e, bits);

@@ -23,8 +23,7 @@ int nnb_is_even(const uint8_t *data, size_t runs, size_t run, size_t stride) {
   return sum_squares(parts) < most;
 }
 
-/* Whether a sample says that there is nothing to gain. */
-static int looks_random(const uint8_t *data, size_t count) {
+int nnb_looks_random(const uint8_t *data, size_t count) {
   enum { RUN = 64, RUNS = 64 };
   return count >= 4 * RUN * RUNS && nnb_is_even(data, RUNS, RUN, (count - RUN) / RUNS);
 }
@@ -97,7 +96,7 @@ void nnb_write_plane(nnb_encoder *e, const uint8_t *data, size_t count) {
     nnb_put_u8(e, data[0]);
     return;
   }
-  if (!e->choice->planes_raw && count > 16 && !looks_random(data, count)) {
+  if (!e->choice->planes_raw && count > 16 && !nnb_looks_random(data, count)) {
     const size_t gain = e->choice->speed == NNB_LOSSLESS_SMALL ? count / 512 : count / 100;
     const size_t start = e->used;
     const size_t most = count > gain + 5 ? count - gain - 5 : 0;

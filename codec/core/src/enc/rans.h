@@ -43,8 +43,8 @@ void nnb_rans_count_symbols(const uint8_t *symbols, size_t count, uint32_t parts
 nnb_status nnb_rans_count_quarter(const uint8_t *symbols, const uint8_t *contexts, const uint8_t *context_map,
                                   size_t count, uint32_t table_count, uint32_t *histograms);
 
-/* As nnb_rans_cost() with the frequencies that suit best, whole or not. */
-uint64_t nnb_rans_entropy(const uint32_t *histogram);
+/* As nnb_rans_cost() with the frequencies that suit best, whole or not; of the first `symbols`. */
+uint64_t nnb_rans_entropy(const uint32_t *histogram, size_t symbols);
 
 /* A lower bound of the bytes of one table and the code of its symbols, of which there are below 65536; states apart. */
 size_t nnb_rans_least_size(const uint32_t *histogram);

@@ -177,9 +177,9 @@ uint64_t nnb_rans_cost(const uint32_t *histogram, const uint16_t *frequencies) {
   return cost;
 }
 
-uint64_t nnb_rans_entropy(const uint32_t *histogram) {
+uint64_t nnb_rans_entropy(const uint32_t *histogram, size_t symbols) {
   uint64_t total = 0, sum = 0;
-  for (size_t s = 0; s < 256; s++) {
+  for (size_t s = 0; s < symbols; s++) {
     total += histogram[s];
     if (histogram[s] > 1) sum += histogram[s] * (uint64_t)log2_of(histogram[s]);
   }
