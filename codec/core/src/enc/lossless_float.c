@@ -18,7 +18,8 @@ static unsigned choose_upper(const nnb_encoder *e, const nnb_items *items, const
   return upper;
 }
 
-/* Symbols and contexts under scales of rows and columns; returns whether that is smaller than `plain` bytes. */
+/* Symbols and contexts under scales of rows and columns; returns whether that is
+ * smaller than `plain` bytes by enough to be worth the time of decoding four tables. */
 static int scale_symbols(nnb_encoder *e, size_t count, unsigned upper, unsigned widest, size_t plain, uint32_t *base,
                          size_t *escapes) {
   const size_t positions = e->present != NULL ? e->present_count : count;
@@ -36,7 +37,7 @@ static int scale_symbols(nnb_encoder *e, size_t count, unsigned upper, unsigned 
   nnb_memcpy(e->scaled_frequencies, e->frequencies, NNB_SCALE_TABLES * 256 * sizeof *e->frequencies);
   *base = (uint32_t)first & 0xffffu;
   *escapes = escaped;
-  return size < plain;
+  return size + plain / 200 < plain;
 }
 
 /* Symbols of as few kinds as a few escapes allow, of which there are `escapes`; returns the base. */
