@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -52,6 +53,12 @@ def parse(head: bytes) -> Header:
     if begin + length > len(head):
         raise ValueError(f"a header of {length} bytes is cut or too long")
     text = head[begin : begin + length].decode("latin1" if head[6] < 3 else "utf-8")
+    with warnings.catch_warnings():  # of what is out of date in a file, its reader knows nothing
+        warnings.simplefilter("ignore")
+        return _parsed(begin + length, text)
+
+
+def _parsed(size: int, text: str) -> Header:
     try:
         fields = ast.literal_eval(text.strip())
     except (SyntaxError, RecursionError, MemoryError, TypeError) as error:
@@ -63,7 +70,7 @@ def parse(head: bytes) -> Header:
         raise ValueError("the shape is unusable")
     if not isinstance(fortran, bool):
         raise ValueError("fortran_order is no truth value")
-    return _described(begin + length, description, shape, fortran)
+    return _described(size, description, shape, fortran)
 
 
 def _described(size: int, description: Any, shape: tuple[int, ...], fortran: bool) -> Header:

@@ -179,6 +179,17 @@ def test_damaged_headers(tmp_path: Path, roundtrip: Roundtrip, case: str) -> Non
             raise
 
 
+def test_headers_that_are_out_of_date(tmp_path: Path, roundtrip: Roundtrip) -> None:
+    """NumPy and Python warn of them, which is not for the one who packs."""
+    path = tmp_path / "a.npy"
+    path.write_bytes(header("{'descr': '>a2', 'fortran_order': False, 'shape': (32,)}"))
+    assert roundtrip(path).tensors[0].info.shape == (64,)
+    path.write_bytes(header("{'descr': '<f\\d', 'fortran_order': False, 'shape': (16,)}"))
+    with pytest.raises(NnbitsError) as caught:
+        adapter_for_file(path).read(path)
+    assert caught.value.code is ReasonCode.FILE_FORMAT
+
+
 def patched(data: bytes, at: bytes, offset: int, value: bytes) -> bytes:
     place = data.index(at) + offset
     return data[:place] + value + data[place + len(value) :]
