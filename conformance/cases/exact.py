@@ -448,6 +448,7 @@ def _valid() -> Iterator[Case]:
     yield Case("exact-mask-by-rows-all", _stream("uint8", 256 * len(blocks), section), "masks with all tables",
                _FEATURES)  # fmt: skip
     yield from _halves()
+    yield _scaled_integers()
     entries = bytes(range(256)) * 2
     section = _section(_block(Coding.TABLE, b"\xff", entries, _plain(range(255, -1, -1))), block_items=256, row_items=1)
     yield Case("exact-table-256", _stream("uint16", 256, section), "a table of 256 entries", _FEATURES)
@@ -493,6 +494,22 @@ def _halves() -> Iterator[Case]:
         section = bytes(lossless.encode_values(values, DTYPES["float32"], row_length=100, speed=speed))
         yield Case(f"exact-halves-{speed}", _stream("float32", 5000, section), f"sums of numbers, speed {speed}",
                    _FEATURES)  # fmt: skip
+
+
+def _scaled_integers() -> Case:
+    """Eight tables below MULTIPLES, whose items are no bytes."""
+    rows, columns = [0, 2, 3, 5], [0, 1, 2, 9, 1, 0, 4, 1]
+    contexts = [row + column for row in rows for column in columns]
+    tables = [{1: 256 * (t + 1), 2 + t: 4096 - 256 * (t + 1)} for t in range(8)]
+    numbers = [min(context, 7) for context in contexts]
+    symbols = [1 if k % 3 else 2 + number for k, number in enumerate(numbers)]
+    plane = _coded(rans.write_tables(tables), rans.encode(bytes(symbols), tables, numbers))
+    integers = _block(Coding.BYTES, b"\2", _plain(rows), _plain(columns), plane)
+    scales = _block(Coding.RAW, bytes(range(8)), bytes([0x80] * 4), bytes([0x3F] * 4))
+    block = _block(Coding.MULTIPLES, struct.pack("<I", 8), scales, integers, _constant(4))
+    section = _section(block, block_items=32, row_items=8)
+    return Case("exact-multiples-scaled", _stream("float32", 32, section), "integers with scales of rows and columns",
+                _FEATURES)  # fmt: skip
 
 
 def _mask_by_rows(mask: bytes, chances: bytes, bits: int, row_items: int = 8) -> bytes:

@@ -58,6 +58,31 @@ def test_dequantized_weights(name: str, share: float, speed: str, run: int, low:
     assert len(code) < share * values.nbytes
 
 
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("speed", ["fast", "balanced", "small"])
+@pytest.mark.parametrize("run", [16, 64])
+@pytest.mark.parametrize("kind", ["random", "sums", "rows"])
+def test_blocks_of_many_scales(name: str, speed: str, run: int, kind: str) -> None:
+    """They are sampled, their lowest bytes halved, and integers have scales of rows themselves."""
+    rng = np.random.default_rng(7)
+    rows, columns = 128, 2048
+    q = np.clip(np.rint(rng.standard_normal((rows, columns)) * 2), -7, 7).astype(np.float32)
+    shape = (rows, columns // run, 1)
+    if kind == "rows":
+        q = np.clip(np.rint(rng.standard_normal((rows, columns)) * np.geomspace(3, 40, rows)[:, None]), -127, 127)
+        q = q.astype(np.float32)
+    if kind == "sums":
+        whole = np.rint(np.abs(rng.standard_normal(shape) ** 3) * 2.0**24)
+        scales = np.maximum(whole, 1).astype(np.float32) * np.float32(2.0**-30)
+    else:
+        scales = np.exp2(rng.uniform(-1, 1, shape)).astype(np.float32)
+    values = rounded((q.reshape(rows, -1, run) * scales + np.float32(0)).reshape(rows, columns), name)
+    code = code_of(values, name, columns, speed=speed)
+    if name == "float32" and (kind, run) != ("rows", 16):  # runs of so many different integers are not found
+        assert code[HEAD] == Coding.MULTIPLES
+        check_reference(code, DTYPES[name], values.size)
+
+
 def test_integers_without_sign() -> None:
     for low, high in ((0, 255), (-255, 0), (-200, 55), (-40, 215)):
         values = dequantized(64, 256, 128, low, high, seed=3)

@@ -29,7 +29,7 @@ static const nnb_status bad = NNB_LOSSLESS_BLOCK;
 
 /* Lays the parts of the work out; with `work` NULL, returns the size alone. */
 static size_t lay_out(const nnb_items *items, size_t capacity, uint8_t *work, block *b) {
-  const size_t tables = items->bytes == 1 ? NNB_BYTES_TABLES : NNB_SCALE_TABLES;
+  const size_t tables = items->bytes == 1 || nnb_may_be_multiples(items) ? NNB_BYTES_TABLES : NNB_SCALE_TABLES;
   size_t size = 0;
   if (work != NULL) b->most_tables = tables;
 #define PART(name, bytes)                         \

@@ -72,8 +72,9 @@ static int lows_look_random(const nnb_encoder *e, const nnb_items *items, const 
   if (e->choice->planes_raw) return 1;
   if (count < 2 * RUN * RUNS) return 0;
   const size_t stride = (count - RUN) / RUNS * items->bytes, run = (size_t)RUN * items->bytes;
-  for (size_t i = 0; i < RUNS; i++) nnb_memcpy(e->delta + i * run, (const uint8_t *)values + i * stride, run);
-  nnb_float_lows(items, e->delta, RUN * RUNS, division, e->field, e->bytes);
+  uint8_t *const sample = (uint8_t *)e->sums;
+  for (size_t i = 0; i < RUNS; i++) nnb_memcpy(sample + i * run, (const uint8_t *)values + i * stride, run);
+  nnb_float_lows(items, sample, RUN * RUNS, division, e->field, e->bytes);
   if (division.field && !nnb_is_even(e->field, 1, (size_t)RUN * RUNS / 8 * division.field, 0)) return 0;
   for (unsigned i = 0; i < division.bytes; i++)
     if (!nnb_is_even(e->bytes[i], 1, (size_t)RUN * RUNS, 0)) return 0;

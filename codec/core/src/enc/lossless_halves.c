@@ -58,7 +58,7 @@ static void part(const uint8_t *symbols, const uint8_t *bytes, size_t count, uns
 
 static void write(nnb_encoder *e, size_t count, size_t halved, unsigned limit) {
   uint8_t *const below = (uint8_t *)e->measures, *const others = (uint8_t *)e->highs;
-  uint8_t *const upper = others + count + 8, *const lower = e->delta;
+  uint8_t *const upper = others + count + 8, *const lower = (uint8_t *)e->sums;
   part(e->symbols, e->bytes[0], count, limit, below, others);
   for (size_t i = 0; i < halved; i++) lower[i] = below[i] % HALF;
   below[halved] = 0;
