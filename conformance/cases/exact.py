@@ -497,10 +497,11 @@ def _halves() -> Iterator[Case]:
 
 
 def _scaled_integers() -> Case:
-    """Eight tables below MULTIPLES, whose items are no bytes."""
+    """Eight tables of 256 rows below MULTIPLES, whose items are no bytes."""
     rows, columns = [0, 2, 3, 5], [0, 1, 2, 9, 1, 0, 4, 1]
     contexts = [row + column for row in rows for column in columns]
-    tables = [{1: 256 * (t + 1), 2 + t: 4096 - 256 * (t + 1)} for t in range(8)]
+    tables = [{1: 256 * (t + 1), 2 + t: 4096 - 256 * (t + 1)} for t in range(7)]
+    tables.append(dict.fromkeys(range(1, 256), 16) | {0: 16})
     numbers = [min(context, 7) for context in contexts]
     symbols = [1 if k % 3 else 2 + number for k, number in enumerate(numbers)]
     plane = _coded(rans.write_tables(tables), rans.encode(bytes(symbols), tables, numbers))
