@@ -67,7 +67,7 @@ static nnb_reader reader;
 static nnb_access_unit au;
 static nnb_access_piece found;
 static uint8_t elements[1024];
-static uint64_t work[16384];
+static uint64_t work[24576];
 
 static int decode_stream(void) {
   uint8_t name[NNB_MAX_SHARED_NAME_BYTES];
