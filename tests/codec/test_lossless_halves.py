@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from nnbits.codec.entropy import ans_reference
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.lossless import Coding, Speed, decode_values, encode_values
-from nnbits.codec.lossless.payload import items_of, read_frame
-from nnbits.codec.lossless.reference import decode_block
 from nnbits.codec.types import DTYPES, Array, DType
+
+ByReference = Callable[[bytes, DType, int], bytes]
+Verdicts = Callable[[bytes, DType, int], tuple["bytes | ReasonCode", "bytes | ReasonCode"]]
 
 SPEEDS: tuple[Speed, ...] = ("fast", "balanced", "small")
 HEAD = 9
@@ -33,20 +34,9 @@ def sums(dtype: DType, count: int, seed: int = 1, unit: float = 1.0) -> Array:
         return values.astype(dtype.storage)
 
 
-def by_reference(code: bytes, dtype: DType, count: int) -> bytes:
-    layout, start = read_frame(code, count)
-    parts = []
-    for k, size in enumerate(layout.sizes):
-        n = min(layout.block_items, count - k * layout.block_items)
-        items = replace(items_of(dtype, count), count=n)
-        parts.append(decode_block(code[start : start + size], items, layout.row_items).tobytes())
-        start += size
-    return b"".join(parts)
-
-
 @pytest.mark.parametrize("name", ["float32", "float64"])
 @pytest.mark.parametrize("speed", SPEEDS)
-def test_sums_are_shorter(name: str, speed: Speed) -> None:
+def test_sums_are_shorter(by_reference: ByReference, name: str, speed: Speed) -> None:
     """Than with whole bytes, which is what they cost if each has the place of another."""
     dtype = DTYPES[name]
     values = sums(dtype, 50000)
@@ -63,7 +53,7 @@ def test_sums_are_shorter(name: str, speed: Speed) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_shapes(data: st.DataObject) -> None:
+def test_shapes(by_reference: ByReference, data: st.DataObject) -> None:
     dtype = DTYPES[data.draw(st.sampled_from(["float32", "float64", "float16", "bfloat16"]))]
     count = data.draw(st.integers(1, 20000))
     values = sums(dtype, count, data.draw(st.integers(0, 2**32 - 1)), 2.0 ** data.draw(st.integers(-30, 3)))
@@ -93,28 +83,17 @@ def block(symbols: bytes, limit: int, upper: bytes, lower: bytes, others: bytes)
     return struct.pack("<BII", 0, len(symbols), len(symbols)) + body
 
 
-def read(code: bytes, count: int) -> tuple[bytes | ReasonCode, bytes | ReasonCode]:
-    """What the core and the reference make of it."""
-    found: list[bytes | ReasonCode] = []
-    for decode in (lambda: decode_values(code, DTYPES["bfloat16"], count).tobytes(),
-                   lambda: by_reference(code, DTYPES["bfloat16"], count)):  # fmt: skip
-        try:
-            found.append(decode())
-        except NnbitsError as error:
-            found.append(error.code)
-    return found[0], found[1]
-
-
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_bytes_come_from_where_their_symbols_say(data: st.DataObject) -> None:
+def test_bytes_come_from_where_their_symbols_say(verdicts: Verdicts, data: st.DataObject) -> None:
     symbols = data.draw(st.binary(min_size=1, max_size=200))
     limit = data.draw(st.integers(0, 255))
     below = [k for k, symbol in enumerate(symbols) if symbol < limit]
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     upper, others = rng.bytes((len(below) + 1) // 2), rng.bytes(len(symbols) - len(below))
     lower = bytes(rng.integers(0, 16, len(below), np.uint8))
-    core, reference = read(block(symbols, limit, upper, lower, others), len(symbols))
+    code = block(symbols, limit, upper, lower, others)
+    core, reference = verdicts(code, DTYPES["bfloat16"], len(symbols))
     assert core == reference
     if not below:
         assert core is ReasonCode.LOSSLESS_BLOCK
@@ -131,14 +110,15 @@ def test_bytes_come_from_where_their_symbols_say(data: st.DataObject) -> None:
     )
 
 
-def test_lower_halves_are_below_16() -> None:
+def test_lower_halves_are_below_16(verdicts: Verdicts) -> None:
     for place in range(40):
         lower = bytearray(40)
         lower[place] = 16
-        assert read(block(bytes(40), 1, bytes(20), bytes(lower), b""), 40) == (ReasonCode.LOSSLESS_BLOCK,) * 2
+        code = block(bytes(40), 1, bytes(20), bytes(lower), b"")
+        assert verdicts(code, DTYPES["bfloat16"], 40) == (ReasonCode.LOSSLESS_BLOCK,) * 2
 
 
-def test_damage_is_refused_or_harmless() -> None:
+def test_damage_is_refused_or_harmless(verdicts: Verdicts) -> None:
     """As the reference refuses it, too."""
     dtype = DTYPES["float32"]
     values = sums(dtype, 6000)
@@ -149,13 +129,7 @@ def test_damage_is_refused_or_harmless() -> None:
     for place in [*range(HEAD, HEAD + 30), *rng.integers(HEAD, len(code), 40)]:
         damaged = bytearray(code)
         damaged[place] ^= 1 << rng.integers(0, 8)
-        found: list[bytes | ReasonCode] = []
-        for decode in (lambda c: decode_values(c, dtype, values.size).tobytes(),
-                       lambda c: by_reference(bytes(c), dtype, values.size)):  # fmt: skip
-            try:
-                found.append(decode(damaged))
-            except NnbitsError as error:
-                found.append(error.code)
+        found = verdicts(bytes(damaged), dtype, values.size)
         assert found[0] == found[1]
         refused += found[0] is ReasonCode.LOSSLESS_BLOCK
     assert refused > 20

@@ -101,6 +101,9 @@ NNB_AVX2_INLINE const uint8_t *take_words(const lane_orders *orders, uint32_t st
   return next + 2 * (size_t)_mm_popcnt_u32(set);
 }
 
+/* Place of 64, 32 and 16 states in lists of decoders. */
+static unsigned index_of(uint32_t states) { return states == 64 ? 0 : states == 32 ? 1 : 2; }
+
 /* ---- from expanded tables ---- */
 
 /* How the tables of contexts are found. */
@@ -244,7 +247,7 @@ void nnb_rans_decode_avx2(nnb_rans_job *job, const uint32_t *entries) {
       {decode32_any, decode32_repeats, decode32_stays, decode32},
       {decode16_any, decode16_repeats, decode16_stays, decode16}};
   const map_kind kind = job->contexts == NULL ? MAP_NONE : find_map_kind(job->context_map);
-  decoders[job->state_count == 64 ? 0 : job->state_count == 32 ? 1 : 2][kind](job, entries);
+  decoders[index_of(job->state_count)][kind](job, entries);
 }
 
 /* ---- without: rows are found by shuffles of bytes ---- */
@@ -386,7 +389,7 @@ void nnb_rans_decode_avx2_rows(nnb_rans_job *job) {
       {decode32_few_rows, decode32_16_rows, decode32_32_rows, decode32_64_rows},
       {decode16_few_rows, decode16_16_rows, decode16_32_rows, decode16_64_rows}};
   const uint32_t bits = job->model->bucket_bits;
-  decoders[job->state_count == 64 ? 0 : job->state_count == 32 ? 1 : 2][bits < 4 ? 0 : bits - 3](job);
+  decoders[index_of(job->state_count)][bits < 4 ? 0 : bits - 3](job);
 }
 
 #else

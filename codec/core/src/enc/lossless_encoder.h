@@ -22,9 +22,10 @@ typedef struct nnb_encoder {
   uint8_t *symbols, *contexts, *field, *bytes[8];
   uint8_t *code; /* of rANS */
   size_t code_size;
+  /* Items on their way through codings: they stay while what these contain is written. */
   uint8_t *map, *mask, *classes, *dense, *narrow, *delta;
   uint8_t *row_scales, *column_scales;
-  int64_t *sums;
+  int64_t *sums; /* work of one step, as are measures and highs */
   size_t sum_count;
   const uint8_t *present;
   size_t present_count;

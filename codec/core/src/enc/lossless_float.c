@@ -18,8 +18,8 @@ static unsigned choose_upper(const nnb_encoder *e, const nnb_items *items, const
   return upper;
 }
 
-/* Symbols and contexts under scales of rows and columns; returns whether that is
- * smaller than `plain` bytes by enough to be worth the time of decoding four tables. */
+/* Symbols and contexts under scales of rows and columns; returns whether that is smaller than `plain` bytes,
+ * by enough to be worth the time of decoding four tables. */
 static int scale_symbols(nnb_encoder *e, size_t count, unsigned upper, unsigned widest, size_t plain, uint32_t *base,
                          size_t *escapes) {
   const size_t positions = e->present != NULL ? e->present_count : count;
