@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .entropy.coding import EncodedPayload, LevelCoding, LevelsToCode
-from .entropy.native import encode_payload
+from .entropy.native import decode_payload, encode_payload
+from .errors import NnbitsError, ReasonCode
 from .parts import Part, parts_of
 from .plan import SetChoice
 from .syntax import CompressedDataUnit, IntegerCodebook, ParameterSets, build_unit_prefix
@@ -62,7 +63,7 @@ class DataUnitEncoder:
     history: bool = False
 
     def encode(self, body: CompressedDataUnit, tensors: Mapping[str, CodedLevels]) -> tuple[bytes, memoryview]:
-        """Encode a unit.
+        """Encode a unit and make sure that it decodes to what was coded: no checksum of a stream tells of that.
 
         Args:
             body: its header without entry points and temporal flag.
@@ -72,12 +73,36 @@ class DataUnitEncoder:
             Unit size and header; payload.
 
         Raises:
-            NnbitsError: BAD_TENSOR for levels outside a codebook, LIMIT for a unit that is too large.
+            NnbitsError: BAD_TENSOR for levels outside a codebook, LIMIT for a unit that is too large, INTERNAL if the
+                check fails.
         """
         payload, header = self._shortest(body, tensors)
+        self._check(payload, header, tensors)
         header = header.with_cabac_entry_points([point for points in payload.entry_points for point in points])
         prefix = build_unit_prefix(header, parameters=self.parameters, payload_size=len(payload.data))
         return prefix, memoryview(payload.data)
+
+    def _check(self, payload: EncodedPayload, header: CompressedDataUnit, tensors: Mapping[str, CodedLevels]) -> None:
+        parts = parts_of(header, header.names, self.parameters)
+        store = self.store
+        try:
+            decoded = decode_payload(
+                memoryview(payload.data),
+                [part.coding for part in parts if part.coding],
+                bases=[store.base_of(part, header) for part in parts] if store else None,
+                histories=[store.history_of(part) for part in parts] if store else None,
+                entry_points=payload.entry_points,
+            )
+            wrong = [
+                part.name
+                for part, found in zip(parts, decoded, strict=True)
+                if found.qp_value != tensors[part.name].qp
+                or not np.array_equal(found.levels, tensors[part.name].levels)
+            ]
+        except NnbitsError as error:
+            raise _failed(header.names[0]) from error
+        if wrong:
+            raise _failed(wrong[0])
 
     def payload_size(self, body: CompressedDataUnit, tensors: Mapping[str, CodedLevels]) -> int:
         """Bytes of the payload that :meth:`encode` makes; quicker, because the header is not built."""
@@ -136,6 +161,11 @@ class DataUnitEncoder:
             if not rows.any(axis=1).all():
                 return (False, True)
         return (False,)
+
+
+def _failed(name: str) -> NnbitsError:
+    message = f"tensor {name!r} does not decode to what was coded"
+    return NnbitsError(ReasonCode.INTERNAL, message, path=name, hint="Please report it; keep this tensor exact")
 
 
 def _may_skip(coding: LevelCoding) -> bool:

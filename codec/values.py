@@ -13,7 +13,7 @@ import numpy as np
 from . import lossless
 from .errors import NnbitsError, ReasonCode
 from .plan import MapChoice, Speed
-from .sparse import EncodedMap, MapKind, encode_map
+from .sparse import EncodedMap, MapKind, decode_map, encode_map
 from .syntax import ValueCoding
 from .types import Array, DType
 
@@ -71,7 +71,9 @@ def encode_sections(
     speed: Speed = "balanced",
     sparse_map: MapChoice = "size",
 ) -> Sections:
-    """The shortest sections that hold the elements bit by bit.
+    """The shortest sections that hold the elements bit by bit, which was checked by decoding them.
+
+    Sections that fail the check are replaced by the raw elements, with a RuntimeWarning.
 
     Args:
         stored: one-dimensional array of ``dtype.storage``.
@@ -80,12 +82,27 @@ def encode_sections(
         exact: False to leave them raw, without a map.
         speed: of exact coding.
         sparse_map: which map; one that is asked for by its kind may make the sections longer.
+
+    Raises:
+        NnbitsError: VALUE_RANGE for a bool that is neither 0 nor 1, RESERVED_BITS for bits behind the last packed
+            element.
     """
     raw = memoryview(np.ascontiguousarray(stored).view(np.uint8).data)
     if not np.frombuffer(raw, np.uint8).any():
         return Sections(ValueCoding.NOTHING, _EMPTY, nonzero=0)
-    if not exact:
-        return Sections(ValueCoding.RAW, raw)
+    plain = Sections(ValueCoding.RAW, raw)
+    made = _shortest(stored, raw, dtype, shape, speed, sparse_map) if exact else plain
+    if _comes_back(made, raw, dtype, shape):
+        return made
+    decode_values(plain.coding, raw, dtype, prod(shape))  # refuses elements that no reader takes
+    warnings.warn(f"exact coding of {dtype.name} {tuple(shape)} failed its check and is left out: please report it",
+                  RuntimeWarning, stacklevel=2)  # fmt: skip
+    return replace(plain, nonzero=made.nonzero)
+
+
+def _shortest(
+    stored: Array, raw: memoryview, dtype: DType, shape: Sequence[int], speed: Speed, sparse_map: MapChoice
+) -> Sections:
     coding, section = _shorter(stored, raw, dtype, shape, speed)
     nonzero = None
     if not dtype.is_packed:
@@ -109,25 +126,29 @@ def _shorter(
     stored: Array, raw: memoryview, dtype: DType, shape: Sequence[int], speed: Speed
 ) -> tuple[ValueCoding, memoryview]:
     payload = lossless.encode_values(stored, dtype, row_length=prod(shape[1:]), speed=speed)
-    if len(payload) >= len(raw):
-        return ValueCoding.RAW, raw
-    if _comes_back(payload, raw, dtype, prod(shape)):
-        return ValueCoding.LOSSLESS, memoryview(payload)
-    warnings.warn(f"exact coding of {dtype.name} {tuple(shape)} failed its check and is left out: please report it",
-                  RuntimeWarning, stacklevel=2)  # fmt: skip
-    return ValueCoding.RAW, raw
+    return (ValueCoding.RAW, raw) if len(payload) >= len(raw) else (ValueCoding.LOSSLESS, memoryview(payload))
 
 
-def _comes_back(payload: memoryview, raw: memoryview, dtype: DType, count: int) -> bool:
+def _comes_back(made: Sections, raw: memoryview, dtype: DType, shape: Sequence[int]) -> bool:
     """Whether the elements that were coded are decoded: no checksum of a stream tells of a fault of its encoder."""
+    count = prod(shape)
     try:
+        if made.value_count is not None:
+            values = decode_values(made.coding, made.values, dtype, made.value_count)
+            sparse = decode_map(made.map_kind, made.map_section, shape, made.value_count)
+            return _same(sparse.expand(values, bits=dtype.bits if dtype.is_packed else 8), raw)
         for first in range(0, count, _CHECKED):
-            found = lossless.decode_range(payload, dtype, count, first, min(_CHECKED, count - first)).view(np.uint8)
-            if not np.array_equal(found, np.frombuffer(raw, np.uint8, found.size, stored_bytes(dtype, first))):
+            n = min(_CHECKED, count - first)
+            found = decode_values(made.coding, made.values, dtype, count, first=first, n=n)
+            if not _same(found, raw[stored_bytes(dtype, first) :][: found.nbytes]):
                 return False
     except NnbitsError:
         return False
     return True
+
+
+def _same(found: Array, raw: memoryview) -> bool:
+    return found.nbytes == len(raw) and np.array_equal(found.view(np.uint8), np.frombuffer(raw, np.uint8))
 
 
 def _with_map(
