@@ -114,8 +114,8 @@ class CommandDecoder(Decoder):
         name: for reports.
         without: features that it does not claim.
         limits: for one stream.
-        launcher: launcher.c compiled, which measures the program's memory alone; without it the peak is not below that
-            of the process that runs the suite.
+        launcher: launcher.c compiled, which bounds and measures the program's memory alone; without it the peak is not
+            below that of the process that runs the suite, which takes longer to start programs, too.
     """
 
     def __init__(
@@ -147,7 +147,10 @@ class CommandDecoder(Decoder):
         beside = folder.with_suffix(".supplied.json")
         if supplied:
             beside.write_text(json.dumps(supplied))
-        words: list[str] = [] if self.launcher is None else [str(self.launcher), str(_peak_file(folder))]
+        words: list[str] = []
+        if self.launcher is not None:
+            bound = self.limits.memory if self.limits.enforce_memory else 0
+            words = [str(self.launcher), str(_peak_file(folder)), str(bound)]
         for word in self.command:
             if word == "{in}":
                 words += map(str, streams)
@@ -162,7 +165,7 @@ class CommandDecoder(Decoder):
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
-                    preexec_fn=lambda: _bound_memory(self.limits),
+                    preexec_fn=None if self.launcher else lambda: _bound_memory(self.limits),
                 )
         except OSError as error:
             raise NnbitsError(
