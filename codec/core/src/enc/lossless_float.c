@@ -1,8 +1,9 @@
 #include "enc/lossless_encoder.h"
 
 /* Symbols that the alphabet may have before escapes or fewer mantissa bits are worth while. */
-static unsigned few_symbols(const nnb_encoder *e) {
-  return e->choice->speed == NNB_LOSSLESS_SMALL || e->present != NULL ? NNB_FEW_SYMBOLS : NNB_FEWEST_SYMBOLS;
+static unsigned few_symbols(const nnb_encoder *e, unsigned upper) {
+  const int many = (e->choice->speed == NNB_LOSSLESS_SMALL && upper > 1) || e->present != NULL;
+  return many ? NNB_FEW_SYMBOLS : NNB_FEWEST_SYMBOLS;
 }
 
 /* Mantissa bits for coding FLOAT: more where magnitudes are so close together that few symbols hold them. */
@@ -12,7 +13,7 @@ static unsigned choose_upper(const nnb_encoder *e, const nnb_items *items, const
   unsigned upper = e->choice->speed == NNB_LOSSLESS_BALANCED && e->present == NULL ? 1 : 2;
   while (count >= ENOUGH && upper < NNB_MAX_UPPER) {
     const unsigned shift = items->mantissa_bits - upper - 1u;
-    if ((survey->greatest >> shift) - (survey->least >> shift) >= few_symbols(e)) break;
+    if ((survey->greatest >> shift) - (survey->least >> shift) >= few_symbols(e, upper)) break;
     upper++;
   }
   return upper;
@@ -42,14 +43,31 @@ static int scale_symbols(nnb_encoder *e, size_t count, unsigned upper, unsigned 
 
 /* Symbols of as few kinds as a few escapes allow, of which there are `escapes`; returns the base. */
 static uint32_t find_symbols(nnb_encoder *e, const nnb_items *items, const void *values, size_t count, unsigned shift,
-                             const nnb_survey *survey, unsigned *widest, size_t *escapes) {
+                             unsigned upper, const nnb_survey *survey, unsigned *widest, size_t *escapes) {
   const uint64_t greatest = survey->greatest >> shift, least = survey->least >> shift;
-  for (*widest = few_symbols(e);; *widest = *widest < NNB_FEW_SYMBOLS ? NNB_FEW_SYMBOLS : 256) {
+  for (*widest = few_symbols(e, upper);; *widest = *widest < NNB_FEW_SYMBOLS ? NNB_FEW_SYMBOLS : 256) {
     const uint64_t base = greatest - least < *widest ? least : greatest - *widest + 1;
     const size_t zeros = nnb_float_symbols(items, values, count, shift, (uint32_t)base, e->symbols);
     *escapes = base > least ? zeros : 0;
     if (*escapes <= count / 1024 || *widest == 256) return (uint32_t)base;
   }
+}
+
+/* Bytes of coding FLOAT with so many mantissa bits, if what is left of these has all its entropy. */
+static size_t estimate_float(nnb_encoder *e, const nnb_items *items, const void *values, size_t count,
+                             const nnb_survey *survey, unsigned upper) {
+  unsigned widest;
+  size_t escapes;
+  find_symbols(e, items, values, count, nnb_divide(items, upper).shift, upper, survey, &widest, &escapes);
+  return nnb_estimate_plane(e, e->symbols, count, NULL, NULL, 1) + 2 * escapes +
+         count * (items->mantissa_bits - upper) / 8;
+}
+
+/* Whether the second mantissa bit saves enough to be worth the time of decoding twice as many symbols. */
+static int second_bit_pays(nnb_encoder *e, const nnb_items *items, const void *values, size_t count,
+                           const nnb_survey *survey) {
+  const size_t one = estimate_float(e, items, values, count, survey, 1);
+  return estimate_float(e, items, values, count, survey, 2) + one / 1000 < one;
 }
 
 static void write_escapes(nnb_encoder *e, const nnb_items *items, const void *values, size_t count, unsigned shift) {
@@ -116,12 +134,13 @@ static int write_lows(nnb_encoder *e, const nnb_items *items, const void *values
 
 void nnb_write_float(nnb_encoder *e, const nnb_items *items, const void *values, size_t count,
                      const nnb_survey *survey) {
-  const unsigned upper = choose_upper(e, items, survey, count);
-  const nnb_division division = nnb_divide(items, upper);
+  unsigned upper = choose_upper(e, items, survey, count);
   const int small = e->choice->speed == NNB_LOSSLESS_SMALL && !e->choice->planes_raw && count >= 1024;
+  if (small && upper == 2 && e->present == NULL && !second_bit_pays(e, items, values, count, survey)) upper = 1;
+  const nnb_division division = nnb_divide(items, upper);
   unsigned widest;
   size_t escapes;
-  uint32_t base = find_symbols(e, items, values, count, division.shift, survey, &widest, &escapes);
+  uint32_t base = find_symbols(e, items, values, count, division.shift, upper, survey, &widest, &escapes);
   int scaled = 0;
   if (small) {
     const size_t plain = nnb_estimate_plane(e, e->symbols, count, NULL, NULL, 1) + 2 * escapes, plain_escapes = escapes;
