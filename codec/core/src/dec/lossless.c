@@ -194,7 +194,7 @@ static nnb_status read_halves(block *b, const uint8_t *symbols, size_t count, nn
   unsigned limit;
   const uint8_t *upper, *lower, *others;
   if (!take_u8(b, &limit)) return bad;
-  const size_t halved = nnb_count_below(symbols, count, limit), left = count - halved;
+  const size_t halved = limit ? nnb_count_below(symbols, count, limit) : 0, left = count - halved;
   if (halved == 0) return bad;
   uint8_t *const out = plane_memory(b, count);
   const size_t used = b->planes_used;
@@ -202,9 +202,13 @@ static nnb_status read_halves(block *b, const uint8_t *symbols, size_t count, nn
   nnb_status status = read_whole_plane(b, (halved + 1) / 2, plane_memory(b, halved), &upper);
   if (status == NNB_OK) status = read_whole_plane(b, halved, below, &lower);
   if (status != NNB_OK || !nnb_join_halves(upper, lower, halved, below)) return bad;
+  others = above;
   if (left && read_whole_plane(b, left, above, &others) != NNB_OK) return bad;
-  if (left && others != above) nnb_memcpy(above, others, left); /* some more can be read there */
-  nnb_spread(symbols, count, limit, below, above, out);
+  if (others != above && b->left < 8) { /* there some more can be read */
+    nnb_memcpy(above, others, left);
+    others = above;
+  }
+  nnb_spread(symbols, count, limit, below, others, out);
   b->planes_used = used;
   *plane = (nnb_plane){out, 0};
   return NNB_OK;

@@ -30,7 +30,7 @@ void nnb_merge_float(const nnb_items *items, const nnb_float_planes *planes, voi
 size_t nnb_merge_float_avx2(const nnb_items *items, const nnb_float_planes *planes, void *out, size_t count);
 size_t nnb_widen_avx2(const nnb_any16 *narrow, nnb_any32 *out, size_t count); /* returns how many it did */
 #endif
-size_t nnb_count_below(const uint8_t *symbols, size_t count, unsigned limit);
+size_t nnb_count_below(const uint8_t *symbols, size_t count, unsigned limit); /* not 0 */
 /* Bytes of upper halves, two each, and of lower ones; returns whether all lower halves are below 16. */
 int nnb_join_halves(const uint8_t *upper, const uint8_t *lower, size_t count, uint8_t *out);
 /* The next byte of `below` for each symbol below `limit` (not 0), of `others` for each other; behind the bytes of both,
@@ -38,6 +38,8 @@ int nnb_join_halves(const uint8_t *upper, const uint8_t *lower, size_t count, ui
 void nnb_spread(const uint8_t *symbols, size_t count, unsigned limit, const uint8_t *below, const uint8_t *others,
                 uint8_t *out);
 #if NNB_X86_DISPATCH
+/* The same for the first symbols, `done` of them. */
+size_t nnb_count_below_avx2(const uint8_t *symbols, size_t count, unsigned limit, size_t *done);
 /* The same for the first symbols, 16 at a time; returns how many these are. */
 size_t nnb_spread_avx2(const uint8_t *symbols, size_t count, unsigned limit, const uint8_t **below,
                        const uint8_t **others, uint8_t *out);

@@ -107,6 +107,24 @@ NNB_TARGET("avx2,bmi,bmi2,popcnt,f16c") size_t nnb_widen_avx2(const nnb_any16 *n
   return i;
 }
 
+NNB_AVX2 size_t nnb_count_below_avx2(const uint8_t *symbols, size_t count, unsigned limit, size_t *done) {
+  const __m256i last = _mm256_set1_epi8((char)(limit - 1));
+  __m256i found = _mm256_setzero_si256();
+  size_t i = 0;
+  while (i + 32 <= count) {
+    __m256i some = _mm256_setzero_si256();
+    for (unsigned n = 0; n < 255 && i + 32 <= count; n++, i += 32) { /* as many as a byte counts */
+      const __m256i s = _mm256_loadu_si256((const __m256i *)(const void *)(symbols + i));
+      some = _mm256_sub_epi8(some, _mm256_cmpeq_epi8(_mm256_min_epu8(s, last), s));
+    }
+    found = _mm256_add_epi64(found, _mm256_sad_epu8(some, _mm256_setzero_si256()));
+  }
+  uint64_t parts[4];
+  store((uint8_t *)parts, found);
+  *done = i;
+  return (size_t)(parts[0] + parts[1] + parts[2] + parts[3]);
+}
+
 /* The next bytes, at the places that a mask of bytes says. */
 NNB_TARGET("avx2,bmi2,popcnt") NNB_INLINE uint64_t take(const uint8_t **from, uint64_t mask) {
   uint64_t eight;

@@ -212,8 +212,11 @@ void nnb_merge_float(const nnb_items *items, const nnb_float_planes *planes, voi
 /* ---- coding BYTES ---- */
 
 size_t nnb_count_below(const uint8_t *symbols, size_t count, unsigned limit) {
-  size_t found = 0;
-  for (size_t at = 0; at < count; at += 255) { /* as many as a byte counts */
+  size_t found = 0, at = 0;
+#if NNB_X86_DISPATCH
+  if (nnb_cpu_has_bmi2()) found = nnb_count_below_avx2(symbols, count, limit, &at);
+#endif
+  for (; at < count; at += 255) { /* as many as a byte counts */
     const size_t n = count - at < 255 ? count - at : 255;
     uint8_t some = 0;
     for (size_t i = 0; i < n; i++) some = (uint8_t)(some + (symbols[at + i] < (uint8_t)limit));
