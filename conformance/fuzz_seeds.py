@@ -6,6 +6,7 @@ The layouts are those of the C targets: fuzz_lossless.c, fuzz_rans.c, fuzz_spars
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -15,14 +16,17 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from nnbits.codec.access import dtype_of
 from nnbits.codec.entropy import ans
 from nnbits.codec.errors import NnbitsError
+from nnbits.codec.forward import ForwardStream
 from nnbits.codec.lossless.native import encode_values
 from nnbits.codec.lossless.payload import Coding, items_of, read_frame
 from nnbits.codec.ranges import BytesSource
 from nnbits.codec.reader import ExtendedStream
 from nnbits.codec.sparse.encode import encode_map
-from nnbits.codec.types import DTYPES, Model, from_numpy
+from nnbits.codec.syntax import ValueCoding
+from nnbits.codec.types import DTYPES, DType, Model, from_numpy
 from nnbits.conformance.fuzz_python import file_adapters
 from nnbits.conformance.manifest import Manifest
 
@@ -31,6 +35,7 @@ __all__ = ["SEEDS", "format_seeds", "index_seeds", "lossless_seeds", "rans_seeds
 #: As in fuzz_lossless.c.
 _LOSSLESS_TYPES: Final = ("uint8", "int16", "bfloat16", "float16", "int32", "float32", "int64", "float64",
                           "uint3", "uint5", "uint6", "uint7")  # fmt: skip
+_MOST_ITEMS: Final = 8192
 
 
 def _values(count: int, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
@@ -58,11 +63,41 @@ def lossless_seeds() -> Iterator[bytes]:
             else:
                 stored = (values * 100).clip(-127, 127).astype(np.int64).astype(dtype.storage)
             payload = encode_values(np.ascontiguousarray(stored), dtype, row_length=64, force=force)
-            items = items_of(dtype, 8 * stored.size // dtype.bits if dtype.is_packed else stored.size)
-            layout, start = read_frame(memoryview(payload), items.count)
-            if len(layout.sizes) == 1:
-                head = bytes([number]) + (items.count - 1).to_bytes(2, "little")
-                yield head + (layout.row_items - 1).to_bytes(2, "little") + payload[start:]
+            yield from _block(number, dtype, 8 * stored.size // dtype.bits if dtype.is_packed else stored.size, payload)
+    yield from _suite_blocks()
+
+
+def _block(number: int, dtype: DType, count: int, payload: memoryview) -> Iterator[bytes]:
+    """What fuzz_lossless.c takes: the block of a payload that has one block."""
+    items = items_of(dtype, count).count
+    layout, start = read_frame(payload, items)
+    if len(layout.sizes) == 1 and items <= _MOST_ITEMS and layout.row_items <= 1 << 16:
+        head = bytes([number]) + (items - 1).to_bytes(2, "little")
+        yield head + (layout.row_items - 1).to_bytes(2, "little") + payload[start:]
+
+
+def _suite_blocks() -> Iterator[bytes]:
+    """The blocks of the suite, right and wrong ones: every flag of every coding."""
+    manifest = Manifest.load()
+    for entry in manifest:
+        if not entry.id.startswith("exact-"):
+            continue
+        try:
+            stream = ForwardStream(BytesIO(manifest.path(entry).read_bytes()))
+            stream.read_head()
+            units = list(stream.read_access_units()) if stream.head else []
+        except NnbitsError:
+            continue
+        for unit in units:
+            for piece, values in zip(unit.pieces, unit.values, strict=True):
+                dtype = dtype_of(piece)
+                if piece.value_coding != ValueCoding.LOSSLESS or dtype.name not in _LOSSLESS_TYPES:
+                    continue
+                count = piece.count if piece.value_count is None else piece.value_count
+                try:
+                    yield from _block(_LOSSLESS_TYPES.index(dtype.name), dtype, count, values)
+                except NnbitsError:
+                    continue  # its frame is wrong
 
 
 def _rounded(values: NDArray[np.float64], name: str) -> NDArray[Any]:

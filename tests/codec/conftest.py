@@ -19,10 +19,10 @@ Verdicts = Callable[[bytes, DType, int], tuple["bytes | ReasonCode", "bytes | Re
 
 def decode_by_reference(code: bytes, dtype: DType, count: int) -> bytes:
     items = items_of(dtype, count)
-    layout, start = read_frame(code, count)
+    layout, start = read_frame(code, items.count)
     parts = []
     for k, size in enumerate(layout.sizes):
-        n = min(layout.block_items, count - k * layout.block_items)
+        n = min(layout.block_items, items.count - k * layout.block_items)
         parts.append(decode_block(code[start : start + size], replace(items, count=n), layout.row_items).tobytes())
         start += size
     return b"".join(parts)
@@ -30,7 +30,7 @@ def decode_by_reference(code: bytes, dtype: DType, count: int) -> bytes:
 
 @pytest.fixture(scope="session")
 def by_reference() -> ByReference:
-    """What the reference makes of a payload without zstd, of a type that is not packed."""
+    """What the reference makes of a payload without zstd."""
     return decode_by_reference
 
 
