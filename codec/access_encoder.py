@@ -312,14 +312,18 @@ def _encode_piece(
     piece, how, info = planned.piece(), planned.how, planned.info
     stored = planned.read()
     if how.coding in ("raw", "lossless"):
-        made = encode_sections(
-            stored,
-            info.dtype,
-            piece.shape,
-            exact=how.coding == "lossless",
-            speed=plan.speed,
-            sparse_map=plan.sparse_map,
-        )
+        try:
+            made = encode_sections(
+                stored,
+                info.dtype,
+                piece.shape,
+                exact=how.coding == "lossless",
+                speed=plan.speed,
+                sparse_map=plan.sparse_map,
+            )
+        except NnbitsError as error:
+            error.path = info.name
+            raise
         sections += [section for section in (made.map_section, made.values) if len(section)]
         return _stored_piece(piece, made), EncodedPiece(info, how, piece.first, piece.count, made.size, None, made)
     own = TensorInfo(piece.unit_name, info.dtype, piece.shape)

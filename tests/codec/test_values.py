@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import nnbits
 from nnbits.codec import lossless, values
 from nnbits.codec.errors import NnbitsError, ReasonCode
 from nnbits.codec.sparse import EncodedMap
@@ -77,3 +78,9 @@ def test_elements_that_no_reader_takes_are_refused(exact: bool) -> None:
         with pytest.raises(NnbitsError) as caught:
             values.encode_sections(raw, dtype, (9 if dtype.is_packed else 64,), exact=exact)
         assert caught.value.code is code
+
+
+def test_the_tensor_is_named() -> None:
+    with pytest.raises(NnbitsError, match="a bool is neither 0 nor 1") as caught:
+        nnbits.encode({"layer.mask": np.full(64, 2, np.uint8).view(np.bool_)})
+    assert (caught.value.code, caught.value.path) == (ReasonCode.VALUE_RANGE, "layer.mask")
