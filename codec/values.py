@@ -87,14 +87,17 @@ def encode_sections(
         NnbitsError: VALUE_RANGE for a bool that is neither 0 nor 1, RESERVED_BITS for bits behind the last packed
             element.
     """
-    raw = memoryview(np.ascontiguousarray(stored).view(np.uint8).data)
-    if not np.frombuffer(raw, np.uint8).any():
+    elements = np.ascontiguousarray(stored).view(np.uint8)
+    raw = memoryview(elements.data)
+    if not elements.any():
         return Sections(ValueCoding.NOTHING, _EMPTY, nonzero=0)
+    _check_elements(elements, dtype, prod(shape))
     plain = Sections(ValueCoding.RAW, raw)
-    made = _shortest(stored, raw, dtype, shape, speed, sparse_map) if exact else plain
+    if not exact:
+        return plain
+    made = _shortest(stored, raw, dtype, shape, speed, sparse_map)
     if _comes_back(made, raw, dtype, shape):
         return made
-    decode_values(plain.coding, raw, dtype, prod(shape))  # refuses elements that no reader takes
     warnings.warn(f"exact coding of {dtype.name} {tuple(shape)} failed its check and is left out: please report it",
                   RuntimeWarning, stacklevel=2)  # fmt: skip
     return replace(plain, nonzero=made.nonzero)
@@ -137,6 +140,8 @@ def _comes_back(made: Sections, raw: memoryview, dtype: DType, shape: Sequence[i
             values = decode_values(made.coding, made.values, dtype, made.value_count)
             sparse = decode_map(made.map_kind, made.map_section, shape, made.value_count)
             return _same(sparse.expand(values, bits=dtype.bits if dtype.is_packed else 8), raw)
+        if made.coding is ValueCoding.RAW:
+            return True  # they are what would be compared
         for first in range(0, count, _CHECKED):
             n = min(_CHECKED, count - first)
             found = decode_values(made.coding, made.values, dtype, count, first=first, n=n)
@@ -234,13 +239,16 @@ def decode_values(
             stored.fill(0)
         else:
             stored.view(np.uint8)[:] = np.frombuffer(section, np.uint8, size * dtype.itemsize, start)
-    raw = stored.view(np.uint8)
+    _check_elements(stored.view(np.uint8), dtype, count if first + wanted == count else 0)
+    return stored
+
+
+def _check_elements(raw: Array, dtype: DType, count: int) -> None:
+    """Refuse elements that no reader takes; ``count``: which the last bytes end, 0 if more elements follow."""
     if dtype.kind == "bool" and raw.size and raw.max() > 1:
         raise NnbitsError(ReasonCode.VALUE_RANGE, "a bool is neither 0 nor 1", path="values")
-    ends = first + wanted == count
-    if dtype.is_packed and ends and wanted and (used := count * dtype.bits % 8) and int(raw[-1]) >> used:
+    if dtype.is_packed and raw.size and (used := count * dtype.bits % 8) and int(raw[-1]) >> used:
         raise NnbitsError(ReasonCode.RESERVED_BITS, "bits behind the last element are set", path="values")
-    return stored
 
 
 def _into(stored: Array, out: Array | None) -> Array:

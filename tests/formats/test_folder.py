@@ -210,7 +210,7 @@ HOSTILE: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
     "no list": lambda f: 3,
     "no object": lambda f: [3],
     "outside": lambda f: [{**f[0], "path": "../x.safetensors"}, *f[1:]],
-    "absolute": lambda f: [{**f[0], "path": "/tmp/x.safetensors"}, *f[1:]],
+    "absolute": lambda f: [{**f[0], "path": "/x.safetensors"}, *f[1:]],
     "same path": lambda f: [{**f[0], "path": f[1]["path"]}, *f[1:]],
     "path of another file": lambda f: [{**f[0], "path": "config.json"}, *f[1:]],
     "file as folder": lambda f: [{**f[0], "path": "config.json/x"}, *f[1:]],
@@ -242,7 +242,7 @@ def test_an_unknown_format(tmp_path: Path, model_folder: Path, carried: Carried)
     assert caught.value.code is ReasonCode.BAD_OPTION
 
 
-@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x", "a\\b", "", "config.json", "config.json/x", "c:x"])
+@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "a\\b", "", "config.json", "config.json/x", "c:x"])
 def test_hostile_attachments(tmp_path: Path, model_folder: Path, carried: Carried, name: str) -> None:
     model = carried(ADAPTER.read(model_folder))
     extra = Attachment(name, 1, lambda: b"x")

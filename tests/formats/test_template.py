@@ -137,7 +137,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
     "second main file": lambda x: x["files"][1].pop("path"),
     "same file": lambda x: x["files"].append(x["files"][1]),
     "outside": lambda x: x["files"][1].update(path="../b"),
-    "absolute": lambda x: x["files"][1].update(path="/tmp/b"),
+    "absolute": lambda x: x["files"][1].update(path="/b"),
     "drive": lambda x: x["files"][1].update(path="c:b"),
     "gap": lambda x: x["files"][0].update(gaps=[10**6]),
     "negative gap": lambda x: x["files"][0].update(gaps=[-1]),

@@ -73,7 +73,7 @@ def demo(out: Path | None, threads: int | None, as_json: bool) -> None:
 
     \b
     nnbits demo
-    nnbits demo --out /tmp/demo --json
+    nnbits demo --out results --json
     """
     from nnbits.tools.commands import demo as command
 
